@@ -1,0 +1,75 @@
+"""Measure: `python -m benchmarks NAME [--quick] [--json] [--out FILE] [--data FOLDER]`, or `python -m benchmarks docs`."""
+
+import argparse
+import importlib.metadata
+import os
+import platform
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks import docs
+from benchmarks.case import Case, load, names
+from benchmarks.rows import Context, Row, plain_table, write_rows
+
+_LIBRARIES = ("narrows", "jax", "equinox", "optax", "numpy")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one benchmark or write the pages; return 0, or 1 where it could not be measured."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("name", metavar="NAME", help=f"docs, or one of: {', '.join(names())}")
+    parser.add_argument("--quick", action="store_true", help="the same thing, smaller, within three minutes")
+    parser.add_argument("--json", action="store_true", help="print one line of JSON a row instead of a table")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="also write the rows there, as JSON lines")
+    parser.add_argument("--data", type=Path, metavar="FOLDER", help="where the case's data lies, if not where it expects it")
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    asked = parser.parse_args(words)
+    try:
+        if asked.name == "docs":
+            print(f"written: {docs.write()}")
+            return 0
+        context = Context(asked.quick, asked.data, _command(asked), _versions(), _machine())
+        _run(load(asked.name), context, asked.json, asked.out)
+    # What a user can mend is a sentence; anything else is a defect of ours and keeps its traceback.
+    except (ValueError, OSError, ImportError) as error:
+        print(f"benchmarks {asked.name}: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _run(case: Case, context: Context, as_json: bool, out: Path | None) -> None:
+    rows: list[Row] = []
+    for row in case.measure(context):
+        rows.append(row)
+        if as_json:
+            print(row.to_json(), flush=True)
+    if not as_json:
+        print(plain_table(rows))
+    if out is not None:
+        write_rows(out, rows)
+
+
+def _command(asked: argparse.Namespace) -> str:
+    """Return what to type for the same rows; how they are printed and kept makes no difference to them."""
+    words = ["python", "-m", "benchmarks", asked.name]
+    words += ["--quick"] if asked.quick else []
+    words += ["--data", str(asked.data)] if asked.data is not None else []
+    return shlex.join(words)
+
+
+def _versions() -> dict[str, str]:
+    return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in _LIBRARIES}}
+
+
+def _machine() -> str:
+    import jax  # only a measurement needs it
+
+    device = jax.devices()[0]
+    accelerator = "" if device.platform == "cpu" else f", {len(jax.devices())} x {device.device_kind}"
+    return f"{os.cpu_count()} cores{accelerator}, {platform.system()} {platform.machine()}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,142 @@
+"""Exact laws, learned laws and the controls of tgm section 6.4, for the benchmarks whose truth can be listed."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import numpy as np
+import optax
+from jaxtyping import Array, Float, PRNGKeyArray
+from scipy.optimize import root_scalar
+from scipy.special import log_softmax
+
+from narrows.envs import AbstractReversibleEnvironment
+from narrows.exact import Graph, enumerate_graph, model_law
+from narrows.exploration import Behaviour
+from narrows.metrics.exact import LogLaw, entropy, mass_by_quantile, mean_score
+from narrows.objectives import TrajectoryGeneralMellowmax
+from narrows.policies import AbstractPolicy
+from narrows.policies.base import Model
+from narrows.rewards import AbstractReward, Tempered
+from narrows.training import run, trainer
+from narrows.trajectories import Trajectory, sample_backward
+
+_BLOCK = 4096
+_MAX_INVERSE_TEMPERATURE = 1e4
+
+
+class Truth(NamedTuple):
+    """A space whose every object has a known score, and the target's inverse temperature."""
+
+    env: AbstractReversibleEnvironment
+    graph: Graph
+    reward: Tempered
+    scores: Float[np.ndarray, " terminal"]
+
+    @property
+    def log_reward(self) -> Float[np.ndarray, " terminal"]:
+        return self.reward.beta * self.scores
+
+
+class Shape(NamedTuple):
+    """Where a law puts its probability: entropy in nats, mean score, and the mass of the best-scored tenth of the objects."""
+
+    entropy: float
+    mean_score: float
+    top_decile: float
+
+
+class Learned(NamedTuple):
+    """What training left: the exact law of the model, its own estimate of the root's value, and how long it took."""
+
+    log_law: LogLaw
+    root_value: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a policy is trained; one recipe serves every operator.
+
+    Args:
+        name: what the rows call the policy.
+        make: the policy of an environment.
+        batch_size: trajectories a step, all fresh.
+        num_steps: training steps.
+        learning_rate: Adam's after a warm-up over a twentieth of the steps; it falls by a cosine to a hundredth.
+        temperature: of the behaviour while training. Above 1 it keeps objects in sight that the model underrates.
+    """
+
+    name: str
+    make: Callable[[AbstractReversibleEnvironment, PRNGKeyArray], AbstractPolicy]
+    batch_size: int
+    num_steps: int
+    learning_rate: float
+    temperature: float
+
+    def optimizer(self) -> optax.GradientTransformation:
+        """Return clipped Adam with the recipe's schedule."""
+        schedule = optax.warmup_cosine_decay_schedule(
+            0.0, self.learning_rate, max(1, self.num_steps // 20), self.num_steps, end_value=self.learning_rate / 100.0
+        )
+        return optax.chain(optax.clip_by_global_norm(10.0), optax.adam(schedule))
+
+
+def list_truth(env: AbstractReversibleEnvironment, reward: AbstractReward, beta: float) -> Truth:
+    """Score every object of an environment."""
+    graph = enumerate_graph(env)
+    return Truth(env, graph, Tempered(reward, beta), np.asarray(reward(graph.terminal_states), np.float64))
+
+
+def shape_of(log_law: LogLaw, scores: Float[np.ndarray, " terminal"]) -> Shape:
+    """Return where a law puts its probability."""
+    return Shape(entropy(log_law), mean_score(log_law, scores), float(mass_by_quantile(log_law, scores)[-1]))
+
+
+def gibbs(inverse_temperature: float, scores: Float[np.ndarray, " terminal"]) -> LogLaw:
+    """Return the law proportional to `exp(inverse_temperature Phi)`: a GFlowNet's, on a tree."""
+    return log_softmax(inverse_temperature * scores)
+
+
+def matching_inverse_temperature(nats: float, scores: Float[np.ndarray, " terminal"]) -> float:
+    """Return the inverse temperature at which the Gibbs law has a given entropy, between the uniform law's and 0."""
+    bracket = (0.0, _MAX_INVERSE_TEMPERATURE)
+    return float(root_scalar(lambda beta: entropy(gibbs(beta, scores)) - nats, bracket=bracket, xtol=1e-9).root)
+
+
+def train(truth: Truth, objective: TrajectoryGeneralMellowmax, recipe: Recipe, seed: int) -> Learned:
+    """Train a policy by a recipe and read its law off the model, without sampling noise. Seconds include compilation."""
+    training = trainer(
+        truth.env,
+        lambda key: recipe.make(truth.env, key),
+        truth.reward,
+        objective,
+        recipe.optimizer(),
+        batch_size=recipe.batch_size,
+        behaviour=Behaviour(temperature=recipe.temperature),
+    )
+    state = training.init(jax.random.key(seed))
+    began = time.perf_counter()
+    state, _ = run(training, state, recipe.num_steps, every=recipe.num_steps)
+    seconds = time.perf_counter() - began
+    log_law = model_law(state.model, truth.env, truth.graph)
+    error = np.asarray(residuals(truth, objective, state.model), np.float64)
+    return Learned(log_law, -float(np.sum(np.exp(log_law) * error)), seconds)
+
+
+def residuals(truth: Truth, objective: TrajectoryGeneralMellowmax, model: Model) -> Float[Array, " terminal"]:
+    """Return rho of every object (tgm section 3.2): minus the root's value wherever the model is exact."""
+    log_reward = jax.numpy.asarray(truth.log_reward, jax.numpy.float32)
+    # In a tree there is one way back, whatever the key.
+    trajectories = sample_backward(jax.random.key(0), model, truth.env, truth.graph.terminal_states, log_reward)
+    return _residuals(objective, model, truth.env, trajectories)
+
+
+@eqx.filter_jit
+def _residuals(
+    objective: TrajectoryGeneralMellowmax, model: Model, env: AbstractReversibleEnvironment, trajectories: Trajectory
+) -> Float[Array, " terminal"]:
+    return jax.lax.map(lambda item: objective.residual(model, env, item).error[0], trajectories, batch_size=_BLOCK)

@@ -1,0 +1,75 @@
+"""The command `narrows`: each subcommand is one typed function of `narrows.commands`, loaded only when it is asked for."""
+
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import tyro
+
+
+class Command(NamedTuple):
+    """Where a subcommand lives: its module has the function and a `render` of its result."""
+
+    module: str
+    function: str
+    help: str
+
+
+COMMANDS = {
+    "check": Command("checking", "check", "check a table of measurements, naming every bad row"),
+    "fit": Command("fitting", "fit", "fit a proxy (an ensemble of small networks) to a table and say how far to trust it"),
+    "run": Command("training", "run", "train the sampler of a job"),
+    "resume": Command("training", "resume", "continue a stopped or killed run, bit for bit"),
+    "shortlist": Command("selecting", "shortlist", "select a small, diverse shortlist from one or more runs"),
+    "verify": Command("verifying", "verify", "score a shortlist with the true score, beside fair comparisons"),
+    "report": Command("reporting", "report", "write one self-contained page about a run"),
+    "list": Command("listing", "list_names", "show what a job can name"),
+    "doctor": Command("diagnosing", "doctor", "look at this installation and test it"),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one subcommand; return the exit status: 0, 1 for a mistake to correct, 2 for wrong usage, 130 after Ctrl-C."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or words[0] in ("-h", "--help"):
+        print(_usage())
+        return 0 if words else 2
+    if words[0] in ("-V", "--version"):
+        print(importlib.import_module("narrows").__version__)
+        return 0
+    command = COMMANDS.get(words[0])
+    if command is None:
+        print(f"narrows: there is no command {words[0]!r}.\n\n{_usage()}", file=sys.stderr)
+        return 2
+    return _call(command, words[0], words[1:])
+
+
+def _call(command: Command, name: str, words: Sequence[str]) -> int:
+    module = importlib.import_module(f"narrows.commands.{command.module}")
+    function = getattr(module, command.function)
+    try:
+        result = tyro.cli(function, prog=f"narrows {name}", args=list(words), config=(tyro.conf.OmitArgPrefixes,))
+        print(module.render(result))
+    # What a user can mend is a sentence; anything else is a defect of ours and keeps its traceback.
+    except (ValueError, OSError, ImportError, RuntimeError) as error:
+        print(f"narrows {name}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"narrows {name}: interrupted.", file=sys.stderr)
+        return 130
+    return int(getattr(result, "exit_status", 0))
+
+
+def _usage() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {command.help}" for name, command in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: narrows COMMAND ... (narrows COMMAND --help says more)",
+            "",
+            "Narrow a set too large to list to a small, diverse shortlist that holds up when the score is wrong.",
+            "",
+            *lines,
+        ]
+    )

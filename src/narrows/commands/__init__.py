@@ -1,0 +1,38 @@
+"""What a user does, one Python function each: the command line and a notebook call the same ones.
+
+    from narrows.commands import check, fit, report, resume, run, shortlist, verify
+
+Each is loaded when it is first used: checking a table should not wait for JAX.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from narrows.commands.checking import check as check
+    from narrows.commands.diagnosing import doctor as doctor
+    from narrows.commands.fitting import fit as fit
+    from narrows.commands.listing import list_names as list_names
+    from narrows.commands.reporting import report as report
+    from narrows.commands.selecting import shortlist as shortlist
+    from narrows.commands.training import resume as resume
+    from narrows.commands.training import run as run
+    from narrows.commands.verifying import verify as verify
+
+_MODULES = {
+    "check": "checking",
+    "doctor": "diagnosing",
+    "fit": "fitting",
+    "list_names": "listing",
+    "report": "reporting",
+    "resume": "training",
+    "run": "training",
+    "shortlist": "selecting",
+    "verify": "verifying",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return getattr(importlib.import_module(f"narrows.commands.{_MODULES[name]}"), name)
+    raise AttributeError(f"module 'narrows.commands' has no attribute {name!r}")

@@ -1,0 +1,54 @@
+"""`narrows check`: look at a table of measurements before anything learns from it."""
+
+from pathlib import Path
+from typing import Literal
+
+from tyro.conf import Positional
+
+from narrows.data import Check, accept_table, check_table
+from narrows.data import space as named_space
+
+
+def check(
+    table: Positional[Path],
+    space: str,
+    *,
+    min_length: int | None = None,
+    max_length: int | None = None,
+    sequence_column: str | None = None,
+    score_column: str | None = None,
+    score_sense: Literal["higher", "lower"] = "higher",
+    on_invalid: Literal["refuse", "skip"] = "refuse",
+    rejected: Path | None = None,
+) -> Check:
+    """Check a table of scored sequences and name every row that cannot be used.
+
+    Args:
+        table: CSV file (comma, semicolon or tab) with a header, a column of sequences and a column of scores.
+        space: rna, dna, protein, or the letters of an alphabet.
+        min_length: shortest sequence allowed; by default the shortest in the table.
+        max_length: longest sequence allowed; by default the longest in the table.
+        sequence_column: name of the column of sequences, or its position such as '#1'; found by its usual names if not given.
+        score_column: name of the column of scores, or its position; found by its usual names if not given.
+        score_sense: whether a higher or a lower score is better.
+        on_invalid: refuse a table with bad rows, or skip them, going on with the rest and writing rejected.csv.
+        rejected: where the rejected rows go; by default rejected.csv beside the table.
+    """
+    found = check_table(
+        table,
+        named_space(space, min_length, max_length),
+        sequence_column=sequence_column,
+        score_column=score_column,
+        score_sense=score_sense,
+    )
+    accept_table(found, on_invalid=on_invalid, rejected_path=rejected)
+    return found
+
+
+def render(found: Check) -> str:
+    """Return what the command prints: the summary, the findings and a verdict."""
+    findings = found.list_findings()
+    verdict = f"OK: {len(found.table):,} rows can be used."
+    if found.num_rejected:
+        verdict = f"{len(found.table):,} rows can be used; the {found.num_rejected:,} rejected ones were written out."
+    return "\n".join(part for part in (found.summary(), findings, verdict) if part)

@@ -1,0 +1,132 @@
+"""`narrows fit`: a proxy from a table of measurements, and how far it can be trusted."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from rich.console import Console
+from tyro.conf import Positional
+
+from narrows.config import Job, build_env, load_job
+from narrows.data import Table, accept_table, check_table
+from narrows.data import space as named_space
+from narrows.data.space import CUSTOM_PREFIX, OpenSpace, Space
+from narrows.envs import Sequence
+from narrows.rewards.ensemble import save
+from narrows.rewards.fit import Progress
+from narrows.rewards.fit import fit as fit_ensemble
+from narrows.rewards.quality import Quality
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """Where the proxy is and what is known of it."""
+
+    folder: Path
+    quality: Quality
+
+
+def fit(
+    source: Positional[Path],
+    space: str | None = None,
+    *,
+    out: Path | None = None,
+    members: int = 5,
+    seed: int = 0,
+    test_fraction: float = 0.2,
+    max_distance: int | None = None,
+    refit: bool = True,
+    sequence_column: str | None = None,
+    score_column: str | None = None,
+    score_sense: Literal["higher", "lower"] = "higher",
+    on_invalid: Literal["refuse", "skip"] = "refuse",
+) -> Fitted:
+    """Fit an ensemble of small networks to a table and judge it on clusters of sequences it never saw.
+
+    Args:
+        source: a table (CSV), or a job file, whose [data] names the table and whose [reward] path says where the proxy goes.
+        space: rna, dna, protein or the letters of an alphabet; needed for a table, taken from a job.
+        out: folder for the proxy; by default the job's [reward] path, or proxy beside the table.
+        members: networks in the ensemble, each trained on a bootstrap sample.
+        seed: of the split, the bootstrap and the initial weights.
+        test_fraction: share of the sequences held out, as whole clusters.
+        max_distance: sequences within this many edits are never on both sides of the split; by default 15 % of the length.
+        refit: after judging, train the proxy that is saved on all rows.
+        sequence_column: name or position of the column of sequences, for a table.
+        score_column: name or position of the column of scores, for a table.
+        score_sense: whether a higher or a lower score is better, for a table.
+        on_invalid: refuse a table with bad rows, or skip them; for a table.
+    """
+    asked: Space | OpenSpace
+    if source.suffix == ".toml":
+        if space is not None or sequence_column is not None or score_column is not None:
+            raise ValueError("a job says itself what its table holds. Leave out the options about the table.")
+        job = load_job(source)
+        path, asked, out = _from_job(job, out)
+        assert job.data is not None, "_from_job refuses a job without data"
+        columns = (job.data.sequence_column, job.data.score_column)
+        sense, on_invalid = _sense(job.data.score_sense), _policy(job.data.on_invalid)
+    else:
+        if space is None:
+            raise ValueError(f"--space is missing. Say what {source} holds: rna, dna, protein or the letters of an alphabet.")
+        path, asked, out = source, named_space(space), out or source.with_name("proxy")
+        columns, sense = (sequence_column, score_column), score_sense
+    check = check_table(path, asked, sequence_column=columns[0], score_column=columns[1], score_sense=sense)
+    table = accept_table(check, on_invalid=on_invalid)
+    fitted = fit_ensemble(
+        table,
+        asked.closed_over(table.sequences),
+        members=members,
+        seed=seed,
+        test_fraction=test_fraction,
+        max_distance=max_distance,
+        refit=refit,
+        progress=_Meter(table),
+    )
+    save(fitted.ensemble, fitted.quality, out)
+    return Fitted(out, fitted.quality)
+
+
+def render(fitted: Fitted) -> str:
+    """Return what the command prints: the quality of the proxy and where it is."""
+    return f"{fitted.quality.summary()}\nsaved: {fitted.folder}"
+
+
+class _Meter:
+    """Shows how far a fit is, now and then."""
+
+    def __init__(self, table: Table) -> None:
+        self._console = Console()
+        self._stage = ""
+        self._num_rows = len(table)
+
+    def __call__(self, progress: Progress) -> None:
+        if progress.stage != self._stage:
+            self._stage = progress.stage
+            what = "to judge it on held-out clusters" if progress.stage == "judge" else "again on every row"
+            self._console.print(f"training on {self._num_rows} rows, {what}", highlight=False)
+
+
+def _from_job(job: Job, out: Path | None) -> tuple[Path, Space, Path]:
+    env = build_env(job)
+    if job.data is None:
+        raise ValueError("the job has no [data] table to fit a proxy to. Add one with path and space.")
+    if not isinstance(env, Sequence):
+        raise ValueError(f"a proxy is fitted to sequences; [env] names {type(env).__name__}.")
+    folder = out
+    if folder is None:
+        if job.reward["name"] != "Proxy":
+            raise ValueError(f"[reward] names {job.reward['name']}, which has no proxy. Say where it goes with --out.")
+        folder = job.folder / job.reward["path"]
+    named = named_space(job.data.space)
+    if named.alphabet != env.alphabet:
+        named = named_space(CUSTOM_PREFIX + env.alphabet)
+    return job.folder / job.data.path, named_space(named.name, env.min_length, env.max_length), folder
+
+
+def _sense(text: str) -> Literal["higher", "lower"]:
+    return "lower" if text == "lower" else "higher"
+
+
+def _policy(text: str) -> Literal["refuse", "skip"]:
+    return "skip" if text == "skip" else "refuse"

@@ -1,0 +1,94 @@
+"""What is believed about the objects of one or more runs: candidates with a mean and a standard deviation each."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from narrows.archive import Archive
+from narrows.config import SCORE, Job, JobError, build
+from narrows.envs import AbstractEnvironment
+from narrows.rewards import Proxy
+from narrows.runs import RunError, RunFolder
+from narrows.shortlist import Candidates, Run, merge_candidates
+
+_POOL = 200_000
+"""Best objects of a run that can enter a shortlist: far more than any minimum distance passes over."""
+
+
+@dataclass(frozen=True, eq=False)
+class Believed:
+    """Candidates of one or more runs with predicted scores, shape `[n]`; `std` is NaN where it is not known."""
+
+    candidates: Candidates
+    mean: np.ndarray
+    std: np.ndarray
+    num_distinct: int
+
+
+def believe(folders: Sequence[RunFolder], jobs: Sequence[Job], env: AbstractEnvironment) -> Believed:
+    """Return the best objects of several runs and what their reward says of them.
+
+    With a `Proxy`, mean and standard deviation are the ensemble's; any other reward is its own mean, read from the archive.
+    """
+    rewards = {_signature(job) for job in jobs}
+    if len(rewards) > 1:
+        raise JobError(
+            "the runs were guided by different scores, whose values cannot be ranked together. Name runs of one score."
+        )
+    parts: list[Candidates] = []
+    scores: dict[str, float] = {}
+    num_distinct = 0
+    for folder, job in zip(folders, jobs, strict=True):
+        candidates, log_rewards, total = _read(folder, job)
+        num_distinct += total
+        parts.append(candidates)
+        values = log_rewards / job.reward["beta"]
+        for name, value in zip(candidates.objects, values.tolist(), strict=True):
+            scores.setdefault(name, value)
+    merged = merge_candidates(parts)
+    proxy = load_proxy(jobs[0], env)
+    if proxy is not None:
+        mean, std = proxy.ensemble.predict(merged.objects)
+    else:
+        mean = np.array([scores[name] for name in merged.objects])
+        std = np.full(len(mean), np.nan)
+    return Believed(merged, np.asarray(mean), np.asarray(std), num_distinct)
+
+
+def predict(job: Job, env: AbstractEnvironment, objects: Sequence[str]) -> np.ndarray:
+    """Return the score that guided a run for any objects, shape `[n]`; NaN for a run guided by a function of the user's."""
+    if job.reward["name"] == SCORE:
+        return np.full(len(objects), np.nan)
+    proxy = load_proxy(job, env)
+    if proxy is not None:
+        return proxy.ensemble.predict(objects)[0]
+    parts = build(job)
+    return np.asarray(parts.reward(env.from_text(objects)), np.float64) / parts.beta
+
+
+def load_proxy(job: Job, env: AbstractEnvironment) -> Proxy | None:
+    """Return the fitted proxy that guides a job, None where something else does."""
+    if job.reward["name"] != "Proxy":
+        return None
+    return Proxy(env, str(job.folder / job.reward["path"]), job.reward["kappa"])
+
+
+def _read(folder: RunFolder, job: Job) -> tuple[Candidates, np.ndarray, int]:
+    if not folder.archive.exists():
+        raise RunError(f"{folder.path} has seen no objects yet. Wait for its first steps, or `narrows resume {folder.path}`.")
+    with Archive.open(folder.archive, read_only=True) as archive:
+        total = archive.count()
+        best = archive.top(_POOL)
+    if not best:
+        raise RunError(f"{folder.path} has seen no objects yet. Wait for its first steps, or `narrows resume {folder.path}`.")
+    run = Run(str(folder.path), job.seed)
+    steps = np.array([entry.step for entry in best], np.int64)
+    candidates = Candidates(tuple(entry.object for entry in best), (run,), np.zeros(len(best), np.int64), steps)
+    return candidates, np.array([entry.log_reward for entry in best]), total
+
+
+def _signature(job: Job) -> tuple[str, ...]:
+    """Return what makes two rewards the same score: everything but the inverse temperature and where a copy lies."""
+    settings = {key: value for key, value in job.reward.items() if key not in ("beta", "path")}
+    return tuple(f"{key}={value}" for key, value in sorted(settings.items()))

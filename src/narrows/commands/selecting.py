@@ -1,0 +1,99 @@
+"""`narrows shortlist`: from everything a run has seen to a few rows that differ."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from tyro.conf import Positional
+
+from narrows.commands.predictions import believe
+from narrows.config import Job, build_env
+from narrows.data.files import write_atomically
+from narrows.runs import RunFolder, measurements
+from narrows.shortlist import Shortlist, select, write_csv, write_fasta
+
+
+@dataclass(frozen=True)
+class Selected:
+    """A shortlist and the files it was written to."""
+
+    shortlist: Shortlist
+    csv: Path
+    fasta: Path
+
+
+def shortlist(
+    runs: Positional[tuple[Path, ...]],
+    *,
+    k: int | None = None,
+    min_distance: int | None = None,
+    by: Literal["mean", "lower_bound"] | None = None,
+    kappa: float | None = None,
+    out: Path | None = None,
+) -> Selected:
+    """Select the best objects that differ from one another, from one run or several, running ones and killed ones too.
+
+    Args:
+        runs: one or more run folders, guided by the same score.
+        k: rows to select; by default the job's [shortlist] k.
+        min_distance: smallest edit distance between two rows; by default the job's.
+        by: rank by the proxy's mean or by its lower bound; by default the job's.
+        kappa: the lower bound is the mean minus kappa standard deviations; by default the job's.
+        out: the CSV file; by default shortlist.csv in the run folder, and it must be given for several runs.
+    """
+    if not runs:
+        raise ValueError("expected at least one run folder, got none.")
+    if out is None and len(runs) > 1:
+        raise ValueError("several runs have no folder in common. Name the file to write with --out shortlist.csv.")
+    folders = [RunFolder.open(run) for run in runs]
+    jobs = [folder.job() for folder in folders]
+    asked = {"k": k, "min_distance": min_distance, "by": by, "kappa": kappa}
+    settings = replace(jobs[0].shortlist, **{name: value for name, value in asked.items() if value is not None})
+    chosen = choose(folders, jobs, settings)
+    csv = folders[0].shortlist if out is None else out
+    csv.parent.mkdir(parents=True, exist_ok=True)
+    fasta = csv.with_suffix(".fasta")
+    write_csv(chosen, csv)
+    write_fasta(chosen, fasta)
+    write_atomically(csv.with_suffix(".json"), json.dumps(_facts(chosen), indent=2) + "\n")
+    return Selected(chosen, csv, fasta)
+
+
+def choose(folders: Sequence[RunFolder], jobs: Sequence[Job], settings: Any) -> Shortlist:
+    """Return the shortlist of some runs without writing anything."""
+    believed = believe(folders, jobs, build_env(jobs[0]))
+    table = next((found for found in map(measurements, jobs) if found is not None), None)
+    return select(
+        believed.candidates,
+        believed.mean,
+        believed.std,
+        k=settings.k,
+        min_distance=settings.min_distance,
+        measured=() if table is None else table.sequences,
+        measured_scores=None if table is None else table.scores,
+        lower_bound_kappa=settings.kappa,
+        by=settings.by,
+    )
+
+
+def render(selected: Selected) -> str:
+    """Return what the command prints: the first rows, the summary and where the files are."""
+    rows = selected.shortlist.rows
+    width = max((len(row.sequence) for row in rows), default=8)
+    lines = [f"rank  {'sequence':<{width}}  proxy mean    std  from data  why"]
+    for row in rows[:10]:
+        std = "     " if row.proxy_std is None else f"{row.proxy_std:5.3f}"
+        distance = "" if row.distance_to_measured is None else str(row.distance_to_measured)
+        lines.append(f"{row.rank:>4}  {row.sequence:<{width}}  {row.proxy_mean:>10.4f}  {std}  {distance:>9}  {row.why}")
+    if len(rows) > 10:
+        lines.append(f"      ... and {len(rows) - 10} more")
+    lines += ["", selected.shortlist.summary(), f"written: {selected.csv} and {selected.fasta.name}"]
+    return "\n".join(lines)
+
+
+def _facts(chosen: Shortlist) -> dict[str, Any]:
+    """Return how a shortlist was chosen, for the report."""
+    names = ("k", "min_distance", "cluster_distance", "ranked_by", "kappa", "num_candidates", "num_considered", "num_left_out")
+    return {**{name: getattr(chosen, name) for name in names}, "reason_fewer": chosen.reason_fewer, **asdict(chosen.diversity)}

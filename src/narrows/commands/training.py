@@ -1,0 +1,92 @@
+"""`narrows run` and `narrows resume`: train the sampler of a job, and go on after a stop or a kill."""
+
+import shutil
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from tyro.conf import Positional
+
+from narrows.commands.scores import MaybeScore, opened
+from narrows.config import JobError, Scalar, build, load_job
+from narrows.runs import Outcome, RunFolder, execute
+
+Override = Annotated[tuple[str, ...], tyro.conf.arg(name="set", metavar="SECTION.FIELD=VALUE")]
+
+
+def run(
+    job: Positional[Path],
+    out: Path,
+    *,
+    score: MaybeScore = None,
+    timeout: float = 600.0,
+    overrides: Override = (),
+) -> Outcome:
+    """Train the sampler that a job file describes, in a run folder of its own.
+
+    Ctrl-C stops after the running chunk, with a checkpoint; `narrows resume` goes on.
+
+    Args:
+        job: the job file.
+        out: the run folder to make; it must not hold anything yet.
+        score: your own score as FILE.py:FUNCTION, for a job whose reward is named Score. The file runs; nothing in a job does.
+        timeout: seconds that one batch of your score may take.
+        overrides: values to use instead of the job's, such as train.num_steps=500 or seed=1.
+    """
+    settings = load_job(job, _parse(overrides))
+    build(settings, None if score is None else _unasked)  # every mistake in the job is found before a folder is made
+    folder = RunFolder.create(out, settings, {"job": str(job), "overrides": list(overrides)})
+    with ExitStack() as stack:
+        try:
+            scorer = stack.enter_context(opened(score, folder.path, timeout))
+        except BaseException:
+            shutil.rmtree(folder.path)  # made a moment ago, and nothing has been learned in it
+            raise
+        return execute(folder, score=scorer)
+
+
+def resume(folder: Positional[Path], *, score: MaybeScore = None, timeout: float = 600.0) -> Outcome:
+    """Continue a stopped or killed run from its last checkpoint, bit for bit as if it had never stopped.
+
+    Args:
+        folder: the run folder.
+        score: your own score as FILE.py:FUNCTION, for a job whose reward is named Score.
+        timeout: seconds that one batch of your score may take.
+    """
+    found = RunFolder.open(folder)
+    with opened(score, found.path, timeout) as scorer:
+        return execute(found, score=scorer)
+
+
+def render(outcome: Outcome) -> str:
+    """Return what the command prints when training has ended."""
+    path = outcome.folder.path
+    if outcome.is_finished:
+        return f"Trained {outcome.step} steps, {outcome.distinct:,} distinct objects seen. Next: narrows shortlist {path}"
+    return f"Stopped at step {outcome.step} of {outcome.num_steps}, saved. Continue with: narrows resume {path}"
+
+
+def _unasked(texts: Any) -> Any:
+    raise AssertionError("a score is not asked while a job is checked")
+
+
+def _parse(overrides: tuple[str, ...]) -> dict[str, Scalar]:
+    values: dict[str, Scalar] = {}
+    for override in overrides:
+        name, sign, text = override.partition("=")
+        if not sign or not name:
+            raise JobError(f"--set {override!r}: expected SECTION.FIELD=VALUE, for example train.num_steps=500.")
+        values[name.strip()] = _value(text.strip())
+    return values
+
+
+def _value(text: str) -> Scalar:
+    if text in ("true", "false"):
+        return text == "true"
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text

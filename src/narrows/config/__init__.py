@@ -1,0 +1,17 @@
+"""From a job file to the objects it names."""
+
+from narrows.config.build import Parts as Parts
+from narrows.config.build import build as build
+from narrows.config.build import build_env as build_env
+from narrows.config.job import SCORE as SCORE
+from narrows.config.job import DataSettings as DataSettings
+from narrows.config.job import Job as Job
+from narrows.config.job import Scalar as Scalar
+from narrows.config.job import ShortlistSettings as ShortlistSettings
+from narrows.config.job import TrainSettings as TrainSettings
+from narrows.config.job import dump_job as dump_job
+from narrows.config.job import fields_of as fields_of
+from narrows.config.job import known_names as known_names
+from narrows.config.job import load_job as load_job
+from narrows.config.job import parse_job as parse_job
+from narrows.config.schema import JobError as JobError

@@ -1,0 +1,120 @@
+"""From a checked job to the objects it names. A job never names importable code, only what `narrows list` shows."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+import jax
+
+from narrows import envs, objectives, policies, rewards
+from narrows.buffers import Replay
+from narrows.config.job import SCORE, Job
+from narrows.config.schema import JobError, Section, construct
+from narrows.envs import AbstractEnvironment, AbstractReversibleEnvironment
+from narrows.exploration import Behaviour
+from narrows.objectives import AbstractObjective
+from narrows.policies import AbstractPolicy
+from narrows.rewards import AbstractReward, HostReward, Tempered
+from narrows.training import Trainer, adam, trainer
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The objects that a job names."""
+
+    env: AbstractEnvironment
+    reward: AbstractReward | HostReward
+    objective: AbstractObjective
+    make_policy: Callable[[jax.Array], AbstractPolicy]
+    behaviour: Behaviour
+    replay: Replay | None
+    beta: float
+
+    def trainer(self, job: Job, **given: Any) -> Trainer:
+        """Return the training step of these parts."""
+        return trainer(
+            self.env,
+            self.make_policy,
+            self.reward,
+            self.objective,
+            adam(**job.optimizer),
+            batch_size=job.train.batch_size,
+            behaviour=self.behaviour,
+            replay=self.replay,
+            **given,
+        )
+
+
+def build(job: Job, score: Callable[[Any], Any] | None = None) -> Parts:
+    """Construct what a job names.
+
+    Args:
+        job: a checked job.
+        score: the user's own score, texts in and numbers out, for a job whose reward is `Score`.
+
+    Raises JobError naming the section when a constructor refuses its fields.
+    """
+    env = build_env(job)
+    objective = _make("objective", objectives, job.objective)
+    beta = job.reward["beta"]
+    return Parts(
+        env=env,
+        reward=_make_reward(job, env, beta, score),
+        objective=objective,
+        make_policy=_policy_maker(job, env, objective),
+        behaviour=construct("exploration", Behaviour, job.exploration),
+        replay=None if job.replay is None else construct("replay", Replay, job.replay),
+        beta=beta,
+    )
+
+
+def build_env(job: Job) -> AbstractEnvironment:
+    """Construct the environment that a job names."""
+    return _make("env", envs, job.env)
+
+
+def _make_reward(
+    job: Job, env: AbstractEnvironment, beta: float, score: Callable[[Any], Any] | None
+) -> AbstractReward | HostReward:
+    if job.reward["name"] == SCORE:
+        if score is None:
+            raise JobError("[reward] name is Score, which is given on the command line. Add --score FILE.py:FUNCTION.")
+        return HostReward(score, env, beta)
+    if score is not None:
+        raise JobError(f'a score was given but [reward] names {job.reward["name"]}. Write name = "Score" to use it.')
+    settings = {key: value for key, value in job.reward.items() if key not in ("name", "beta")}
+    if "path" in settings:
+        settings["path"] = str(job.folder / settings["path"])
+    reward = construct("reward", lambda **fields: getattr(rewards, job.reward["name"])(env, **fields), settings)
+    return construct("reward", lambda: Tempered(reward, beta), {})
+
+
+def _policy_maker(job: Job, env: AbstractEnvironment, objective: AbstractObjective) -> Callable[[jax.Array], AbstractPolicy]:
+    settings = {key: value for key, value in job.policy.items() if key not in ("name", "learned_backward")}
+    is_learned = job.policy["learned_backward"]
+    if is_learned and not isinstance(env, AbstractReversibleEnvironment):
+        raise JobError(f"[policy] learned_backward needs an environment that can step back; {type(env).__name__} cannot.")
+    num_backward = env.num_backward_actions if is_learned and isinstance(env, AbstractReversibleEnvironment) else None
+
+    def make(key: jax.Array) -> AbstractPolicy:
+        return construct(
+            "policy",
+            lambda **fields: getattr(policies, job.policy["name"])(
+                env.num_features,
+                env.num_values,
+                env.num_actions,
+                num_backward_actions=num_backward,
+                flow_head=objective.needs_flow,
+                key=key,
+                **fields,
+            ),
+            settings,
+        )
+
+    return make
+
+
+def _make(section: str, package: ModuleType, table: Section) -> Any:
+    settings = {key: value for key, value in table.items() if key != "name"}
+    return construct(section, getattr(package, table["name"]), settings)

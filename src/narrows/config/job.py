@@ -1,0 +1,264 @@
+"""A job file, read and checked: every section with all its defaults filled in."""
+
+import inspect
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from narrows import envs, objectives, policies, rewards
+from narrows.buffers import Replay
+from narrows.config.schema import JobError, Section, checked, construct, named, refuse_unknown
+from narrows.exploration import Behaviour
+from narrows.training import adam
+
+Scalar = str | bool | int | float
+PACKAGES = {"env": envs, "reward": rewards, "policy": policies, "objective": objectives}
+POLICY_CONTEXT = ("num_features", "num_values", "num_actions", "num_backward_actions", "flow_head", "key")
+"""What a policy is told by the environment and the objective, not by the job."""
+_SECTIONS = ("env", "reward", "policy", "objective", "optimizer", "exploration", "replay", "train", "shortlist", "data")
+SCORE = "Score"
+"""The reward that a job names when the score is a function the user gives on the command line."""
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """The table of measurements that a proxy learns from and that novelty is measured against.
+
+    Args:
+        path: CSV file, relative to the job file.
+        space: `rna`, `dna`, `protein` or the letters of an alphabet.
+        sequence_column: name of the column of sequences; found by its name when left out.
+        score_column: name of the column of scores; found by its name when left out.
+        score_sense: `higher` if higher is better; `lower` changes the sign of every score.
+        on_invalid: `refuse` a table with bad rows, or `skip` them and write them to `rejected.csv`.
+    """
+
+    path: str
+    space: str
+    sequence_column: str | None = None
+    score_column: str | None = None
+    score_sense: str = "higher"
+    on_invalid: str = "refuse"
+
+    def __post_init__(self) -> None:
+        if self.on_invalid not in ("refuse", "skip"):
+            raise ValueError(f"on_invalid must be 'refuse' or 'skip', got {self.on_invalid!r}.")
+        if self.score_sense not in ("higher", "lower"):
+            raise ValueError(f"score_sense must be 'higher' or 'lower', got {self.score_sense!r}.")
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """How long and in what portions to train.
+
+    Args:
+        num_steps: training steps in all.
+        batch_size: fresh trajectories a step.
+        every: steps between two looks (metrics, archive, progress); one compiled chunk.
+        checkpoint_every: steps between two checkpoints, rounded up to a multiple of `every`.
+        given_per_step: measured objects to train on in each step beside the sampled ones, by backward sampling; 0 for none.
+        max_set_aside: non-finite rewards and skipped steps after which the run stops with an error.
+    """
+
+    num_steps: int = 2000
+    batch_size: int = 64
+    every: int = 50
+    checkpoint_every: int = 500
+    given_per_step: int = 0
+    max_set_aside: int = 1000
+
+    def __post_init__(self) -> None:
+        for name in ("num_steps", "batch_size", "every", "checkpoint_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
+        for name in ("given_per_step", "max_set_aside"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}.")
+
+
+@dataclass(frozen=True)
+class ShortlistSettings:
+    """What `narrows shortlist` selects unless told otherwise.
+
+    Args:
+        k: rows.
+        min_distance: smallest edit distance between two rows.
+        kappa: the lower bound is the proxy's mean minus `kappa` times its standard deviation.
+        by: what ranks the candidates, `mean` or `lower_bound`.
+    """
+
+    k: int = 24
+    min_distance: int = 4
+    kappa: float = 1.0
+    by: str = "mean"
+
+    def __post_init__(self) -> None:
+        if self.k < 1 or self.min_distance < 0:
+            raise ValueError(f"expected k >= 1 and min_distance >= 0, got {self.k} and {self.min_distance}.")
+        if self.by not in ("mean", "lower_bound"):
+            raise ValueError(f"by must be 'mean' or 'lower_bound', got {self.by!r}.")
+
+
+@dataclass(frozen=True)
+class Job:
+    """A checked job: every section with all its defaults filled in, as it is kept in the run folder."""
+
+    name: str
+    seed: int
+    env: Section
+    reward: Section
+    policy: Section
+    objective: Section
+    optimizer: Section
+    exploration: Section
+    train: TrainSettings
+    shortlist: ShortlistSettings
+    replay: Section | None = None
+    data: DataSettings | None = None
+    folder: Path = field(default=Path(), compare=False)
+
+
+def load_job(path: Path | str, overrides: Mapping[str, Scalar] | None = None) -> Job:
+    """Read and check a job file.
+
+    Args:
+        path: TOML file.
+        overrides: values that replace the file's, by dotted name: `{"train.num_steps": 100}`.
+
+    Raises JobError naming the table and the field.
+    """
+    path = Path(path)
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise JobError(f"{path}: there is no such job file. Give the path of a .toml file.") from None
+    except IsADirectoryError:
+        raise JobError(f"{path} is a folder. Give the path of the .toml file in it.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise JobError(f"{path}: not a TOML file ({error}). Correct the line it names.") from None
+    for name, value in (overrides or {}).items():
+        _override(document, name, value)
+    return parse_job(document, path.parent, path.stem)
+
+
+def parse_job(document: Mapping[str, Any], folder: Path, name: str = "job") -> Job:
+    """Return the checked job of a parsed document; relative paths in it start from `folder`."""
+    unknown = set(document) - {*_SECTIONS, "name", "seed"}
+    if unknown:
+        raise JobError(f"unknown entries {sorted(unknown)}. A job has: name, seed, {', '.join(_SECTIONS)}.")
+    for section in ("env", "reward"):
+        if section not in document:
+            raise JobError(f"[{section}] is missing. Add a table with a name; `narrows list` shows the names.")
+    seed = document.get("seed", 0)
+    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**32:
+        raise JobError(f"seed must be an integer from 0 to 2^32 - 1, got {seed!r}.")
+    tables = {section: _table(document, section) for section in _SECTIONS if section in document}
+    data = tables.get("data")
+    replay = tables.get("replay")
+    return Job(
+        name=str(document.get("name", name)),
+        seed=seed,
+        env=named("env", tables["env"], envs, ()),
+        reward=_reward_section(tables["reward"]),
+        policy=_policy_section(tables.get("policy", {"name": "MLP"})),
+        objective=named("objective", tables.get("objective", {"name": "TrajectoryGeneralMellowmax"}), objectives, ()),
+        optimizer=checked("optimizer", tables.get("optimizer", {}), adam, ()),
+        exploration=checked("exploration", tables.get("exploration", {}), Behaviour, ()),
+        train=construct("train", TrainSettings, checked("train", tables.get("train", {}), TrainSettings, ())),
+        shortlist=construct(
+            "shortlist", ShortlistSettings, checked("shortlist", tables.get("shortlist", {}), ShortlistSettings, ())
+        ),
+        replay=None if replay is None else checked("replay", replay, Replay, ()),
+        data=None if data is None else construct("data", DataSettings, checked("data", data, DataSettings, ())),
+        folder=folder,
+    )
+
+
+def dump_job(job: Job) -> str:
+    """Return a job as TOML, every default written out, so that reading it gives the same job."""
+    lines = [f"name = {_toml(job.name)}", f"seed = {job.seed}"]
+    for section in _SECTIONS:
+        table = getattr(job, section)
+        if table is None:
+            continue
+        entries = table if isinstance(table, Mapping) else vars(table)
+        lines += ["", f"[{section}]"]
+        lines += [f"{name} = {_toml(value)}" for name, value in entries.items() if value is not None]
+    return "\n".join(lines) + "\n"
+
+
+def known_names() -> dict[str, dict[str, str]]:
+    """Return every name a job may use, by section, each with the first sentence of its docstring."""
+    names = {
+        section: {name: _first_line(getattr(package, name)) for name in package.__all__}
+        for section, package in PACKAGES.items()
+    }
+    names["reward"][SCORE] = "The function given on the command line as `--score FILE.py:FUNCTION`."
+    return names
+
+
+def fields_of(section: str, name: str) -> dict[str, str]:
+    """Return the fields of one name of one section, each with its default or `required`."""
+    package = PACKAGES[section]
+    if name == SCORE:
+        return {"beta": "required"}
+    context = POLICY_CONTEXT if section == "policy" else ("env",)
+    signature = {key: p for key, p in inspect.signature(getattr(package, name)).parameters.items() if key not in context}
+    shown = {key: "required" if p.default is p.empty else repr(p.default) for key, p in signature.items()}
+    extra = {"reward": {"beta": "1.0"}, "policy": {"learned_backward": "False"}}
+    return shown | extra.get(section, {})
+
+
+def _reward_section(table: Section) -> Section:
+    rest = {key: value for key, value in table.items() if key != "beta"}
+    beta = checked("reward", {"beta": table["beta"]} if "beta" in table else {}, _beta, ())
+    if table.get("name") == SCORE:
+        refuse_unknown("reward", rest, {"name"})
+        return {"name": SCORE, **beta}
+    return {**named("reward", rest, rewards, ("env",), extra=("beta",)), **beta}
+
+
+def _policy_section(table: Section) -> Section:
+    rest = {key: value for key, value in table.items() if key != "learned_backward"}
+    learned = table.get("learned_backward", False)
+    if not isinstance(learned, bool):
+        raise JobError(f"[policy] learned_backward must be true or false, got {learned!r}.")
+    return {**named("policy", rest, policies, POLICY_CONTEXT, extra=("learned_backward",)), "learned_backward": learned}
+
+
+def _beta(beta: float = 1.0) -> None:
+    """The inverse temperature, whose schema is this signature."""
+
+
+def _table(document: Mapping[str, Any], section: str) -> Section:
+    table = document[section]
+    if not isinstance(table, Mapping):
+        raise JobError(f"{section} must be a table, got {table!r}. Write [{section}] on a line of its own.")
+    return table
+
+
+def _override(document: dict[str, Any], name: str, value: Scalar) -> None:
+    *sections, entry = name.split(".")
+    if len(sections) > 1:
+        raise JobError(f"cannot set {name!r}. Write seed or SECTION.FIELD, for example train.num_steps.")
+    table = document
+    for section in sections:
+        table = table.setdefault(section, {})
+        if not isinstance(table, dict):
+            raise JobError(f"cannot set {name!r}: {section} is not a table.")
+    table[entry] = value
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(_toml(item) for item in value) + "]"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
+
+
+def _first_line(thing: Any) -> str:
+    return (inspect.getdoc(thing) or "").partition("\n\n")[0].replace("\n", " ")

@@ -1,0 +1,63 @@
+"""What a table of a job may say: the constructors are the schema. Unknown names and fields answer with the known ones."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from types import ModuleType
+from typing import Any, get_type_hints
+
+import pydantic
+
+Section = Mapping[str, Any]
+
+
+class JobError(ValueError):
+    """A job file that cannot be used; the message says where, what was expected, what came and what to do."""
+
+
+def construct(section: str, make: Callable[..., Any], settings: Section) -> Any:
+    try:
+        return make(**settings)
+    except (ValueError, TypeError, OSError) as error:
+        raise JobError(f"[{section}] {error}") from error
+
+
+def named(section: str, table: Section, package: ModuleType, context: tuple[str, ...], extra: tuple[str, ...] = ()) -> Section:
+    name = table.get("name")
+    if not isinstance(name, str) or name not in package.__all__:
+        came = "it has no name" if name is None else f"unknown name {name!r}"
+        raise JobError(f"[{section}] {came}. Known: {', '.join(package.__all__)}.")
+    rest = {key: value for key, value in table.items() if key != "name"}
+    return {"name": name, **checked(section, rest, getattr(package, name), context, extra)}
+
+
+def checked(
+    section: str, table: Section, constructor: Callable[..., Any], context: tuple[str, ...], extra: tuple[str, ...] = ()
+) -> Section:
+    """Return a table with the defaults of a constructor's signature filled in, after checking names and types."""
+    parameters = {name: p for name, p in inspect.signature(constructor).parameters.items() if name not in context}
+    refuse_unknown(section, table, {*parameters, *extra})
+    function = constructor.__init__ if inspect.isclass(constructor) else constructor
+    hints = get_type_hints(function)
+    fields: dict[str, Any] = {
+        name: (hints.get(name, Any), ... if p.default is p.empty else p.default) for name, p in parameters.items()
+    }
+    schema = pydantic.create_model(f"[{section}]", __config__=pydantic.ConfigDict(extra="forbid", strict=True), **fields)
+    try:
+        checked = schema(**table)
+    except pydantic.ValidationError as error:
+        problems = "; ".join(_problem(item) for item in error.errors())
+        raise JobError(f"[{section}] {problems}. Fields: {', '.join(parameters)}.") from None
+    return {name: getattr(checked, name) for name in parameters}
+
+
+def _problem(item: Any) -> str:
+    name = ".".join(str(part) for part in item["loc"])
+    if item["type"] == "missing":
+        return f"{name} is missing"
+    return f"{name}: {item['msg'][0].lower()}{item['msg'][1:]}, got {item['input']!r}"
+
+
+def refuse_unknown(section: str, table: Section, known: set[str]) -> None:
+    unknown = sorted(set(table) - known)
+    if unknown:
+        raise JobError(f"[{section}] unknown fields {unknown}. Known: {', '.join(sorted(known)) or 'none'}.")

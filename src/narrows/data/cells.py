@@ -1,0 +1,153 @@
+"""What one row says: a sequence of the space and a finite score, or every reason why not."""
+
+import math
+import re
+import unicodedata
+from dataclasses import dataclass
+
+from narrows.data.findings import Finding, count, error, quote
+from narrows.data.layout import NUMBER, Layout
+from narrows.data.records import Record
+from narrows.data.space import NAMED_ALPHABETS, OpenSpace, Space
+
+_NOT_FINITE = re.compile(r"[+-]?(nan|inf|infinity)", re.IGNORECASE)
+_MISSING = frozenset({"na", "nan", "n/a", "null", "none", "nil", "-", "--", "?", "inf", "#n/a", "#value!", "nd"})
+_AMBIGUOUS = {"ACGU": "BDHKMNRSVWXY", "ACGT": "BDHKMNRSVWXY", NAMED_ALPHABETS["protein"]: "BJXZ"}
+
+
+@dataclass(frozen=True)
+class Rules:
+    """Say what a cell must be; `legal` matches exactly the sequences of the space."""
+
+    space: Space | OpenSpace
+    layout: Layout
+    legal: re.Pattern[str]
+
+    @staticmethod
+    def of(space: Space | OpenSpace, layout: Layout) -> "Rules":
+        """Return the rules of a space for the columns of a file."""
+        letters = "".join(map(re.escape, space.alphabet))
+        longest = "" if space.max_length is None else str(space.max_length)
+        return Rules(space, layout, re.compile(f"[{letters}]{{{max(space.min_length or 1, 1)},{longest}}}"))
+
+
+def read_row(rules: Rules, record: Record) -> tuple[str, float] | None:
+    """Return the sequence and the score of a record that has both as they should be, None where it needs a look."""
+    fields, layout = record.fields, rules.layout
+    if record.problem is not None or len(fields) != len(layout.header):
+        return None
+    sequence, cell = fields[layout.sequence], fields[layout.score]
+    if rules.legal.fullmatch(sequence) is None or NUMBER.fullmatch(cell) is None:
+        return None
+    score = float(cell)
+    return (sequence, score) if math.isfinite(score) else None
+
+
+def strip_cells(record: Record) -> Record:
+    """Return the record without the blanks around its cells."""
+    return record._replace(fields=[field.strip() for field in record.fields])
+
+
+def explain_row(rules: Rules, record: Record) -> list[Finding]:
+    """Return every reason why a record cannot be used; none only if `read_row` reads it."""
+    if record.problem is not None:
+        return [error(record.row, None, "quote", f'{record.problem}. Close the quote, or write "" for a quote sign.')]
+    if len(record.fields) != len(rules.layout.header):
+        return [_ragged(rules.layout, record)]
+    layout = rules.layout
+    sequence, cell = record.fields[layout.sequence], record.fields[layout.score]
+    return [
+        *_explain_sequence(rules.space, sequence, record.row, layout.header[layout.sequence]),
+        *_explain_score(cell, record.row, layout.header[layout.score]),
+    ]
+
+
+def _ragged(layout: Layout, record: Record) -> Finding:
+    expected, came = len(layout.header), len(record.fields)
+    message = f"{count(came, 'cell')} where the header has {expected}"
+    after = record.fields[layout.score : layout.score + 2]
+    if layout.delimiter == "," and came > expected and NUMBER.fullmatch(",".join(after).replace(",", ".")):
+        return error(record.row, None, "ragged", f"{message}: a decimal comma? Write {quote('.'.join(after))}.")
+    cure = (
+        "Quote a cell that holds a separator."
+        if came > expected
+        else "A row needs a cell for every column, if only an empty one."
+    )
+    return error(record.row, None, "ragged", f"{message}. {cure}")
+
+
+def _explain_sequence(space: Space | OpenSpace, sequence: str, row: int, column: str) -> list[Finding]:
+    if not sequence:
+        return [error(row, column, "empty_sequence", "the sequence cell is empty")]
+    found: list[Finding] = []
+    bad = [(place, letter) for place, letter in enumerate(sequence, start=1) if letter not in space.alphabet]
+    if bad:
+        place, letter = bad[0]
+        more = f" (and {count(len(bad) - 1, 'more bad symbol')})" if len(bad) > 1 else ""
+        hint = _hint(space, letter)
+        missing = " If the cell stands for a missing value, take the row out." if sequence.lower() in _MISSING else ""
+        message = f"sequence {quote(sequence)} has {_name(letter)} at position {place}{more}: {hint}.{missing}"
+        found.append(error(row, column, "bad_symbol", message))
+    is_short = space.min_length is not None and len(sequence) < space.min_length
+    is_long = space.max_length is not None and len(sequence) > space.max_length
+    if is_short or is_long:
+        message = f"sequence {quote(sequence)} has {count(len(sequence), 'letter')}; the space takes {space.lengths}"
+        found.append(error(row, column, "length", message))
+    return found
+
+
+def _hint(space: Space | OpenSpace, letter: str) -> str:
+    alphabet = space.alphabet
+    if space.name == "rna" and letter in "Tt":
+        return "T is DNA; write U, or check the table with --space dna"
+    if space.name == "dna" and letter in "Uu":
+        return "U is RNA; write T, or check the table with --space rna"
+    if letter.isspace():
+        return "a blank inside the sequence; take it out"
+    if letter.upper() in alphabet:
+        return f"lower case; write {letter.upper()!r}"
+    if letter.lower() in alphabet:
+        return f"upper case; write {letter.lower()!r}"
+    if letter.upper() in _AMBIGUOUS.get(alphabet, ""):
+        return f"a letter that stands for several; the letters of {space.name} are {alphabet}"
+    if letter in "-.*":
+        return f"a gap or a stop sign; the letters of {space.name} are {alphabet}"
+    return f"the letters are {alphabet}"
+
+
+def _name(letter: str) -> str:
+    if letter.isascii() and letter.isprintable():
+        return repr(letter)
+    # Look-alikes and invisible characters are told apart by their code point only.
+    name = unicodedata.name(letter, "control character")
+    return f"{letter!r} (U+{ord(letter):04X}, {name})"
+
+
+def _explain_score(cell: str, row: int, column: str) -> list[Finding]:
+    if not cell:
+        return [error(row, column, "empty_score", "the score cell is empty")]
+    shown = quote(cell)
+    if NUMBER.fullmatch(cell):
+        if math.isfinite(float(cell)):
+            return []
+        return [error(row, column, "non_finite_score", f"score {shown} is too large for a 64-bit number")]
+    if _NOT_FINITE.fullmatch(cell):
+        return [error(row, column, "non_finite_score", f"score {shown} is not finite. Take the row out or measure again.")]
+    if "," in cell and NUMBER.fullmatch(cell.replace(",", ".")):
+        cure = f"write {cell.replace(',', '.')}"
+        if re.search(",[0-9]{3}$", cell):  # 1,000 is one to some and a thousand to others
+            cure += f", or {cell.replace(',', '')} if the comma groups thousands"
+        return [error(row, column, "decimal_comma", f"score {shown} has a decimal comma; {cure}")]
+    return [error(row, column, "non_numeric_score", f"score {shown} is not a number{_score_hint(cell)}")]
+
+
+def _score_hint(cell: str) -> str:
+    if cell.lower() in _MISSING:
+        return ": it reads like a missing value. Take the row out or measure again."
+    if "\N{MINUS SIGN}" in cell or "\N{EN DASH}" in cell:
+        return ": its minus sign is a typographic one; write -"
+    if cell[0] in "<>~≤≥":
+        return ": a bound is not a value. Decide on a value or take the row out."
+    if NUMBER.fullmatch(re.sub(r"[,' _.](?=[0-9]{3})", "", cell)):
+        return ": write it without thousands separators"
+    return ". Expected digits with a decimal point, such as 0.25 or -1.5e-3."

@@ -1,0 +1,196 @@
+"""What a check of a table found: the good rows, the rows set aside, and every reason."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from narrows.data.findings import Finding
+from narrows.data.layout import DELIMITERS, Layout
+from narrows.data.space import OpenSpace, Space
+
+ScoreSense = Literal["higher", "lower"]
+
+_QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
+_QUANTILE_NAMES = ("min", "5%", "25%", "median", "75%", "95%", "max")
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """Hold scored sequences: `scores` float64 `[n]`, higher is better; `rows` are line numbers, the header is on line 1.
+
+    The arrays are copied and read-only.
+    """
+
+    path: str
+    sequences: tuple[str, ...]
+    scores: np.ndarray
+    rows: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        scores = np.array(self.scores, dtype=np.float64)
+        if scores.shape != (len(self.sequences),) or len(self.rows) != len(self.sequences):
+            lengths = f"{len(self.sequences)} sequences, scores of shape {scores.shape} and {len(self.rows)} rows"
+            raise ValueError(f"a table needs one score and one row number for each sequence, got {lengths}")
+        scores.setflags(write=False)
+        object.__setattr__(self, "scores", scores)
+
+    def __len__(self) -> int:
+        return len(self.sequences)
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """Hold one row kept out of the table: its line number, why, and its cells as they stand in the file."""
+
+    row: int
+    reason: str
+    fields: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Check:
+    """Hold what `check_table` found.
+
+    `asked` is the space as given, `space` the one with its lengths taken from the good rows where they were not given
+    (None without a good row), `layout` the columns (None where the file could not be read as a table). Every row that
+    is not blank is counted once: `num_rows == len(table) + num_rejected + num_duplicates`.
+    """
+
+    path: str
+    sha256: str | None
+    asked: Space | OpenSpace
+    space: Space | None
+    layout: Layout | None
+    score_sense: ScoreSense
+    table: Table
+    findings: tuple[Finding, ...]
+    num_rows: int
+    num_duplicates: int
+    num_blank: int
+    rejected: tuple[Rejected, ...] = field(repr=False)
+
+    @property
+    def num_rejected(self) -> int:
+        """Count the rows kept out of the table by an error."""
+        return len(self.rejected)
+
+    @property
+    def errors(self) -> tuple[Finding, ...]:
+        """Return the findings that make the table refused."""
+        return tuple(finding for finding in self.findings if finding.severity == "error")
+
+    @property
+    def warnings(self) -> tuple[Finding, ...]:
+        """Return the findings that leave the table usable."""
+        return tuple(finding for finding in self.findings if finding.severity == "warning")
+
+    @property
+    def is_unreadable(self) -> bool:
+        """Return whether the file as a whole is at fault, so that leaving out rows would not help."""
+        return bool(self.errors) and not self.rejected
+
+    def summary(self) -> str:
+        """Describe the table in plain lines: columns, counts, lengths, scores, letters, findings by kind."""
+        lines = [("table", self.path)]
+        if self.layout is not None:
+            lines += _describe_columns(self.layout, self.score_sense)
+        lines += [("space", _describe_space(self.asked, self.space)), ("rows", f"{self.num_rows:,}")]
+        lines += [("  good", f"{len(self.table):,}"), ("  rejected", f"{self.num_rejected:,}")]
+        lines += [("  duplicates", f"{self.num_duplicates:,} (same sequence, same score: kept once)")]
+        lines += [("blank lines", f"{self.num_blank:,} (not counted as rows)")] if self.num_blank else []
+        if len(self.table):
+            lines += _describe_table(self.table, self.asked.alphabet)
+        for (severity, kind), number in self._tally().items():
+            lines.append((f"{severity}s", f"{kind} {number:,}"))
+        return "\n".join(f"{name:<16}{value}" for name, value in lines)
+
+    def list_findings(self) -> str:
+        """Write every finding, one line each, in the order of the file."""
+        return "\n".join(map(str, self.findings))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything but the rows themselves as JSON values."""
+        table, layout, space = self.table, self.layout, self.space
+        columns = None
+        if layout is not None:
+            names = {"sequence": layout.header[layout.sequence], "score": layout.header[layout.score]}
+            columns = {**names, "all": list(layout.header), "delimiter": layout.delimiter}
+        return {
+            "path": self.path,
+            "sha256": self.sha256,
+            "space": {
+                "name": self.asked.name,
+                "alphabet": self.asked.alphabet,
+                "min_length": None if space is None else space.min_length,
+                "max_length": None if space is None else space.max_length,
+                "lengths_from_data": isinstance(self.asked, OpenSpace),
+            },
+            "columns": columns,
+            "score_sense": self.score_sense,
+            "num_rows": self.num_rows,
+            "num_good": len(table),
+            "num_rejected": self.num_rejected,
+            "num_duplicates": self.num_duplicates,
+            "num_blank": self.num_blank,
+            "lengths": {str(length): number for length, number in sorted(Counter(map(len, table.sequences)).items())},
+            "score_quantiles": score_quantiles(table.scores),
+            "letters": letter_shares(table, self.asked.alphabet),
+            "findings": [
+                {
+                    "row": finding.row,
+                    "column": finding.column,
+                    "kind": finding.kind,
+                    "message": finding.message,
+                    "severity": finding.severity,
+                }
+                for finding in self.findings
+            ],
+        }
+
+    def _tally(self) -> dict[tuple[str, str], int]:
+        return dict(Counter((finding.severity, finding.kind) for finding in self.findings).most_common())
+
+
+def score_quantiles(scores: np.ndarray) -> dict[str, float]:
+    """Return min, 5 %, 25 %, median, 75 %, 95 % and max of `scores`; nothing for no score."""
+    if not scores.size:
+        return {}
+    # Halved and doubled, which is exact: the distance of two finite scores may overflow, that of their halves does not.
+    values = 2 * np.quantile(scores / 2, _QUANTILES)
+    return {name: float(value) for name, value in zip(_QUANTILE_NAMES, values, strict=True)}
+
+
+def letter_shares(table: Table, alphabet: str) -> dict[str, float]:
+    """Return the share of each letter among all letters of the table; zeros for no letter."""
+    letters = "".join(table.sequences)
+    return {letter: letters.count(letter) / max(len(letters), 1) for letter in alphabet}
+
+
+def _describe_columns(layout: Layout, sense: ScoreSense) -> list[tuple[str, str]]:
+    turned = " (higher is better)" if sense == "higher" else " (lower is better: kept with its sign turned)"
+    return [
+        ("sequences in", f"column {layout.header[layout.sequence]!r} (#{layout.sequence + 1})"),
+        ("scores in", f"column {layout.header[layout.score]!r} (#{layout.score + 1}){turned}"),
+        ("separator", DELIMITERS[layout.delimiter]),
+    ]
+
+
+def _describe_space(asked: Space | OpenSpace, space: Space | None) -> str:
+    lengths = asked.lengths if space is None else space.lengths
+    source = ", taken from the data" if isinstance(asked, OpenSpace) else ""
+    return f"{asked.name}: letters {asked.alphabet}, length {lengths}{source}"
+
+
+def _describe_table(table: Table, alphabet: str) -> list[tuple[str, str]]:
+    lengths = np.array(list(map(len, table.sequences)))
+    quantiles = score_quantiles(table.scores)
+    shares = letter_shares(table, alphabet)
+    best = int(table.scores.argmax())
+    return [
+        ("lengths", f"{lengths.min()} to {lengths.max()} (mean {lengths.mean():.1f})"),
+        ("scores", "  ".join(f"{name} {value:.4g}" for name, value in quantiles.items())),
+        ("letters", "  ".join(f"{letter} {100 * share:.1f}%" for letter, share in shares.items())),
+        ("best", f"{table.sequences[best]} (row {table.rows[best]})"),
+    ]

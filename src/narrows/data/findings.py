@@ -1,0 +1,78 @@
+"""What can be said about a table: a finding, and the error that lists findings."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+Severity = Literal["error", "warning"]
+
+# A message names this many rows of one kind; every row of an error has a finding of its own.
+_ROWS_NAMED = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Say what is wrong on one row: `row` is a line number of the file (its first line is 1), 0 for the file itself."""
+
+    row: int
+    column: str | None
+    kind: str
+    message: str
+    severity: Severity
+
+    def __str__(self) -> str:
+        place = f"row {self.row}" if self.row else "file"
+        return f"{place}: {self.severity}: {self.message}"
+
+
+class DataError(ValueError):
+    """Tell that a table cannot be used as it is; `findings` holds every reason, the message lists them."""
+
+    def __init__(self, message: str, findings: Sequence[Finding] = ()) -> None:
+        super().__init__(message)
+        self.findings = tuple(findings)
+
+
+class FileRefused(Exception):
+    """Carry the one finding that stops the reading of a file; never leaves this package."""
+
+    def __init__(self, kind: str, message: str, row: int = 0, column: str | None = None) -> None:
+        super().__init__(message)
+        self.finding = Finding(row, column, kind, message, "error")
+
+
+def error(row: int, column: str | None, kind: str, message: str) -> Finding:
+    """Return a finding that keeps its row out of the table."""
+    return Finding(row, column, kind, message, "error")
+
+
+def warning(row: int, column: str | None, kind: str, message: str) -> Finding:
+    """Return a finding that changes nothing a user would miss."""
+    return Finding(row, column, kind, message, "warning")
+
+
+def name_rows(rows: Sequence[int]) -> str:
+    """Name rows in words, the first ten by number.
+
+    >>> name_rows([7]), name_rows([2, 5, 9])
+    ('row 7', 'rows 2, 5 and 9')
+    """
+    if len(rows) == 1:
+        return f"row {rows[0]}"
+    if len(rows) > _ROWS_NAMED:
+        return f"rows {', '.join(map(str, rows[:_ROWS_NAMED]))} and {len(rows) - _ROWS_NAMED:,} more"
+    return f"rows {', '.join(map(str, rows[:-1]))} and {rows[-1]}"
+
+
+def count(number: int, noun: str) -> str:
+    """Write a number with its noun.
+
+    >>> count(1, "row"), count(2000, "row")
+    ('1 row', '2,000 rows')
+    """
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def quote(text: str, limit: int = 40) -> str:
+    """Write text from a file so that a terminal shows it and does nothing else: escapes, quotes, a bounded length."""
+    return repr(text if len(text) <= limit else f"{text[: limit - 1]}…")

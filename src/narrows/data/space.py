@@ -1,0 +1,142 @@
+"""Which sequences may be written: an alphabet and a range of lengths."""
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import overload
+
+NAMED_ALPHABETS: dict[str, str] = {"rna": "ACGU", "dna": "ACGT", "protein": "ACDEFGHIKLMNPQRSTVWY"}
+CUSTOM_PREFIX = "letters:"
+
+
+@dataclass(frozen=True)
+class Space:
+    """Hold every sequence over `alphabet` with `min_length` to `max_length` letters.
+
+    `name` is what `space` was asked for, so that `space(s.name, s.min_length, s.max_length) == s`.
+    """
+
+    name: str
+    alphabet: str
+    min_length: int
+    max_length: int
+
+    def __post_init__(self) -> None:
+        _check_alphabet(self.alphabet)
+        _check_lengths(self.min_length, self.max_length)
+
+    def closed_over(self, sequences: Iterable[str]) -> "Space":
+        """Return this space: its lengths are known already. `OpenSpace` takes them from `sequences`."""
+        return self
+
+    @property
+    def lengths(self) -> str:
+        """Say the range of lengths in words."""
+        return _range_in_words(self.min_length, self.max_length)
+
+
+@dataclass(frozen=True)
+class OpenSpace:
+    """Hold an alphabet whose shortest or longest length (`None`) is still to be taken from data."""
+
+    name: str
+    alphabet: str
+    min_length: int | None = None
+    max_length: int | None = None
+
+    def __post_init__(self) -> None:
+        _check_alphabet(self.alphabet)
+        _check_lengths(self.min_length, self.max_length)
+
+    def closed_over(self, sequences: Iterable[str]) -> Space:
+        """Return the space whose missing lengths are the shortest and the longest of `sequences`.
+
+        Raises ValueError where there is no sequence to take a length from.
+
+        >>> space("rna").closed_over(["ACGU", "AC"])
+        Space(name='rna', alphabet='ACGU', min_length=2, max_length=4)
+        """
+        lengths = [len(sequence) for sequence in sequences]
+        if not lengths:
+            raise ValueError(f"space {self.name!r} takes its lengths from the data, and there is no sequence to take them from")
+        shortest = min(lengths) if self.min_length is None else self.min_length
+        longest = max(lengths) if self.max_length is None else self.max_length
+        return Space(self.name, self.alphabet, shortest, longest)
+
+    @property
+    def lengths(self) -> str:
+        """Say the range of lengths in words."""
+        return _range_in_words(self.min_length, self.max_length)
+
+
+@overload
+def space(name_or_letters: str, min_length: int, max_length: int) -> Space: ...
+@overload
+def space(name_or_letters: str, min_length: int | None = None, max_length: int | None = None) -> Space | OpenSpace: ...
+def space(name_or_letters: str, min_length: int | None = None, max_length: int | None = None) -> Space | OpenSpace:
+    """Return the space called `rna`, `dna` or `protein`, or the one over letters of your own.
+
+    Own letters are written as they are (`"HP"`, `"01"`), or after `letters:` where they could be mistaken for a name:
+    anything with a lower-case letter is read as a name, so that a misspelt name is never taken for an alphabet.
+    A length left out makes an `OpenSpace`, which takes it from the data.
+
+    Raises ValueError for an unknown name (naming the known ones), a repeated letter, or lengths that leave nothing.
+
+    >>> space("rna", 14, 14)
+    Space(name='rna', alphabet='ACGU', min_length=14, max_length=14)
+    >>> space("HP", 3, 5).alphabet
+    'HP'
+    >>> space("letters:ab", max_length=9).lengths
+    'at most 9'
+    """
+    name = name_or_letters.strip()
+    if name.lower() in NAMED_ALPHABETS:
+        name = name.lower()
+        alphabet = NAMED_ALPHABETS[name]
+    elif name.startswith(CUSTOM_PREFIX):
+        alphabet = name.removeprefix(CUSTOM_PREFIX)
+    elif not name or any(letter.islower() for letter in name):
+        raise ValueError(_unknown_name(name))
+    else:
+        alphabet, name = name, CUSTOM_PREFIX + name
+    if min_length is None or max_length is None:
+        return OpenSpace(name, alphabet, min_length, max_length)
+    return Space(name, alphabet, min_length, max_length)
+
+
+def _unknown_name(name: str) -> str:
+    near = difflib.get_close_matches(name.lower(), NAMED_ALPHABETS, n=1)
+    guess = f" Did you mean {near[0]!r}?" if near else ""
+    known = ", ".join(NAMED_ALPHABETS)
+    return f"unknown space {name!r}.{guess} Known: {known}. For letters of your own write {CUSTOM_PREFIX}{name or 'ABC'}"
+
+
+def _check_alphabet(alphabet: str) -> None:
+    repeated = sorted({letter for letter in alphabet if alphabet.count(letter) > 1})
+    if repeated:
+        raise ValueError(f"an alphabet needs distinct letters; {alphabet!r} repeats {', '.join(map(repr, repeated))}")
+    # A blank or invisible letter could not be told from the blanks around a cell.
+    unusable = [letter for letter in alphabet if letter.isspace() or not letter.isprintable()]
+    if unusable:
+        raise ValueError(f"an alphabet takes visible letters only; {alphabet!r} holds {unusable[0]!r}")
+    if not alphabet:
+        raise ValueError("an alphabet needs at least one letter, got none")
+
+
+def _check_lengths(min_length: int | None, max_length: int | None) -> None:
+    if min_length is not None and min_length < 0:
+        raise ValueError(f"min_length must be at least 0, got {min_length}")
+    if max_length is not None and max_length < 1:
+        raise ValueError(f"max_length must be at least 1, got {max_length}")
+    if min_length is not None and max_length is not None and min_length > max_length:
+        raise ValueError(f"min_length must not exceed max_length, got {min_length} and {max_length}")
+
+
+def _range_in_words(min_length: int | None, max_length: int | None) -> str:
+    if min_length is None and max_length is None:
+        return "any"
+    if min_length is None:
+        return f"at most {max_length}"
+    if max_length is None:
+        return f"at least {min_length}"
+    return str(min_length) if min_length == max_length else f"{min_length} to {max_length}"

@@ -1,0 +1,196 @@
+"""Tables in: from a file of scored sequences to rows that can be trusted, or to every reason why not."""
+
+import csv
+import io
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+
+from narrows.data.cells import Rules
+from narrows.data.check import Check, ScoreSense, Table
+from narrows.data.files import write_atomically
+from narrows.data.findings import DataError, FileRefused, Finding, count, error, quote, warning
+from narrows.data.layout import Layout, find_layout
+from narrows.data.rows import merge_duplicates, read_rows
+from narrows.data.space import OpenSpace, Space
+from narrows.data.text import escape_bytes, read_text, show_path
+
+OnInvalid = Literal["refuse", "skip"]
+
+_LOWER_IS_BETTER = frozenset("energy dg ddg mfe kd ki ic50 ec50 loss error rmsd rmse".split())
+
+
+def check_table(
+    path: str | os.PathLike[str],
+    space: Space | OpenSpace,
+    *,
+    sequence_column: str | None = None,
+    score_column: str | None = None,
+    score_sense: ScoreSense = "higher",
+) -> Check:
+    """Read a CSV table of scored sequences and find everything that is wrong with it.
+
+    The first line is the header; the separator is a comma, a semicolon or a tab. Columns are named, or given by
+    position (`"#2"`), or found by their usual names (sequence, seq, peptide, ...; score, value, fitness, ...; x and y);
+    of two columns without such names the one that holds numbers is the score. A row number is always a line number of
+    the file, also after quoted line breaks, where it is the line on which the row starts.
+
+    Cells are taken as they stand, but for blanks around them: no case is changed, no text is read as a missing value
+    (`NA` is a peptide). Rows that repeat a sequence with the same score are kept once; where the scores differ, all
+    rows of the sequence are errors. With `score_sense="lower"` scores change their sign, for higher is better everywhere
+    else. Lengths not given in `space` are taken from the good rows.
+
+    Returns the `Check`; it never raises for what is in the file or for a file that cannot be read.
+    """
+    if score_sense not in get_args(ScoreSense):
+        raise ValueError(f"score_sense must be 'higher' or 'lower', got {score_sense!r}")
+    shown = show_path(path)
+    sha256 = None
+    try:
+        text = read_text(path)
+        sha256 = text.sha256
+        layout = find_layout(text, space.alphabet, sequence_column, score_column)
+    except FileRefused as refused:
+        nothing = Table(shown, (), np.zeros(0), ())
+        return Check(shown, sha256, space, None, None, score_sense, nothing, (refused.finding,), 0, 0, 0, ())
+    read = read_rows(text, Rules.of(space, layout))
+    kept = merge_duplicates(read, text, layout.delimiter)
+    # 0 - score, not -score: a zero stays a zero without a sign.
+    scores = np.array([row.score for row in kept.good], dtype=np.float64)
+    scores = 0.0 - scores if score_sense == "lower" else scores
+    table = Table(shown, tuple(row.sequence for row in kept.good), scores, tuple(row.row for row in kept.good))
+    num_rows = len(read.good) + len(read.rejected)
+    findings = [*text.findings, *layout.findings, *kept.findings]
+    findings += _about_scores(layout, table, score_sense, num_rows)
+    return Check(
+        path=shown,
+        sha256=sha256,
+        asked=space,
+        space=space.closed_over(table.sequences) if len(table) else None,
+        layout=layout,
+        score_sense=score_sense,
+        table=table,
+        findings=tuple(sorted(findings, key=lambda finding: finding.row)),
+        num_rows=num_rows,
+        num_duplicates=num_rows - len(table) - len(kept.rejected),
+        num_blank=kept.num_blank,
+        rejected=tuple(kept.rejected),
+    )
+
+
+def read_table(
+    path: str | os.PathLike[str],
+    space: Space | OpenSpace,
+    *,
+    sequence_column: str | None = None,
+    score_column: str | None = None,
+    score_sense: ScoreSense = "higher",
+    on_invalid: OnInvalid = "refuse",
+    rejected_path: str | os.PathLike[str] | None = None,
+) -> Table:
+    """Return the rows of a table as `check_table` reads them, as `accept_table` takes them."""
+    check = check_table(path, space, sequence_column=sequence_column, score_column=score_column, score_sense=score_sense)
+    return accept_table(check, on_invalid=on_invalid, rejected_path=rejected_path)
+
+
+def accept_table(
+    check: Check, *, on_invalid: OnInvalid = "refuse", rejected_path: str | os.PathLike[str] | None = None
+) -> Table:
+    """Return the table of a check: all of it, or with `on_invalid="skip"` its good rows.
+
+    `skip` writes every rejected row with its reason to `rejected_path` (default: `rejected.csv` beside the table), and a
+    file with a header alone where no row was rejected, so that the file always tells of the last reading.
+
+    Raises DataError naming every bad row, and in either case for a file that is no table or has no good row.
+    """
+    if on_invalid not in get_args(OnInvalid):
+        raise ValueError(f"on_invalid must be 'refuse' or 'skip', got {on_invalid!r}")
+    if check.is_unreadable:
+        raise DataError("\n".join(f"{check.path}: {_place(finding)}" for finding in check.errors), check.errors)
+    if on_invalid == "refuse":
+        if check.errors:
+            raise DataError(_refusal(check), check.errors)
+        return check.table
+    target = Path(check.path).with_name("rejected.csv") if rejected_path is None else Path(rejected_path)
+    write_rejected(check, target)
+    if not len(check.table):
+        message = f"{check.path}: no row is left: all {count(check.num_rejected, 'row')} were rejected, see {target}"
+        raise DataError(message, check.errors)
+    return check.table
+
+
+def write_rejected(check: Check, path: str | os.PathLike[str]) -> None:
+    r"""Write the rejected rows of a check as CSV: `row`, `reason`, then the cells as they stand in the file.
+
+    Cells beyond the header are named `extra_1`, `extra_2`, ...; a line that could not be cut into cells stands in the
+    first one; a byte that is not UTF-8 is written as `\xNN`. Raises DataError where the file cannot be written.
+    """
+    if os.path.exists(path) and os.path.exists(check.path) and os.path.samefile(path, check.path):
+        raise DataError(f"{check.path}: the rejected rows would overwrite the table itself. Choose another rejected_path.")
+    header = () if check.layout is None else check.layout.header
+    names = [f"{name} (in the file)" if name in ("row", "reason") else name for name in header]
+    width = max((len(entry.fields) for entry in check.rejected), default=0)
+    names += [f"extra_{index + 1}" for index in range(width - len(names))]
+    lines = [["row", "reason", *names]]
+    lines += [[str(entry.row), entry.reason, *map(escape_bytes, entry.fields)] for entry in check.rejected]
+    # The writer leaves a lone carriage return bare unless every cell is quoted, and a reader would split the row there.
+    _write_csv(path, [[*line, *[""] * (2 + len(names) - len(line))] for line in lines], quote_all=True)
+
+
+def write_table(path: str | os.PathLike[str], sequences: Sequence[str], scores: Sequence[float] | np.ndarray) -> None:
+    """Write scored sequences as a CSV that `read_table` reads back to the same sequences and the same 64-bit scores.
+
+    Raises ValueError for what could not be read back: an empty sequence, blanks around one, a score that is not finite.
+    """
+    values = np.asarray(scores, dtype=np.float64)
+    if values.shape != (len(sequences),):
+        raise ValueError(f"expected one score for each of {len(sequences)} sequences, got shape {values.shape}")
+    for index, (sequence, value) in enumerate(zip(sequences, values, strict=True)):
+        if not sequence or sequence != sequence.strip():
+            raise ValueError(f"sequence {index} is {sequence!r}: empty, or with blanks around it")
+        if not np.isfinite(value):
+            raise ValueError(f"score {index}, of {sequence!r}, is {value}: only finite scores can be stored")
+    rows = [[sequence, repr(float(value))] for sequence, value in zip(sequences, values, strict=True)]
+    _write_csv(path, [["sequence", "score"], *rows])
+
+
+def _about_scores(layout: Layout, table: Table, sense: ScoreSense, num_rows: int) -> list[Finding]:
+    column, row = layout.header[layout.score], layout.header_row
+    findings: list[Finding] = []
+    if num_rows == 0:
+        findings.append(error(row, None, "no_rows", "there is a header and no row after it"))
+    if len(table) > 1 and (table.scores == table.scores[0]).all():
+        message = f"all {len(table):,} scores are {float(table.scores[0])!r}: there is nothing to learn from them"
+        findings.append(warning(row, column, "constant_score", message))
+    if sense == "higher" and not _LOWER_IS_BETTER.isdisjoint(re.split(r"[^a-z0-9]+", column.casefold())):
+        message = f"higher scores are taken as better; if {quote(column)} is better when lower, pass --score-sense lower"
+        findings.append(warning(row, column, "score_sense", message))
+    return findings
+
+
+def _refusal(check: Check) -> str:
+    listed = "\n".join(f"  {_place(finding)}" for finding in check.errors)
+    return (
+        f"{check.path}: {check.num_rejected:,} of {count(check.num_rows, 'row')} cannot be used "
+        f"(row numbers are line numbers of the file).\n{listed}\n"
+        "Correct these rows, or leave them out with --on-invalid skip, which writes them to rejected.csv."
+    )
+
+
+def _place(finding: Finding) -> str:
+    column = "" if finding.column is None else f", column {quote(finding.column)}"
+    return f"row {finding.row}{column}: {finding.message}" if finding.row else finding.message
+
+
+def _write_csv(path: str | os.PathLike[str], rows: Sequence[Sequence[str]], *, quote_all: bool = False) -> None:
+    stream = io.StringIO(newline="")
+    quoting = csv.QUOTE_ALL if quote_all else csv.QUOTE_MINIMAL
+    csv.writer(stream, lineterminator="\n", quoting=quoting).writerows(rows)
+    try:
+        write_atomically(path, stream.getvalue())
+    except OSError as problem:
+        raise DataError(f"{show_path(path)} cannot be written: {problem.strerror}") from None

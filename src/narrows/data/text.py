@@ -1,0 +1,130 @@
+"""From a file to its physical lines: bytes in, nothing guessed, nothing replaced."""
+
+import hashlib
+import io
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from narrows.data.findings import FileRefused, Finding, count, warning
+
+_UTF8_BOM = b"\xef\xbb\xbf"
+_UTF16_BOMS = (b"\xff\xfe", b"\xfe\xff")
+_SAMPLE = 8192
+_SAVE_AS = "Save it as CSV in UTF-8 (in a spreadsheet: Save as, 'CSV UTF-8')."
+_SIGNATURES: dict[bytes, str] = {
+    b"PK\x03\x04": f"is a zip archive or an Excel workbook (.xlsx), not a text table. {_SAVE_AS}",
+    b"\xd0\xcf\x11\xe0": f"is an old Excel workbook (.xls), not a text table. {_SAVE_AS}",
+    b"\x1f\x8b": "is compressed with gzip. Unpack it first (gunzip).",
+    b"BZh91AY&SY": "is compressed with bzip2. Unpack it first (bunzip2).",
+    b"\xfd7zXZ": "is compressed with xz. Unpack it first (unxz).",
+    b"%PDF-": "is a PDF, not a text table. Export the table as CSV in UTF-8.",
+}
+
+
+@dataclass(frozen=True)
+class Text:
+    """Hold the physical lines of a file, line ends included, and what was found on the way.
+
+    A byte that is not UTF-8 stays in its line as a lone surrogate (`surrogateescape`), so that it can be named and is
+    never shown as another letter. `suspect` holds the indices of lines with such a byte or with a NUL.
+    """
+
+    lines: list[str]
+    suspect: frozenset[int]
+    findings: tuple[Finding, ...]
+    sha256: str
+
+
+def read_text(path: str | os.PathLike[str]) -> Text:
+    """Read a text file into its lines; a line ends with LF, CRLF or a lone CR.
+
+    Raises FileRefused for what is no readable text: missing, a folder, binary, UTF-16, empty.
+    """
+    data = _read_bytes(path)
+    digest = hashlib.sha256(data).hexdigest()
+    findings: list[Finding] = []
+    if data.startswith(_UTF8_BOM):
+        data = data[len(_UTF8_BOM) :]
+        findings.append(warning(1, None, "bom", "the file starts with a UTF-8 byte order mark, which was passed over"))
+    _refuse_binary(data)
+    if not data.strip():
+        raise FileRefused("empty_file", "the file is empty. Expected a header line and one row for each sequence.")
+    # newline="" makes LF, CRLF and CR line ends without translating them; str.splitlines would also split at
+    # form feeds and at U+2028, and so lose count of the lines that an editor shows.
+    with io.TextIOWrapper(io.BytesIO(data), encoding="utf-8", errors="surrogateescape", newline="") as stream:
+        lines = list(stream)
+    return Text(lines, _suspect_lines(data, lines), tuple(findings), digest)
+
+
+def bad_byte(line: str) -> str | None:
+    """Describe the first byte of `line` that is not text, or return None.
+
+    >>> bad_byte("AC\\udce9U")
+    "byte 0xE9 at position 3 of the line is not UTF-8 (in latin-1 it would be 'é')"
+    """
+    for position, letter in enumerate(line, start=1):
+        if letter == "\0":
+            return f"NUL byte (0x00) at position {position} of the line"
+        if "\udc80" <= letter <= "\udcff":
+            byte = ord(letter) - 0xDC00
+            guess = f" (in latin-1 it would be {chr(byte)!r})" if byte >= 0xA0 else ""
+            return f"byte 0x{byte:02X} at position {position} of the line is not UTF-8{guess}"
+    return None
+
+
+def escape_bytes(text: str) -> str:
+    r"""Write bytes that are not text as `\xNN`, so that any text can be stored as UTF-8.
+
+    >>> escape_bytes("AC\udce9U")
+    'AC\\xe9U'
+    """
+    if text.isascii() and "\0" not in text:
+        return text
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace").replace("\0", "\\x00")
+
+
+def show_path(path: str | os.PathLike[str]) -> str:
+    """Write a path so that it can be printed, whatever bytes its name holds."""
+    return os.fspath(path).encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _read_bytes(path: str | os.PathLike[str]) -> bytes:
+    try:
+        mode = os.stat(path).st_mode
+        if stat.S_ISDIR(mode):
+            raise FileRefused("directory", "this is a folder. Name the table inside it.")
+        if not stat.S_ISREG(mode):
+            # A pipe or a device may never end, and its rows could not be looked at again.
+            raise FileRefused("not_a_file", "this is a pipe or a device. Write the table to a file and name that.")
+        return Path(path).read_bytes()
+    except FileNotFoundError:
+        raise FileRefused("missing_file", f"no such file (looked from {show_path(Path.cwd())})") from None
+    except (OSError, ValueError) as problem:  # ValueError: a NUL byte in the path itself
+        reason = problem.strerror if isinstance(problem, OSError) else str(problem)
+        raise FileRefused("unreadable_file", f"the file cannot be read: {reason}") from None
+
+
+def _refuse_binary(data: bytes) -> None:
+    for signature, message in _SIGNATURES.items():
+        if data.startswith(signature):
+            raise FileRefused("binary_file", f"this {message}")
+    sample = data[:_SAMPLE]
+    if data.startswith(_UTF16_BOMS) or sample.count(0) * 3 > len(sample):
+        raise FileRefused("utf16", f"this is UTF-16 text or a binary file. {_SAVE_AS}")
+    control = sum(byte < 32 and byte not in b"\t\n\r\f\v\x1a" for byte in sample)
+    if control > 4 and control * 20 > len(sample):  # a stray control byte or two is a matter for its row
+        message = f"this is a binary file ({count(control, 'control byte')} in the first {len(sample):,}). {_SAVE_AS}"
+        raise FileRefused("binary_file", message)
+
+
+def _suspect_lines(data: bytes, lines: list[str]) -> frozenset[int]:
+    try:
+        data.decode("utf-8")
+    except UnicodeDecodeError:
+        pass
+    else:
+        if b"\0" not in data:
+            return frozenset()
+    return frozenset(index for index, line in enumerate(lines) if bad_byte(line) is not None)

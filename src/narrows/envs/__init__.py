@@ -1,0 +1,15 @@
+"""Rules of construction: what can be built, one step at a time."""
+
+from narrows.envs.base import CHANCE as CHANCE
+from narrows.envs.base import AbstractEnvironment as AbstractEnvironment
+from narrows.envs.base import AbstractReversibleEnvironment as AbstractReversibleEnvironment
+from narrows.envs.base import Prefix as Prefix
+from narrows.envs.base import features as features
+from narrows.envs.bit_sequence import BitSequence
+from narrows.envs.check import ContractError as ContractError
+from narrows.envs.check import check_environment as check_environment
+from narrows.envs.hypergrid import Hypergrid
+from narrows.envs.sequence import Sequence
+from narrows.envs.subsets import Subsets
+
+__all__ = ["BitSequence", "Hypergrid", "Sequence", "Subsets"]

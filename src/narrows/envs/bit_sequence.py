@@ -1,0 +1,45 @@
+"""Bit strings of fixed length, written one word at a time (tgm section 5.3; Malkin et al. 2022, arXiv:2201.13259)."""
+
+import equinox as eqx
+import numpy as np
+from jaxtyping import Int
+
+from narrows.envs.sequence import AbstractSequence
+
+
+class BitSequence(AbstractSequence):
+    """Strings of `num_bits` bits in words of `word_bits`; the end token is forced after the last word.
+
+    Args:
+        num_bits: length of an object, a multiple of `word_bits`. The published task has 120.
+        word_bits: bits an action writes, most significant first, 1 to 16. The published task has 8.
+    """
+
+    num_bits: int = eqx.field(default=120, static=True)
+    word_bits: int = eqx.field(default=8, static=True)
+
+    def __check_init__(self) -> None:
+        if not 1 <= self.word_bits <= 16:
+            raise ValueError(f"word_bits must lie in 1 to 16, got {self.word_bits}. There are 2^word_bits actions.")
+        if self.num_bits < 1 or self.num_bits % self.word_bits:
+            raise ValueError(f"num_bits must be a multiple of word_bits ({self.word_bits}), got {self.num_bits}.")
+
+    @property
+    def num_tokens(self) -> int:
+        return 2**self.word_bits
+
+    @property
+    def min_length(self) -> int:
+        return self.num_bits // self.word_bits
+
+    @property
+    def max_length(self) -> int:
+        return self.num_bits // self.word_bits
+
+    def _word(self, tokens: Int[np.ndarray, " length"]) -> str:
+        return "".join(format(token, f"0{self.word_bits}b") for token in tokens.tolist())
+
+    def _ids(self, text: str) -> list[int]:
+        if len(text) != self.num_bits or set(text) - {"0", "1"}:
+            raise ValueError(f"object {text!r}: expected {self.num_bits} characters, each 0 or 1, got {len(text)}.")
+        return [int(text[i : i + self.word_bits], 2) for i in range(0, self.num_bits, self.word_bits)]

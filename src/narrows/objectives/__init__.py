@@ -1,0 +1,20 @@
+"""Losses, one name each; a job names them in its `[objective]` table."""
+
+from narrows.objectives.balance import (
+    DetailedBalance,
+    SubTrajectoryBalance,
+    TrajectoryBalance,
+    TrajectoryGeneralMellowmax,
+    VarGrad,
+)
+from narrows.objectives.base import AbstractObjective as AbstractObjective
+from narrows.objectives.bellman import BellmanGeneralMellowmax
+
+__all__ = [
+    "BellmanGeneralMellowmax",
+    "DetailedBalance",
+    "SubTrajectoryBalance",
+    "TrajectoryBalance",
+    "TrajectoryGeneralMellowmax",
+    "VarGrad",
+]

@@ -1,0 +1,276 @@
+"""Balance objectives: one per-step term, telescoped (tgm sections 3.1 to 3.5).
+
+For the values V of an operator with parameters (omega, alpha, q) and every legal action,
+
+    V(s) + term(s, a) - V(s') = 0,     term(s, a) = (1/omega) (log pi(a|s) - q log d(a|s) - log P_B(s|s')),
+
+with V of a terminal state its log-reward, d = softmax(alpha Q) and pi = softmax((q alpha + omega) Q). At omega = 1, q = 0,
+V is log F and this is detailed balance; summed along a trajectory it is trajectory balance, and TGM for q > 0.
+"""
+
+from abc import abstractmethod
+from typing import TYPE_CHECKING, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from narrows.envs.base import AbstractEnvironment
+from narrows.objectives.base import AbstractObjective
+from narrows.operators import GeneralMellowmax, masked_log_softmax
+from narrows.policies.base import Model
+from narrows.trajectories import Path, Trajectory, follow, gather
+
+if TYPE_CHECKING:  # a type checker would read an AbstractVar as an argument of the constructor
+    from typing import ClassVar as AbstractVar
+else:
+    from equinox import AbstractVar
+
+
+class Residual(NamedTuple):
+    """The violations of balance along one trajectory and how much each counts."""
+
+    error: Float[Array, "*batch violation"]
+    weight: Float[Array, "*batch violation"]
+
+
+class AbstractBalance(AbstractObjective):
+    """A balance objective: `residual` on one trajectory, then a reduction over the batch."""
+
+    dag_correction: AbstractVar[bool]
+
+    @property
+    def target_period(self) -> int | None:
+        return None
+
+    @abstractmethod
+    def residual(self, model: Model, env: AbstractEnvironment, trajectory: Trajectory) -> Residual:
+        """Return the violations of one trajectory, all zero at the solution (up to one constant where a variance follows)."""
+
+    @abstractmethod
+    def reduce(self, error: Float[Array, "batch violation"], weight: Float[Array, "batch violation"]) -> Float[Array, ""]:
+        """Return one number from the violations of a batch."""
+
+    def loss(self, model: Model, target: Model, env: AbstractEnvironment, batch: Trajectory) -> Float[Array, ""]:
+        batch, is_usable = usable(batch)
+        error, weight = jax.vmap(lambda trajectory: self.residual(model, env, trajectory))(batch)
+        return self.reduce(error, jnp.where(is_usable[:, None], weight, 0.0))
+
+
+class TrajectoryBalance(AbstractBalance):
+    """Trajectory balance (Malkin et al. 2022, arXiv:2201.13259): `(log_z / omega + sum term - log_reward)^2`.
+
+    Args:
+        omega, alpha, q: parameters of the operator; the defaults are the GFlowNet's.
+        dag_correction: count the backward policy, so that objects with many trajectories are not favoured.
+    """
+
+    omega: float = eqx.field(default=1.0, static=True)
+    alpha: float = eqx.field(default=1.0, static=True)
+    q: float = eqx.field(default=0.0, static=True)
+    dag_correction: bool = eqx.field(default=True, static=True)
+
+    def __check_init__(self) -> None:
+        _ = self.operator
+
+    @property
+    def operator(self) -> GeneralMellowmax:
+        return GeneralMellowmax(self.omega, self.alpha, self.q)
+
+    @property
+    def needs_flow(self) -> bool:
+        return False
+
+    def residual(self, model: Model, env: AbstractEnvironment, trajectory: Trajectory) -> Residual:
+        terms = step_terms(self.operator, follow(model, env, trajectory.actions), self.dag_correction)
+        error = model.log_z / self.omega + jnp.sum(terms) - trajectory.log_reward
+        return Residual(error[None], jnp.ones(1))
+
+    def reduce(self, error: Float[Array, "batch violation"], weight: Float[Array, "batch violation"]) -> Float[Array, ""]:
+        return mean_square(error, weight)
+
+
+class DetailedBalance(AbstractBalance):
+    """Detailed balance (Bengio et al. 2023, arXiv:2111.09266): the squared violation of every transition.
+
+    Args:
+        omega, alpha, q: parameters of the operator; the defaults are the GFlowNet's.
+        dag_correction: count the backward policy, so that objects with many trajectories are not favoured.
+    """
+
+    omega: float = eqx.field(default=1.0, static=True)
+    alpha: float = eqx.field(default=1.0, static=True)
+    q: float = eqx.field(default=0.0, static=True)
+    dag_correction: bool = eqx.field(default=True, static=True)
+
+    def __check_init__(self) -> None:
+        _ = self.operator
+
+    @property
+    def operator(self) -> GeneralMellowmax:
+        return GeneralMellowmax(self.omega, self.alpha, self.q)
+
+    @property
+    def needs_flow(self) -> bool:
+        return True
+
+    def residual(self, model: Model, env: AbstractEnvironment, trajectory: Trajectory) -> Residual:
+        path = follow(model, env, trajectory.actions)
+        values = path_values(path, trajectory.log_reward)
+        error = values[:-1] + step_terms(self.operator, path, self.dag_correction) - values[1:]
+        return Residual(jnp.where(path.is_valid, error, 0.0), path.is_valid.astype(error.dtype))
+
+    def reduce(self, error: Float[Array, "batch violation"], weight: Float[Array, "batch violation"]) -> Float[Array, ""]:
+        return mean_square(error, weight)
+
+
+class SubTrajectoryBalance(AbstractBalance):
+    """Sub-trajectory balance (Madan et al. 2023, arXiv:2209.12782): every segment, weighted by `lambda_^length`.
+
+    The weights of a trajectory's segments sum to one.
+
+    Args:
+        lambda_: weight of a segment per step of its length, > 0; near 0 it is detailed balance.
+        omega, alpha, q: parameters of the operator; the defaults are the GFlowNet's.
+        dag_correction: count the backward policy, so that objects with many trajectories are not favoured.
+    """
+
+    lambda_: float = eqx.field(default=0.9, static=True)
+    omega: float = eqx.field(default=1.0, static=True)
+    alpha: float = eqx.field(default=1.0, static=True)
+    q: float = eqx.field(default=0.0, static=True)
+    dag_correction: bool = eqx.field(default=True, static=True)
+
+    def __check_init__(self) -> None:
+        _ = self.operator
+        if not 0.0 < self.lambda_ < float("inf"):
+            raise ValueError(f"lambda_ must be positive and finite, got {self.lambda_}. 0.9 is usual.")
+
+    @property
+    def operator(self) -> GeneralMellowmax:
+        return GeneralMellowmax(self.omega, self.alpha, self.q)
+
+    @property
+    def needs_flow(self) -> bool:
+        return True
+
+    def residual(self, model: Model, env: AbstractEnvironment, trajectory: Trajectory) -> Residual:
+        path = follow(model, env, trajectory.actions)
+        terms = step_terms(self.operator, path, self.dag_correction)
+        # V_i + sum_{i <= t < j} term_t - V_j is a difference of potentials, one for each state of the trajectory.
+        potential = path_values(path, trajectory.log_reward) - jnp.append(0.0, jnp.cumsum(terms))
+        time = jnp.arange(potential.shape[0])
+        length = time[None, :] - time[:, None]
+        is_segment = (length > 0) & (time[None, :] <= jnp.sum(path.is_valid))
+        # Lengths of no segment are replaced before the power, which could overflow for lambda_ far from 1.
+        weight = jnp.where(is_segment, self.lambda_ ** jnp.where(is_segment, length - 1, 0).astype(potential.dtype), 0.0)
+        error = jnp.where(is_segment, potential[:, None] - potential[None, :], 0.0)
+        return Residual(error.reshape(-1), (weight / jnp.sum(weight)).reshape(-1))
+
+    def reduce(self, error: Float[Array, "batch violation"], weight: Float[Array, "batch violation"]) -> Float[Array, ""]:
+        return mean_square(error, weight)
+
+
+class VarGrad(AbstractBalance):
+    """Log-partition variance (Richter et al. 2020, arXiv:2010.10436): trajectory balance without a learned `log_z`.
+
+    Args:
+        dag_correction: count the backward policy, so that objects with many trajectories are not favoured.
+    """
+
+    dag_correction: bool = eqx.field(default=True, static=True)
+
+    @property
+    def operator(self) -> GeneralMellowmax:
+        return GeneralMellowmax(omega=1.0, alpha=1.0, q=0.0)
+
+    @property
+    def needs_flow(self) -> bool:
+        return False
+
+    def residual(self, model: Model, env: AbstractEnvironment, trajectory: Trajectory) -> Residual:
+        return trajectory_residual(self.operator, model, env, trajectory, self.dag_correction)
+
+    def reduce(self, error: Float[Array, "batch violation"], weight: Float[Array, "batch violation"]) -> Float[Array, ""]:
+        return variance(error, weight)
+
+
+class TrajectoryGeneralMellowmax(AbstractBalance):
+    """TGM (Jiralerspong et al. 2025, arXiv:2506.17007): `Var_batch[sum term - log_reward]`, the population variance.
+
+    Args:
+        omega: inverse temperature of the regularisation, > 0.
+        alpha: inverse temperature of the reference policy, >= 0.
+        q: pull towards the reference policy, in [0, 1]; 0 is a GFlowNet.
+        dag_correction: count the backward policy (tgm section 1.3); the paper's tasks are trees, where it is zero.
+    """
+
+    omega: float = eqx.field(default=4.0, static=True)
+    alpha: float = eqx.field(default=1.0, static=True)
+    q: float = eqx.field(default=0.5, static=True)
+    dag_correction: bool = eqx.field(default=True, static=True)
+
+    def __check_init__(self) -> None:
+        _ = self.operator
+
+    @property
+    def operator(self) -> GeneralMellowmax:
+        return GeneralMellowmax(self.omega, self.alpha, self.q)
+
+    @property
+    def needs_flow(self) -> bool:
+        return False
+
+    def residual(self, model: Model, env: AbstractEnvironment, trajectory: Trajectory) -> Residual:
+        return trajectory_residual(self.operator, model, env, trajectory, self.dag_correction)
+
+    def reduce(self, error: Float[Array, "batch violation"], weight: Float[Array, "batch violation"]) -> Float[Array, ""]:
+        return variance(error, weight)
+
+
+def step_terms(operator: GeneralMellowmax, path: Path, dag_correction: bool) -> Float[Array, " time"]:
+    """Return `(1/omega) (log pi - q log d - log P_B)` of each step of one trajectory, zero after its end.
+
+    The forward logits are the policy's, `(q alpha + omega) Q`, so the reference's are a fraction of them.
+    """
+    terms = gather(masked_log_softmax(path.forward_logits, path.action_mask), path.actions)
+    if operator.q > 0.0:
+        reference_logits = (operator.alpha / operator.policy_scale) * path.forward_logits
+        # Each is gathered before the subtraction: at an illegal action it would be -inf minus -inf.
+        terms = terms - operator.q * gather(masked_log_softmax(reference_logits, path.action_mask), path.actions)
+    if dag_correction:
+        terms = terms - path.log_pb
+    return jnp.where(path.is_valid, terms, 0.0) / operator.omega
+
+
+def path_values(path: Path, log_reward: Float[Array, ""]) -> Float[Array, " state"]:
+    """Return V of the `time + 1` states of one trajectory: the flow head's, and the log-reward from the end on."""
+    if path.log_flow is None:
+        raise ValueError("this objective needs a policy with a flow head. Construct the policy with flow_head=True.")
+    return jnp.append(jnp.where(path.is_valid, path.log_flow, log_reward), log_reward)
+
+
+def trajectory_residual(
+    operator: GeneralMellowmax, model: Model, env: AbstractEnvironment, trajectory: Trajectory, dag_correction: bool
+) -> Residual:
+    """Return rho = `sum term - log_reward` of one trajectory (tgm eq. 2), minus the root's value at the solution."""
+    terms = step_terms(operator, follow(model, env, trajectory.actions), dag_correction)
+    return Residual((jnp.sum(terms) - trajectory.log_reward)[None], jnp.ones(1))
+
+
+def usable(batch: Trajectory) -> tuple[Trajectory, Bool[Array, " batch"]]:
+    """Return the batch with a harmless reward in place of each non-finite one, and which items may train."""
+    is_usable = jnp.isfinite(batch.log_reward)
+    return batch._replace(log_reward=jnp.where(is_usable, batch.log_reward, 0.0)), is_usable
+
+
+def mean_square(error: Float[Array, "batch violation"], weight: Float[Array, "batch violation"]) -> Float[Array, ""]:
+    """Return the weighted mean of squares, 0 where no weight is left."""
+    return jnp.sum(weight * error**2) / jnp.maximum(jnp.sum(weight), jnp.finfo(error.dtype).tiny)
+
+
+def variance(error: Float[Array, "batch violation"], weight: Float[Array, "batch violation"]) -> Float[Array, ""]:
+    """Return the weighted population variance, 0 where no weight is left."""
+    total = jnp.maximum(jnp.sum(weight), jnp.finfo(error.dtype).tiny)
+    return mean_square(error - jnp.sum(weight * error) / total, weight)

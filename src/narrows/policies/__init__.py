@@ -1,0 +1,10 @@
+"""Policies: one network, every head in one call, one step at a time or a whole trajectory at once."""
+
+from narrows.policies.base import AbstractPolicy as AbstractPolicy
+from narrows.policies.base import PolicyOutput as PolicyOutput
+from narrows.policies.base import Scaled as Scaled
+from narrows.policies.mlp import MLP
+from narrows.policies.tabular import Tabular
+from narrows.policies.transformer import Transformer
+
+__all__ = ["MLP", "Tabular", "Transformer"]

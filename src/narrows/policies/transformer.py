@@ -1,0 +1,149 @@
+"""A causal transformer over what has been placed so far: one token's work a step, one parallel pass for the loss."""
+
+from typing import get_args
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+
+from narrows.envs.base import Prefix
+from narrows.policies.attention import Block, Cache, Norm, causal_mask
+from narrows.policies.base import AbstractPolicy, PolicyOutput
+from narrows.policies.layers import (
+    Activation,
+    Heads,
+    check_activation,
+    check_at_least,
+    check_choice,
+    check_environment_sizes,
+)
+
+
+class Transformer(AbstractPolicy):
+    """Run a causal transformer over the tokens placed so far, with a key-value cache while sampling.
+
+    The input at each step is the embedding of the newest token plus that of its position. `step` attends to the cached keys
+    and values of the earlier tokens, one token's work; `unroll` does the same for a whole trajectory in one parallel pass.
+    A time that repeats the position before it (the end of a trajectory, a chance turn) adds nothing to what is attended to,
+    so that frozen rows neither change nor are changed. Forward logits start within about one per cent of zero: the first
+    policy is nearly uniform over legal actions.
+
+    There is no dropout: the loss must see the probabilities that the sampler drew from, and `unroll` equals scanning `step`.
+    Positions are learned and start as sinusoids. The defaults are the published network of Jiralerspong et al. 2025 (tgm
+    section 6.2) up to dropout, its deeper head and its heads of full width: `head_width=64` restores those and takes 6 to 9
+    times as long to sample from. For many layers prefer `norm="pre"`, whose gradients do not depend on depth.
+
+    Args:
+        num_features, num_values, num_actions: sizes of the environment, whose observations must be `Prefix`.
+        layers: number of blocks of attention and feed-forward.
+        width: length of a token's vector.
+        heads: attention heads of each block.
+        head_width: length of a head's queries, keys and values; `width / heads` if left out.
+        feed_forward: hidden units of the feed-forward layers.
+        norm: "pre" normalises the input of each sublayer and the final output, "post" each sum with its residual.
+        activation: of the feed-forward layers: "relu", "gelu", "silu" or "tanh".
+        num_backward_actions: length of the backward action axis for a learned backward policy; None for the uniform one.
+        flow_head: whether to have a head for the log-flow.
+        key: randomness of the initial weights.
+
+    Raises ValueError for sizes below 1, `heads` that do not divide `width` while `head_width` is left out, and unknown names;
+    TypeError from `step` and `unroll` for observations that are not a `Prefix`.
+
+    >>> policy = Transformer(2, 3, 2, layers=1, width=8, heads=2, key=jax.random.key(0))
+    >>> prefix = Prefix(tokens=jnp.array([1, 2]), last=jnp.array(1), position=jnp.array(1))
+    >>> output, carry = policy.step(policy.start(), prefix)
+    >>> output.forward_logits.shape, carry[0].keys.shape
+    ((2,), (2, 3, 4))
+    """
+
+    tokens: Float[Array, "value width"]
+    positions: Float[Array, "position width"]
+    blocks: tuple[Block, ...]
+    final_norm: eqx.nn.LayerNorm | None
+    heads: Heads
+    has_backward_head: bool = eqx.field(static=True)
+    has_flow_head: bool = eqx.field(static=True)
+
+    def __init__(
+        self,
+        num_features: int,
+        num_values: int,
+        num_actions: int,
+        layers: int = 3,
+        width: int = 64,
+        heads: int = 8,
+        head_width: int | None = None,
+        feed_forward: int = 64,
+        norm: Norm = "post",
+        activation: Activation = "relu",
+        *,
+        num_backward_actions: int | None = None,
+        flow_head: bool = False,
+        key: PRNGKeyArray,
+    ) -> None:
+        check_environment_sizes(num_features, num_values, num_actions, num_backward_actions)
+        for name, value in (("layers", layers), ("width", width), ("heads", heads), ("feed_forward", feed_forward)):
+            check_at_least(name, value, 1, "The published network has 3 layers, width 64, 8 heads, feed_forward 64.")
+        check_choice("norm", norm, get_args(Norm))
+        check_activation(activation)
+        head_width = _head_width(width, heads) if head_width is None else head_width
+        check_at_least("head_width", head_width, 1, "Leave it out for width / heads.")
+        token_key, head_key, *block_keys = jax.random.split(key, 2 + layers)
+        self.tokens = jax.random.truncated_normal(token_key, -2, 2, (num_values, width), jnp.float32)
+        self.positions = sinusoids(num_features + 1, width)
+        self.blocks = tuple(
+            Block(width, heads, head_width, feed_forward, norm, activation, block_key) for block_key in block_keys
+        )
+        self.final_norm = eqx.nn.LayerNorm(width, dtype=jnp.float32) if norm == "pre" else None
+        self.heads = Heads(width, num_actions, num_backward_actions, flow_head, head_key)
+        self.has_backward_head = num_backward_actions is not None
+        self.has_flow_head = flow_head
+
+    def start(self) -> tuple[Cache, ...]:
+        """Return an empty cache for each layer."""
+        return tuple(block.empty_cache(self.positions.shape[0]) for block in self.blocks)
+
+    def step(self, carry: tuple[Cache, ...], observation: PyTree[Array]) -> tuple[PolicyOutput, tuple[Cache, ...]]:
+        """Return the heads for the newest token, and the caches that hold it."""
+        prefix = _prefix(observation)
+        hidden = self.tokens[prefix.last] + self.positions[prefix.position]
+        caches = []
+        for block, cache in zip(self.blocks, carry, strict=True):
+            hidden, cache = block.step(cache, hidden, prefix.position)
+            caches.append(cache)
+        return self._read(hidden), tuple(caches)
+
+    def unroll(self, observations: PyTree[Array]) -> PolicyOutput:
+        """Return the heads for every time of a trajectory that starts with no token, in one parallel pass."""
+        prefixes = _prefix(observations)
+        hidden = self.tokens[prefixes.last] + self.positions[prefixes.position]
+        mask = causal_mask(prefixes.position)
+        for block in self.blocks:
+            hidden = block.unroll(hidden, mask)
+        return jax.vmap(self._read)(hidden)
+
+    def _read(self, hidden: Float[Array, " width"]) -> PolicyOutput:
+        return self.heads(hidden if self.final_norm is None else self.final_norm(hidden))
+
+
+def sinusoids(num_positions: int, width: int) -> Float[Array, "position width"]:
+    """Return `sin(p / 10000^(2i / width))` in the first half of each row and the cosines in the second."""
+    frequency = 10_000.0 ** (-jnp.arange(0, width, 2, dtype=jnp.float32) / width)
+    angle = jnp.arange(num_positions, dtype=jnp.float32)[:, None] * frequency[None, :]
+    return jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], axis=1)[:, :width]
+
+
+def _head_width(width: int, heads: int) -> int:
+    if width % heads:
+        raise ValueError(f"heads must divide width, got heads {heads} and width {width}. Change one or give head_width.")
+    return width // heads
+
+
+def _prefix(observation: PyTree[Array]) -> Prefix:
+    if not isinstance(observation, Prefix):
+        raise TypeError(
+            "Transformer reads the newest token and its position from a Prefix, which sequence environments observe, "
+            f"got {type(observation).__name__}. Use the MLP, or Tabular for a small space."
+        )
+    return observation

@@ -1,0 +1,247 @@
+"""What a reader should worry about: automatic checks, each with its threshold, each said in one sentence."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Literal, NamedTuple, final
+
+import numpy as np
+
+from narrows.report.content import ReportData
+from narrows.report.statistics import bootstrap_difference, finite, finite_together, num_objects
+from narrows.report.words import count, number, percent, plural
+
+WEAK_SPEARMAN = 0.5
+USELESS_RMSE_RATIO = 0.95
+FEWEST_REPEATS_SHARE = 0.1
+STALLED_GROWTH = 0.01
+OVERCONFIDENT_COVERAGE = 0.55
+SMALL_TABLE = 200
+
+
+@final
+class Caution(NamedTuple):
+    """Hold one worry: how serious, in what words, and which section shows it."""
+
+    level: Literal["caution", "note"]
+    text: str
+    anchor: str
+
+
+def cautions(data: ReportData) -> tuple[Caution, ...]:
+    """Return every worry the data gives cause for, the serious ones first."""
+    checks: tuple[Callable[[ReportData], Iterator[Caution]], ...] = (
+        _unfinished,
+        _truth,
+        _proxy,
+        _collapse,
+        _loss,
+        _selection,
+        _promises,
+        _extrapolation,
+        _table,
+        _set_aside,
+    )
+    found = [caution for check in checks for caution in check(data)]
+    return tuple(sorted(found, key=lambda caution: caution.level != "caution"))
+
+
+def checks_made(data: ReportData) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return in words what `cautions` could look at, and what it could not for want of data."""
+    proxy, truth, history = data.proxy, data.truth, data.history
+    possible = {
+        "rank agreement and error of the proxy": proxy is not None and proxy.spearman is not None,
+        "honesty of its uncertainty": proxy is not None and proxy.coverage_1std is not None,
+        "collapse of the sampler": data.search is not None or (history is not None and len(history.num_distinct) > 0),
+        "the loss": history is not None and len(history.loss) > 0,
+        "distance of the shortlist from the data": data.selection is not None
+        and proxy is not None
+        and len(proxy.test_distance) > 0,
+        "rows asked for and rows delivered": data.selection is not None,
+        "promises beyond any measurement": data.selection is not None and data.data is not None,
+        "rejected data": data.data is not None,
+        "proxy against truth": truth is not None,
+    }
+    made = tuple(check for check, could in possible.items() if could)
+    return made, tuple(check for check, could in possible.items() if not could)
+
+
+def _unfinished(data: ReportData) -> Iterator[Caution]:
+    search = data.search
+    if search is None or search.status not in ("running", "stopped"):
+        return
+    of = f" of {count(search.planned_steps)}" if search.planned_steps else ""
+    state = "was still going" if search.status == "running" else "was stopped before its end"
+    yield Caution("note", f"The run {state} when this page was made, at step {count(search.num_steps)}{of}.", "run")
+
+
+def _proxy(data: ReportData) -> Iterator[Caution]:
+    proxy = data.proxy
+    if proxy is None:
+        return
+    spearman, rmse, baseline = proxy.spearman, proxy.rmse, proxy.rmse_of_mean
+    if spearman is not None and not math.isfinite(spearman):
+        yield Caution("caution", "The proxy's rank agreement could not be computed on the held-out data.", "proxy")
+    elif spearman is not None and spearman < WEAK_SPEARMAN:
+        yield Caution(
+            "caution",
+            f"The proxy is weak: on held-out objects its ranking agrees with the measured one by only "
+            f"{number(spearman, 2)} (Spearman; 1 is perfect). Treat the order of the shortlist as a hint.",
+            "proxy",
+        )
+    if rmse is not None and baseline is not None and rmse >= USELESS_RMSE_RATIO * baseline:
+        yield Caution(
+            "caution",
+            f"The proxy's error ({number(rmse)}) is no better than predicting the mean for everything ({number(baseline)}).",
+            "proxy",
+        )
+    if proxy.coverage_1std is not None and proxy.coverage_1std < OVERCONFIDENT_COVERAGE:
+        yield Caution(
+            "note",
+            f"The proxy is surer than it should be: {percent(proxy.coverage_1std)} of held-out truths fall within one "
+            "standard deviation, 68 % would be honest. Read ± as too small.",
+            "proxy",
+        )
+
+
+def _collapse(data: ReportData) -> Iterator[Caution]:
+    search, history = data.search, data.history
+    possible = num_objects(data.space) if data.space is not None else None
+    if search is not None and search.num_distinct and search.num_sampled:
+        share = search.num_distinct / search.num_sampled
+        if share < FEWEST_REPEATS_SHARE and not _nearly_all(search.num_distinct, possible):
+            yield Caution(
+                "caution",
+                f"The sampler repeats itself: {count(search.num_distinct)} distinct objects in "
+                f"{count(search.num_sampled)} made ({percent(share)}). A lower inverse temperature or more exploration "
+                "would look wider.",
+                "run",
+            )
+    distinct = finite(history.num_distinct) if history is not None else np.empty(0)
+    if distinct.size >= 10 and distinct[-1] > 0 and not _nearly_all(int(distinct[-1]), possible):
+        growth = (distinct[-1] - distinct[-1 - distinct.size // 5]) / distinct[-1]
+        if growth < STALLED_GROWTH:
+            yield Caution(
+                "caution", "The sampler found almost nothing new in the last fifth of the run: it has collapsed.", "run"
+            )
+
+
+def _nearly_all(seen: int, possible: int | None) -> bool:
+    """Say whether so much has been seen that repeats are no sign of a collapse."""
+    return possible is not None and 2 * seen >= possible
+
+
+def _loss(data: ReportData) -> Iterator[Caution]:
+    if data.history is None or len(data.history.loss) == 0:
+        return
+    loss = finite(data.history.loss)
+    missing = len(data.history.loss) - loss.size
+    if missing:
+        yield Caution("caution", f"The loss was not a finite number at {plural(missing, 'logged step')}.", "run")
+    if loss.size >= 20:
+        tenth = loss.size // 10
+        end, best = float(np.median(loss[-tenth:])), min(float(np.median(b)) for b in np.array_split(loss, 10))
+        if end > 2 * best > 0:
+            yield Caution(
+                "note",
+                f"The loss ended at {number(end)}, more than twice its lowest tenth ({number(best)}): training had not "
+                "settled, or came apart again.",
+                "run",
+            )
+
+
+def _selection(data: ReportData) -> Iterator[Caution]:
+    selection = data.selection
+    if selection is None:
+        return
+    asked, got = selection.num_asked, len(selection.rows)
+    if asked is not None and got < asked:
+        because = selection.reason_fewer.rstrip(".") or "the reason was not recorded"
+        yield Caution(
+            "caution", f"The shortlist has {plural(got, 'row')}, {count(asked)} were asked for: {because}.", "shortlist"
+        )
+
+
+def _promises(data: ReportData) -> Iterator[Caution]:
+    if data.selection is None or data.data is None:
+        return
+    means, measured = finite([row.proxy_mean for row in data.selection.rows]), finite(data.data.scores)
+    above = int((means > measured.max()).sum()) if means.size and measured.size else 0
+    if 2 * above > means.size:
+        yield Caution(
+            "note",
+            f"{plural(above, 'row')} of {count(means.size)} {'has' if above == 1 else 'have'} a proxy score above the best "
+            f"measurement ({number(float(measured.max()))}): no measurement backs a score that high.",
+            "shortlist",
+        )
+
+
+def _extrapolation(data: ReportData) -> Iterator[Caution]:
+    if data.selection is None or data.proxy is None:
+        return
+    tested = finite(data.proxy.test_distance)
+    distances = finite([_or_nan(row.distance_to_measured) for row in data.selection.rows])
+    if tested.size == 0 or distances.size == 0:
+        return
+    beyond = int((distances > tested.max()).sum())
+    if beyond:
+        yield Caution(
+            "caution",
+            f"{plural(beyond, 'row')} of {count(distances.size)} in the shortlist {'is' if beyond == 1 else 'are'} further "
+            f"from measured data than anything the proxy was tested on (over {number(float(tested.max()))} edits): "
+            "its quality there is unknown.",
+            "shortlist",
+        )
+
+
+def _table(data: ReportData) -> Iterator[Caution]:
+    table = data.data
+    if table is None:
+        return
+    if table.num_rejected:
+        yield Caution(
+            "note",
+            f"{plural(table.num_rejected, 'row')} of the data did not pass the check and did not train the proxy.",
+            "data",
+        )
+    if table.num_used is not None and table.num_used < SMALL_TABLE:
+        yield Caution("note", f"The proxy learned from few measurements ({count(table.num_used)}).", "data")
+
+
+def _set_aside(data: ReportData) -> Iterator[Caution]:
+    num = data.num_set_aside if data.num_set_aside is not None else len(data.set_aside)
+    if num:
+        was = "was" if num == 1 else "were"
+        yield Caution("note", f"{plural(num, 'item')} with a number that is not finite {was} set aside.", "set-aside")
+
+
+def _truth(data: ReportData) -> Iterator[Caution]:
+    if data.truth is None:
+        return
+    groups = {group.role: group for group in data.truth.groups}
+    shortlist = groups.get("shortlist")
+    if shortlist is None:
+        return
+    if "measured" in groups:
+        gain = bootstrap_difference(shortlist.true_scores, groups["measured"].true_scores)
+        if gain.high < 0:
+            yield Caution(
+                "caution",
+                f"By the true score the shortlist is worse on average than the best measured sequences "
+                f"(by {number(-gain.mean)}).",
+                "truth",
+            )
+    truth, mean = finite_together(shortlist.true_scores, shortlist.proxy_means)
+    spread = finite(groups["measured"].true_scores) if "measured" in groups else truth
+    if truth.size and float(np.mean(mean - truth)) > max(float(np.std(truth)), float(np.std(spread)), 1e-12):
+        yield Caution(
+            "note",
+            f"The proxy promised too much: on the shortlist it is {number(float(np.mean(mean - truth)))} above the truth "
+            "on average.",
+            "truth",
+        )
+
+
+def _or_nan(value: int | None) -> float:
+    return float("nan") if value is None else float(value)

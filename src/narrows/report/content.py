@@ -1,0 +1,206 @@
+"""What a report page can show: plain data, filled from a run folder by whoever has one.
+
+Everything but a run's name and settings is optional; the page says what a missing part would need. Numbers may be
+`None` or NaN where they are not known, arrays may be empty: the page says "not known" and goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Literal
+
+import numpy as np
+
+from narrows.data import Finding, Space
+
+Values = Sequence[float] | np.ndarray
+"""One number an item, of any numeric type; entries that are not finite are counted and left out of a drawing."""
+
+Status = Literal["finished", "running", "stopped", "unknown"]
+Role = Literal["shortlist", "measured", "random", "control"]
+
+
+@dataclass(frozen=True)
+class Search:
+    """Say how far the sampler went and what it saw."""
+
+    objective: str = ""
+    status: Status = "unknown"
+    num_steps: int | None = None
+    planned_steps: int | None = None
+    num_sampled: int | None = None
+    num_distinct: int | None = None
+    seconds: float | None = None
+    timings: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Hold one row of `shortlist.csv`; `true_score` is known after `narrows verify`."""
+
+    rank: int
+    sequence: str
+    proxy_mean: float
+    proxy_std: float | None = None
+    lower_bound: float | None = None
+    nearest_measured: str | None = None
+    nearest_measured_score: float | None = None
+    distance_to_measured: int | None = None
+    cluster: int | None = None
+    why: str = ""
+    run: str = ""
+    seed: int | None = None
+    step: int | None = None
+    true_score: float | None = None
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Hold the shortlist and how it was asked for: `num_asked` rows at least `min_distance` edits apart."""
+
+    rows: tuple[Candidate, ...]
+    num_asked: int | None = None
+    min_distance: int | None = None
+    num_considered: int | None = None
+    kappa: float | None = None
+    ranked_by: str = "proxy mean"
+    reason_fewer: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class ScoreGroup:
+    """Hold the true scores of one group of objects, NaN where scoring failed, and what the proxy had said."""
+
+    role: Role
+    label: str
+    true_scores: Values
+    proxy_means: Values = ()
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        _same_lengths("score group", self.label, true_scores=self.true_scores, proxy_means=self.proxy_means)
+
+
+@dataclass(frozen=True, eq=False)
+class Truth:
+    """Put the true scorer's verdict on the shortlist beside the groups it is compared with."""
+
+    scorer: str
+    groups: tuple[ScoreGroup, ...]
+    matched_inverse_temperature: float | None = None
+    failures: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class History:
+    """Hold one entry a log line for each curve; a curve that was not recorded is empty."""
+
+    step: Values
+    loss: Values = ()
+    mean_score: Values = ()
+    top_score: Values = ()
+    num_distinct: Values = ()
+    num_sampled: Values = ()
+    distance_to_data: Values = ()
+    steps_per_second: Values = ()
+    seconds: Values = ()
+
+    def __post_init__(self) -> None:
+        _same_lengths("history", "step", **{f.name: getattr(self, f.name) for f in fields(self)})
+
+
+@dataclass(frozen=True, eq=False)
+class DataQuality:
+    """Describe the measured table the proxy learned from."""
+
+    path: str
+    num_rows: int | None = None
+    num_used: int | None = None
+    num_rejected: int | None = None
+    num_duplicates: int | None = None
+    findings: tuple[Finding, ...] = ()
+    scores: Values = ()
+    lengths: Values = ()
+    sequence_column: str = ""
+    score_column: str = ""
+    rejected_path: str = ""
+    sha256: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class ProxyQuality:
+    """Say how well the proxy predicts measured objects it never saw; `test_*` has one entry a held-out object."""
+
+    num_train: int | None = None
+    num_test: int | None = None
+    spearman: float | None = None
+    rmse: float | None = None
+    rmse_of_mean: float | None = None
+    coverage_1std: float | None = None
+    coverage_2std: float | None = None
+    test_truth: Values = ()
+    test_mean: Values = ()
+    test_std: Values = ()
+    test_distance: Values = ()
+    description: str = ""
+    split: str = ""
+    seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        arrays = {name: getattr(self, name) for name in ("test_truth", "test_mean", "test_std", "test_distance")}
+        _same_lengths("proxy quality", "test_truth", **arrays)
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Say what made the run, so that somebody else can make it again."""
+
+    seed: int | None = None
+    created: str = ""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    machine: str = ""
+    commands: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class SetAside:
+    """Hold one item that never trained the sampler because a number of it was not finite."""
+
+    item: str
+    reason: str
+    step: int | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class ReportData:
+    """Hold everything a report page may show; only `name` and `settings` are required.
+
+    Args:
+        name: what the run is called, for readers.
+        settings: the resolved job, a mapping of tables as in a TOML file.
+        folder: the run folder as a user would type it, for the commands the page suggests.
+        set_aside: items with a non-finite number; `num_set_aside` counts them where only some are listed.
+    """
+
+    name: str
+    settings: Mapping[str, object]
+    folder: str = ""
+    space: Space | None = None
+    search: Search | None = None
+    selection: Selection | None = None
+    truth: Truth | None = None
+    history: History | None = None
+    data: DataQuality | None = None
+    proxy: ProxyQuality | None = None
+    provenance: Provenance | None = None
+    set_aside: tuple[SetAside, ...] = ()
+    num_set_aside: int | None = None
+
+
+def _same_lengths(what: str, reference: str, **columns: Values) -> None:
+    """Refuse columns that cannot be read side by side; an empty column was not recorded."""
+    lengths = {name: len(values) for name, values in columns.items() if len(values) > 0}
+    if len(set(lengths.values())) > 1:
+        shown = ", ".join(f"{name} has {length}" for name, length in lengths.items())
+        raise ValueError(f"{what} {reference!r}: all columns need one entry an item, but {shown}. Leave out a column.")

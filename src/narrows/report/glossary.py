@@ -1,0 +1,201 @@
+"""What every column and every term of the page means, in words a newcomer can use."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, final
+
+
+@final
+class Entry(NamedTuple):
+    """Explain one column or term; `key` is the column's name in its file, or a short name of the term."""
+
+    key: str
+    term: str
+    meaning: str
+
+
+@final
+class Chapter(NamedTuple):
+    """Gather the entries of one file or subject; `key` starts the id of each on the page."""
+
+    key: str
+    title: str
+    entries: tuple[Entry, ...]
+
+
+SHORTLIST = Chapter(
+    "shortlist",
+    "Columns of the shortlist (shortlist.csv)",
+    (
+        Entry("rank", "Rank", "Place in the shortlist, 1 is the best. Rows are taken greedily in this order."),
+        Entry("sequence", "Sequence", "The proposed object, one letter a building block, read from left to right."),
+        Entry(
+            "proxy_mean",
+            "Proxy score",
+            "What the proxy predicts: the mean of its members, on the scale of your measurements. Higher is better. "
+            "It is a prediction, not a measurement, and the best of many predictions tend to be too high.",
+        ),
+        Entry(
+            "proxy_std",
+            "Standard deviation (±)",
+            "How far the proxy's members disagree about this object, one standard deviation. "
+            "“Proxy quality” says how often it is honest.",
+        ),
+        Entry(
+            "lower_bound",
+            "Lower bound",
+            "Proxy score minus kappa standard deviations: a cautious reading of the score. Kappa is 1 unless set.",
+        ),
+        Entry(
+            "nearest_measured",
+            "Nearest measured",
+            "The measured sequence that needs the fewest edits to become this one. Letters in bold are those that have "
+            "to change, unless most do.",
+        ),
+        Entry("nearest_measured_score", "Score of the nearest", "The measured score of that nearest sequence."),
+        Entry(
+            "distance_to_measured",
+            "Distance to data",
+            "Edits (one letter replaced, inserted or removed) to the nearest measured sequence. Large means novel, and "
+            "means the proxy is guessing further from what it knows.",
+        ),
+        Entry(
+            "cluster",
+            "Cluster",
+            "Rows with the same number are chained together by small distances: members of one family.",
+        ),
+        Entry("why", "Why", "Why the row was taken, and what it displaced."),
+        Entry("run", "Run", "The run that found the object."),
+        Entry("seed", "Seed", "The number that started that run's random choices; the same seed gives the same run."),
+        Entry("step", "Step", "The training step at which the object was first seen."),
+        Entry(
+            "true_score",
+            "True score",
+            "What the true scorer said afterwards (narrows verify). Empty where it was not asked or failed.",
+        ),
+    ),
+)
+
+HISTORY = Chapter(
+    "history",
+    "Columns of the training history (history.csv, timing.csv)",
+    (
+        Entry("step", "Step", "How many times the sampler has been updated."),
+        Entry("loss", "Loss", "How far the sampler is from the law it is asked to learn; 0 is perfect."),
+        Entry("mean_score", "Mean score", "Mean proxy score of the objects the sampler has just made."),
+        Entry("top10_score", "Top-10 score", "Mean proxy score of the ten best objects seen so far."),
+        Entry("distinct", "Distinct objects", "Different finished objects seen since the start; all are kept."),
+        Entry("sampled", "Objects sampled", "Finished objects made since the start, repeats counted."),
+        Entry(
+            "distance_to_data",
+            "Distance to data",
+            "Edits from what the sampler has just made to the nearest measured sequence, on average.",
+        ),
+        Entry("set_aside", "Set aside", "Items with a number that is not finite, since the start; none trained the sampler."),
+        Entry("steps", "Steps (timing.csv)", "Training steps since the line before."),
+        Entry("seconds", "Seconds (timing.csv)", "Time those steps took; the first line includes compiling."),
+    ),
+)
+
+FINDINGS = Chapter(
+    "findings",
+    "Columns of the data findings",
+    (
+        Entry("row", "Row", "Line of the file, counted as a text editor counts; the header is line 1."),
+        Entry("column", "Column", "The column of the file the finding is about."),
+        Entry("kind", "Kind", "The class of the finding, the same word for the same kind of trouble."),
+        Entry("severity", "Severity", "An error keeps the row out; a warning does not."),
+        Entry("message", "Finding", "What was found, and what to do about it."),
+        Entry("reason", "Reason (rejected.csv)", "Why a row was rejected; its cells follow as they stand in the file."),
+    ),
+)
+
+TERMS = Chapter(
+    "terms",
+    "Terms",
+    (
+        Entry("archive", "Archive", "The file that keeps every different finished object a run has seen."),
+        Entry(
+            "bits",
+            "Bits, information content",
+            "How much knowing the position tells: 0 if all letters are equally common there, log2 of the number of "
+            "letters (2 for RNA and DNA, 4.3 for proteins) if all sequences agree.",
+        ),
+        Entry(
+            "bootstrap",
+            "Bootstrap interval",
+            "The objects of a group are drawn again and again with replacement; 95 % of the means so made fall "
+            "inside. It says how much the mean depends on which objects happen to be in the group, nothing else.",
+        ),
+        Entry(
+            "calibration",
+            "Coverage, calibration",
+            "The share of truths inside 1 and 2 standard deviations of the prediction. An honest bell curve has 68 % "
+            "and 95 %; less means the proxy is surer than it should be.",
+        ),
+        Entry(
+            "control",
+            "Control",
+            "The same job done by a simpler method with equal means, so that a gain can be ascribed.",
+        ),
+        Entry(
+            "cluster_split",
+            "Cluster split",
+            "Held-out objects are chosen so that no near-duplicate of them was trained on; else a proxy that only "
+            "remembers would look good.",
+        ),
+        Entry(
+            "edit_distance",
+            "Edit distance",
+            "The fewest single letters to replace, insert or remove to turn one sequence into the other "
+            "(Levenshtein distance).",
+        ),
+        Entry(
+            "gflownet",
+            "GFlowNet",
+            "A sampler that builds objects letter by letter and learns to make each as often as its score deserves.",
+        ),
+        Entry(
+            "inverse_temperature",
+            "Inverse temperature (beta)",
+            "How strongly the sampler prefers high scores: 0 is indifference, large is greed.",
+        ),
+        Entry(
+            "matched_inverse_temperature",
+            "Matched inverse temperature",
+            "A plain GFlowNet is given (omega + q alpha) beta, the greed that TGM has in one step, so that the two "
+            "are compared at equal greed.",
+        ),
+        Entry("objective", "Objective", "The equation the sampler is trained to satisfy; its error is the loss."),
+        Entry(
+            "proxy",
+            "Proxy",
+            "A fast model, trained on your measurements, that stands in for the experiment during the search.",
+        ),
+        Entry(
+            "rmse",
+            "RMSE",
+            "Root-mean-square error, the typical size of a prediction's error. Always compare with the error of "
+            "predicting the mean for everything.",
+        ),
+        Entry(
+            "set_aside",
+            "Set aside",
+            "An object whose score, loss or gradient was not a finite number; it never trains the sampler.",
+        ),
+        Entry(
+            "spearman",
+            "Spearman correlation",
+            "Agreement of two rankings: 1 the same order, 0 none, −1 reversed.",
+        ),
+        Entry(
+            "tgm",
+            "TGM, omega, alpha, q",
+            "Trajectory general mellowmax, the default objective. Omega sets how greedy each choice is, alpha and q "
+            "how much the sampler leans on its own earlier preference. q = 0 is a plain GFlowNet.",
+        ),
+        Entry("true_scorer", "True scorer", "The score that counts: physics, a program, or an experiment."),
+    ),
+)
+
+CHAPTERS = (SHORTLIST, HISTORY, FINDINGS, TERMS)

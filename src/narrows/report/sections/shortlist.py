@@ -1,0 +1,253 @@
+"""The shortlist: the rows, what they have in common, how different they are."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import groupby
+
+import numpy as np
+from markupsafe import Markup, escape
+from rapidfuzz.distance import Levenshtein
+
+from narrows.report.canvas import Picture
+from narrows.report.content import Candidate, ReportData, Selection
+from narrows.report.letters import tint_of, tinted
+from narrows.report.logos import axis_end, draw_logo, fewest_for_logo, information
+from narrows.report.plots import Cloud, histogram, scatter
+from narrows.report.statistics import finite, largest, pairwise_distances
+from narrows.report.words import UNKNOWN, count, decimals_for, fixed, number, plural, printable
+
+LONG = 20
+"""From this many letters on a row gives its sequence the whole width."""
+
+MOST_CLUSTER_LOGOS = 4
+MOST_POSITIONS = 480
+"""Positions drawn in all logos together, so that long sequences do not make a heavy page."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """Hold one row of the table as it is shown."""
+
+    rank: int
+    sequence: Markup
+    mean: str
+    std: str
+    lower: str
+    true: str
+    nearest: Markup
+    nearest_score: str
+    distance: str
+    cluster: str
+    why: str
+    origin: str
+
+
+@dataclass(frozen=True)
+class ShortlistView:
+    """Hold the section: sentences, table, figures."""
+
+    summary: tuple[str, ...]
+    lines: tuple[Line, ...]
+    has_truth: bool
+    has_std: bool
+    is_long: bool
+    logos: tuple[Picture, ...]
+    pictures: tuple[Picture, ...]
+
+
+def shortlist_view(data: ReportData) -> ShortlistView | None:
+    """Return the section's content, `None` without a shortlist."""
+    if data.selection is None:
+        return None
+    rows = data.selection.rows
+    return ShortlistView(
+        summary=tuple(_summary(data.selection)),
+        lines=_lines(rows, tint_of(_alphabet(data))),
+        has_truth=any(row.true_score is not None for row in rows),
+        has_std=finite([_nan(row.proxy_std) for row in rows]).size > 0,
+        is_long=any(len(row.sequence) > LONG for row in rows),
+        logos=tuple(_logos(data)) if rows and data.space is not None else (),
+        pictures=(_score_against_distance(data), _spread(data.selection)) if rows else (),
+    )
+
+
+def _alphabet(data: ReportData) -> str:
+    if data.space is not None:
+        return data.space.alphabet
+    return "".join(sorted({letter for row in data.selection.rows for letter in row.sequence} if data.selection else ()))
+
+
+def _summary(selection: Selection) -> list[str]:
+    rows = selection.rows
+    of = f" out of {plural(selection.num_considered, 'candidate')}" if selection.num_considered is not None else ""
+    apart = f", each at least {plural(selection.min_distance, 'edit')} from every better row" if selection.min_distance else ""
+    sentences = [f"{plural(len(rows), 'row')}{of}, taken from the top by {selection.ranked_by}{apart}."]
+    if selection.num_asked is not None and len(rows) < selection.num_asked:
+        reason = selection.reason_fewer or "The reason was not recorded."
+        sentences.append(f"{count(selection.num_asked)} were asked for. {reason}")
+    distances = pairwise_distances([row.sequence for row in rows])
+    if distances.size:
+        sentences.append(
+            f"Two rows differ by {number(float(distances.mean()))} edits on average and by {distances.min()} at least."
+        )
+    clusters = {row.cluster for row in rows if row.cluster is not None}
+    if clusters:
+        sentences.append(f"The rows fall into {plural(len(clusters), 'cluster')}.")
+    return sentences
+
+
+def _lines(rows: tuple[Candidate, ...], tints: Mapping[str, int]) -> tuple[Line, ...]:
+    scores = _score_decimals(rows)
+    measured = decimals_for([row.nearest_measured_score for row in rows])
+
+    def line(row: Candidate) -> Line:
+        origin = [
+            row.run,
+            f"seed {row.seed}" if row.seed is not None else "",
+            f"step {row.step:,}" if row.step is not None else "",
+        ]
+        return Line(
+            rank=row.rank,
+            sequence=tinted(row.sequence, tints),
+            mean=fixed(row.proxy_mean, scores),
+            std=fixed(row.proxy_std, scores),
+            lower=fixed(row.lower_bound, scores),
+            true=fixed(row.true_score, scores),
+            nearest=with_differences(row.nearest_measured, row.sequence),
+            nearest_score=fixed(row.nearest_measured_score, measured),
+            distance=UNKNOWN if row.distance_to_measured is None else str(row.distance_to_measured),
+            cluster=UNKNOWN if row.cluster is None else str(row.cluster),
+            why=row.why[:1].upper() + row.why[1:],
+            origin=" · ".join(part for part in origin if part),
+        )
+
+    return tuple(line(row) for row in rows)
+
+
+def _score_decimals(rows: tuple[Candidate, ...]) -> int:
+    """Return the decimals that tell the rows apart, but no more than the uncertainty leaves any sense to."""
+    stds = finite([_nan(row.proxy_std) for row in rows])
+    apart = decimals_for([row.proxy_mean for row in rows] + [row.true_score for row in rows])
+    typical = float(np.median(stds)) if stds.size else 0.0
+    return min(apart, max(0, 1 - math.floor(math.log10(typical)))) if typical > 0 else apart
+
+
+def with_differences(nearest: str | None, sequence: str) -> Markup:
+    """Return `nearest` as HTML with the letters marked that an edit into `sequence` replaces or removes.
+
+    Where most letters change, marks would tell nothing, and there are none.
+
+    >>> with_differences("ACGU", "ACAU")
+    Markup('AC<b>G</b>U')
+    """
+    if nearest is None:
+        return Markup(UNKNOWN)
+    changed = {edit.src_pos for edit in Levenshtein.editops(nearest, sequence) if edit.tag != "insert"}
+    if 2 * len(changed) > len(nearest):
+        return escape(printable(nearest))
+    runs = groupby(range(len(nearest)), key=changed.__contains__)
+    parts = (
+        Markup("<b>{}</b>" if marked else "{}").format(printable("".join(nearest[place] for place in places)))
+        for marked, places in runs
+    )
+    return Markup("").join(parts)
+
+
+def _logos(data: ReportData) -> list[Picture]:
+    """Return the logo of the list, then of its largest clusters, as many as fit in `MOST_POSITIONS` drawn positions."""
+    selection, alphabet = data.selection, _alphabet(data)
+    assert selection is not None
+    sequences = [row.sequence for row in selection.rows]
+    sizes = Counter(row.cluster for row in selection.rows if row.cluster is not None)
+    large = [cluster for cluster, size in sizes.most_common() if size >= fewest_for_logo(alphabet) and len(sizes) > 1]
+    shown = large[: max(1, min(MOST_CLUSTER_LOGOS, MOST_POSITIONS // max(1, *map(len, sequences)) - 1))]
+    explanation = _explanation(alphabet)
+    if len(shown) < len(large):
+        explanation += f" Below are the largest {len(shown)} of {len(large)} clusters that are large enough for a logo."
+    pictures = [_logo("logo", "Whole shortlist", sequences, alphabet, explanation)]
+    for cluster in shown:
+        members = [row.sequence for row in selection.rows if row.cluster == cluster]
+        title = f"Cluster {cluster}, {plural(len(members), 'row')}"
+        pictures.append(_logo(f"logo-{len(pictures)}", title, members, alphabet, "Read as the logo of the whole list."))
+    return pictures
+
+
+def _explanation(alphabet: str) -> str:
+    return (
+        "At each position the letters are stacked, the most frequent on top; the height of a stack says how much the "
+        f"sequences agree there, in bits: {number(_most(alphabet))} if all had the same letter, 0 if all letters were "
+        "equally common. The list was made diverse on purpose, so low stacks are no fault; tall ones are what good "
+        "sequences share."
+    )
+
+
+def _logo(name: str, title: str, sequences: list[str], alphabet: str, explanation: str) -> Picture:
+    logo = information(sequences, alphabet)
+    reading = [explanation]
+    if logo.correction.size:
+        bits = number(float(logo.correction[0]), 2)
+        reading.append(
+            f"Small-sample correction: {bits} bits are subtracted, as {plural(len(sequences), 'sequence')} agree a little "
+            "by chance."
+        )
+        if axis_end(logo) < _most(alphabet) - 1e-9:
+            reading.append(f"The axis ends at {number(axis_end(logo))} bits.")
+    if len({len(sequence) for sequence in sequences}) > 1:
+        reading.append(
+            "The sequences differ in length; they are written from the left without alignment, and a stack is lowered "
+            "by the share of sequences that end before it."
+        )
+    if len(sequences) < fewest_for_logo(alphabet):
+        reading.append(f"With fewer than {fewest_for_logo(alphabet)} sequences this logo says little.")
+    return Picture(name, title, draw_logo(name, logo), " ".join(reading), wide=logo.bits.shape[0] > LONG)
+
+
+def _most(alphabet: str) -> float:
+    return math.log2(max(len(alphabet), 2))
+
+
+def _score_against_distance(data: ReportData) -> Picture:
+    selection = data.selection
+    assert selection is not None
+    rows = selection.rows
+    distance = [_nan(row.distance_to_measured) for row in rows]
+    mean, std = [row.proxy_mean for row in rows], [_nan(row.proxy_std) for row in rows]
+    # Distances are whole numbers: a golden-ratio shift sideways keeps rows of one distance from hiding each other.
+    shifted = [value + ((row.rank * 0.618034) % 1.0 - 0.5) * 0.6 for value, row in zip(distance, rows, strict=True)]
+    ranks = tuple(str(row.rank) for row in rows) if len(rows) <= 12 else ()
+    cloud = Cloud("shortlist", shifted, mean, error=std, text=ranks)
+    drawing = scatter("score-distance", [cloud], x="edits to the nearest measured sequence", y="proxy score", whole_x=True)
+    best = largest(data.data.scores) if data.data is not None else None
+    compared = "" if best is None else f"The best measured score is {number(best)}."
+    return Picture(
+        "score-distance",
+        "Proxy score and distance to the data",
+        drawing,
+        f"Each point is a row{', with its rank' if ranks else ''}; the line through it is ± one standard deviation of the "
+        f"proxy. To the right: more novel, and further from what the proxy knows; points of one distance are spread sideways. "
+        f"{compared}",
+        "High scores only far to the right, with long lines: the proxy may be dreaming. Points at distance 0 were "
+        "measured already.",
+    )
+
+
+def _spread(selection: Selection) -> Picture:
+    distances = pairwise_distances([row.sequence for row in selection.rows])
+    marks = {} if selection.min_distance is None else {"smallest allowed": float(selection.min_distance)}
+    drawing = histogram("spread", distances, x="edits between two rows", y="pairs of rows", whole=True, marks=marks)
+    return Picture(
+        "spread",
+        "How different the rows are",
+        drawing,
+        f"Every pair of rows is counted once, by the edits between them ({plural(distances.size, 'pair')}). A wide hill to "
+        "the right is a diverse list.",
+        "A pile at the smallest allowed distance: the list is one family, shaved apart by the rule.",
+    )
+
+
+def _nan(value: float | None) -> float:
+    return float("nan") if value is None else float(value)

@@ -1,0 +1,10 @@
+"""Scores of finished objects; a job names one in its `[reward]` table."""
+
+from narrows.rewards.analytic import BitModes, HypergridReward, PairwiseSubsets
+from narrows.rewards.base import AbstractReward as AbstractReward
+from narrows.rewards.base import Tempered as Tempered
+from narrows.rewards.host import HostReward as HostReward
+from narrows.rewards.landscape import Landscape
+from narrows.rewards.proxy import Proxy
+
+__all__ = ["BitModes", "HypergridReward", "Landscape", "PairwiseSubsets", "Proxy"]

@@ -1,0 +1,29 @@
+"""What a reward is: a batch of terminal states in, one log-reward each out."""
+
+from abc import abstractmethod
+from typing import Any
+
+import equinox as eqx
+from jaxtyping import Array, Float
+
+
+class AbstractReward(eqx.Module):
+    """A log-reward over terminal states, player 0's in games; a pure JAX function, fused into the training chunk."""
+
+    @abstractmethod
+    def __call__(self, states: Any) -> Float[Array, " batch"]:
+        """Return the log-reward of each of a batch of terminal states (a leading `batch` axis on every leaf)."""
+
+
+class Tempered(AbstractReward):
+    """Another reward times the inverse temperature `beta`: the target law is proportional to `exp(beta Phi)`."""
+
+    reward: AbstractReward
+    beta: float = eqx.field(static=True)
+
+    def __check_init__(self) -> None:
+        if not 0.0 < self.beta < float("inf"):
+            raise ValueError(f"beta must be positive and finite, got {self.beta}. Larger is greedier; 4 to 256 is usual.")
+
+    def __call__(self, states: Any) -> Float[Array, " batch"]:
+        return self.beta * self.reward(states)

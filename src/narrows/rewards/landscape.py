@@ -1,0 +1,99 @@
+"""A measured score for every object of a space: the truth is known, so every law and every shortlist can be judged exactly."""
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from narrows.data import read_table, space
+from narrows.data.space import CUSTOM_PREFIX
+from narrows.envs.base import AbstractEnvironment
+from narrows.envs.sequence import Sequence, SequenceState
+from narrows.rewards.base import AbstractReward
+
+_COMPLEMENT = str.maketrans("ACGTU", "TGCAA")
+_MAX_OBJECTS = 2**26
+_SCALES = ("unit", "none")
+
+
+class Landscape(AbstractReward):
+    """The measured score of a table that holds every object of a sequence environment.
+
+    Args:
+        env: the `Sequence` environment whose objects the table holds.
+        path: the table; comma, semicolon or tab separated.
+        sequence_column: name of its column of sequences, or its position such as `#1`.
+        score_column: name of its column of scores.
+        both_strands: a row of double-stranded DNA scores its reverse complement too.
+        scale: `unit` maps the smallest score to 0 and the largest to 1, `none` leaves them.
+
+    Raises ValueError for another environment, for a table with bad rows, and for one that lacks an object.
+    """
+
+    scores: Float[Array, " object"]
+    num_tokens: int = eqx.field(static=True)
+    min_length: int = eqx.field(static=True)
+    max_length: int = eqx.field(static=True)
+
+    def __init__(
+        self,
+        env: AbstractEnvironment,
+        path: str,
+        sequence_column: str | None = None,
+        score_column: str | None = None,
+        both_strands: bool = False,
+        scale: str = "unit",
+    ) -> None:
+        if not isinstance(env, Sequence):
+            raise ValueError(f"a Landscape scores the objects of a Sequence environment, got {type(env).__name__}.")
+        if scale not in _SCALES:
+            raise ValueError(f"scale must be 'unit' or 'none', got {scale!r}.")
+        self.num_tokens, self.min_length, self.max_length = env.num_tokens, env.min_length, env.max_length
+        if self._num_objects() > _MAX_OBJECTS:
+            raise ValueError(f"the environment has more than {_MAX_OBJECTS} objects. A Landscape is for spaces one can list.")
+        objects = space(CUSTOM_PREFIX + env.alphabet, min_length=env.min_length, max_length=env.max_length)
+        table = read_table(path, objects, sequence_column=sequence_column, score_column=score_column)
+        scores = self._tabulate(env, table.sequences, table.scores, both_strands)
+        if scale == "unit":
+            scores = (scores - scores.min()) / max(scores.max() - scores.min(), np.finfo(np.float64).tiny)
+        self.scores = jnp.asarray(scores, jnp.float32)
+
+    def __call__(self, states: SequenceState) -> Float[Array, " batch"]:
+        return self.scores[self._index(states)]
+
+    def _tabulate(self, env: Sequence, sequences: tuple[str, ...], values: np.ndarray, both_strands: bool) -> np.ndarray:
+        scores = np.full(self._num_objects(), np.nan)
+        if both_strands:
+            if set(env.alphabet) not in ({*"ACGT"}, {*"ACGU"}):
+                raise ValueError(f"both_strands needs the letters of DNA or RNA, the environment has {env.alphabet!r}.")
+            scores[self._positions(env, tuple(_reverse_complement(text, env.alphabet) for text in sequences))] = values
+        scores[self._positions(env, sequences)] = values
+        if np.isnan(scores).any():
+            missing = int(np.isnan(scores).sum())
+            raise ValueError(
+                f"the table lacks {missing} of the {len(scores)} objects of the environment. Complete it, set "
+                "both_strands = true if a row stands for both strands, or fit a proxy to it with `narrows fit`."
+            )
+        return scores
+
+    def _positions(self, env: Sequence, sequences: tuple[str, ...]) -> np.ndarray:
+        states = env.from_text(sequences)
+        return np.asarray(self._index(states))
+
+    def _index(self, states: SequenceState) -> Int[Array, " batch"]:
+        """Return each object's place: shorter objects first, and within a length as a number in base `num_tokens`."""
+        place = jnp.zeros(states.length.shape, jnp.int32)
+        for position in range(self.max_length):
+            extended = place * self.num_tokens + states.tokens[..., position]
+            place = jnp.where(position < states.length, extended, place)
+        sizes = [self.num_tokens**length for length in range(self.min_length, self.max_length)]
+        starts = jnp.asarray(np.cumsum([0, *sizes]), jnp.int32)
+        return starts[states.length - self.min_length] + place
+
+    def _num_objects(self) -> int:
+        return sum(self.num_tokens**size for size in range(self.min_length, self.max_length + 1))
+
+
+def _reverse_complement(text: str, alphabet: str) -> str:
+    complement = text.translate(_COMPLEMENT)
+    return (complement.replace("T", "U") if "U" in alphabet else complement)[::-1]

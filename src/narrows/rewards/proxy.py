@@ -1,0 +1,45 @@
+"""A fitted ensemble as the reward of a run."""
+
+import equinox as eqx
+from jaxtyping import Array, Float
+
+from narrows.envs.base import AbstractEnvironment
+from narrows.envs.sequence import Sequence, SequenceState
+from narrows.rewards.base import AbstractReward
+from narrows.rewards.ensemble import Ensemble, load
+
+
+class Proxy(AbstractReward):
+    """What a fitted ensemble predicts, `mean - kappa std`, as made by `narrows fit`.
+
+    Args:
+        env: the `Sequence` environment whose objects it scores; its letters must be the proxy's, in the same order.
+        path: the folder that `narrows fit` wrote.
+        kappa: standard deviations to subtract from the mean, >= 0; 0 trusts the mean.
+    """
+
+    ensemble: Ensemble
+    kappa: float = eqx.field(static=True)
+
+    def __init__(self, env: AbstractEnvironment, path: str, kappa: float = 0.0) -> None:
+        if not isinstance(env, Sequence):
+            raise ValueError(f"a Proxy scores the objects of a Sequence environment, got {type(env).__name__}.")
+        if not 0.0 <= kappa < float("inf"):
+            raise ValueError(f"kappa must be at least 0 and finite, got {kappa}.")
+        ensemble, _ = load(path)
+        if ensemble.alphabet != env.alphabet:
+            raise ValueError(
+                f"the proxy in {path} knows the letters {ensemble.alphabet!r}, the environment has {env.alphabet!r}. "
+                "Give the environment the proxy's alphabet, or fit a proxy for this one."
+            )
+        if ensemble.max_length < env.max_length:
+            raise ValueError(
+                f"the proxy in {path} reads up to {ensemble.max_length} letters, the environment builds up to "
+                f"{env.max_length}. Lower max_length or fit a proxy with longer sequences."
+            )
+        self.ensemble = ensemble
+        self.kappa = kappa
+
+    def __call__(self, states: SequenceState) -> Float[Array, " batch"]:
+        mean, std = self.ensemble(states.tokens)
+        return mean - self.kappa * std if self.kappa > 0.0 else mean

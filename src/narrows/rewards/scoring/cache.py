@@ -1,0 +1,70 @@
+"""Scores that were paid for once: an SQLite file, keyed by the score and the object."""
+
+import contextlib
+import os
+import sqlite3
+from collections.abc import Iterable, Mapping
+from typing import final
+
+_VERSION = 1
+_LOOKUP = 500
+
+
+@final
+class ScoreCache:
+    """Remember finite scores of objects, each under the identity of the score that gave it.
+
+    Several processes may share a file. Raises ValueError for a file that is something else.
+
+    Args:
+        path: the file, made when missing; None remembers for this process only.
+    """
+
+    def __init__(self, path: str | os.PathLike[str] | None) -> None:
+        self._name = ":memory:" if path is None else os.fspath(path)
+        try:
+            self._database = sqlite3.connect(self._name, timeout=60.0)
+        except sqlite3.Error as error:
+            raise ValueError(f"{self._name} cannot be opened as a cache of scores: {error}. Choose another file.") from None
+        try:
+            self._prepare()
+        except sqlite3.OperationalError as error:
+            self.close()
+            raise ValueError(f"{self._name} cannot be used as a cache of scores: {error}. Choose another file.") from None
+        except (sqlite3.DatabaseError, ValueError) as error:
+            self.close()
+            raise ValueError(f"{self._name} is no cache of scores ({error}). Choose another file or delete it.") from None
+
+    def get(self, scorer: str, objects: Iterable[str]) -> dict[str, float]:
+        """Return the scores that are known."""
+        names = list(objects)
+        found: dict[str, float] = {}
+        for start in range(0, len(names), _LOOKUP):
+            part = names[start : start + _LOOKUP]
+            marks = ",".join("?" * len(part))
+            query = f"SELECT object, value FROM scores WHERE scorer = ? AND object IN ({marks})"
+            found.update(self._database.execute(query, (scorer, *part)))
+        return found
+
+    def put(self, scorer: str, values: Mapping[str, float]) -> None:
+        """Remember scores, all or none."""
+        with self._database:
+            rows = [(scorer, name, value) for name, value in values.items()]
+            self._database.executemany("INSERT OR REPLACE INTO scores VALUES (?, ?, ?)", rows)
+
+    def close(self) -> None:
+        """Close the file; a second call does nothing."""
+        with contextlib.suppress(sqlite3.Error):
+            self._database.close()
+
+    def _prepare(self) -> None:
+        with self._database:
+            tables = {name for (name,) in self._database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+            (version,) = self._database.execute("PRAGMA user_version").fetchone()
+            if tables and (tables != {"scores"} or version != _VERSION):
+                raise ValueError(f"it holds the tables {', '.join(sorted(tables))} in version {version}")
+            self._database.execute(
+                "CREATE TABLE IF NOT EXISTS scores (scorer TEXT, object TEXT, value REAL, PRIMARY KEY (scorer, object)) "
+                "WITHOUT ROWID"
+            )
+            self._database.execute(f"PRAGMA user_version = {_VERSION}")

@@ -1,0 +1,153 @@
+"""The other side of the pipe: a process of its own that loads one function of the user's and answers batches of objects.
+
+Run as a script, and importing nothing but the standard library, so that it starts fast and adds nothing to what the user's
+code finds. One JSON value a line, in and out:
+
+    out  {"ready": true} or {"error": TRACEBACK}                               once, after the file was loaded
+    in   ["ACGU", ...]
+    out  {"values": [0.5, ...]} or {"wrong": SENTENCE} or {"error": LINE, "traceback": TRACEBACK}
+"""
+
+import faulthandler
+import importlib.util
+import json
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+
+class WrongResult(ValueError):
+    """A score that returned something that is not one number an object: a mistake in the function, not in an object."""
+
+
+def as_floats(result: Any, objects: Sequence[str]) -> list[float]:
+    """Return what a score returned as one float an object, NaN and infinities included.
+
+    Lists, tuples and one-dimensional arrays of any library will do. Raises WrongResult for texts, for a wrong length and for
+    values that are no number.
+
+    >>> as_floats((1, 2.5), ["A", "C"])
+    [1.0, 2.5]
+    """
+    if isinstance(result, str | bytes | dict) or not isinstance(result, Iterable):
+        kind = type(result).__name__
+        raise WrongResult(f"the score returned a {kind} for {len(objects)} objects. Return one number for each, in order.")
+    values = list(result)
+    if len(values) != len(objects):
+        raise WrongResult(
+            f"the score returned {len(values)} values for {len(objects)} objects. Return one for each, in order, and NaN for "
+            "one that cannot be scored."
+        )
+    return [_as_float(value, index, name) for index, (value, name) in enumerate(zip(values, objects, strict=True))]
+
+
+def reason(error: BaseException) -> str:
+    """Return an exception as one line that says where in the user's file it arose."""
+    frames = traceback.extract_tb(error.__traceback__)
+    last = traceback.format_exception_only(error)[-1].strip()
+    return f"{last} ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else last
+
+
+def _as_float(value: Any, index: int, name: str) -> float:
+    number = None
+    if not isinstance(value, str | bytes) and getattr(value, "shape", ()) == ():
+        try:
+            number = float(value)
+        except OverflowError:
+            number = float("inf")
+        except (TypeError, ValueError):
+            number = None
+    if number is None:
+        shown = repr(value) if len(repr(value)) <= 60 else type(value).__name__
+        raise WrongResult(
+            f"the score returned {shown} for object {index} ({name!r}), which is no number. Return a float, and NaN for one "
+            "that cannot be scored."
+        )
+    return number
+
+
+def main(path: str, function: str, parent: int) -> None:
+    """Load the user's function and answer requests until the pipe closes."""
+    requests, replies = _private_pipes()
+    faulthandler.enable(all_threads=False)  # short enough to quote where a crash is told
+    threading.Thread(target=_end_with_parent, args=(parent,), daemon=True).start()
+    try:
+        score = _load(Path(path), function)
+    except BaseException as error:  # also SystemExit: whatever the file does must reach the user
+        _send(replies, {"error": _traceback(error, path) if not isinstance(error, WrongResult) else str(error)})
+        return
+    _send(replies, {"ready": True})
+    for line in requests:
+        _send(replies, _answer(score, json.loads(line)))
+
+
+def _private_pipes() -> tuple[IO[str], IO[str]]:
+    """Return the pipes to the parent, and give the user's code an empty input and the error stream to print to."""
+    requests = os.fdopen(os.dup(0), "r", encoding="utf-8")
+    replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.dup2(2, 1)  # below Python, so that prints of compiled code stay out of the pipe as well
+    return requests, replies
+
+
+def _load(path: Path, name: str) -> Callable[[list[str]], Any]:
+    sys.path.insert(0, str(path.parent))  # as Python does for a script, so that the file can import its neighbours
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise WrongResult(f"{path} is no Python file. Give it a name that ends in .py.")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module
+    spec.loader.exec_module(module)
+    if name not in vars(module):
+        found = sorted(key for key, value in vars(module).items() if callable(value) and not key.startswith("_"))
+        raise WrongResult(f"{path} has no function {name!r}. It has: {', '.join(found) or 'none'}.")
+    function = vars(module)[name]
+    if not callable(function):
+        raise WrongResult(f"{name} in {path} is a {type(function).__name__}, not a function of a list of texts.")
+    return function
+
+
+def _answer(score: Callable[[list[str]], Any], objects: list[str]) -> dict[str, Any]:
+    try:
+        return {"values": as_floats(score(list(objects)), objects)}
+    except WrongResult as error:
+        return {"wrong": str(error)}
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # also SystemExit: one object must not end the worker
+        return {"error": reason(error), "traceback": traceback.format_exc()}
+
+
+def _traceback(error: BaseException, path: str) -> str:
+    """Return a traceback from the user's file on, without the frames of ours that led there."""
+    frames = traceback.TracebackException.from_exception(error)
+    start = next((place for place, frame in enumerate(frames.stack) if frame.filename == path), 0)
+    frames.stack = traceback.StackSummary.from_list(frames.stack[start:])
+    return "".join(frames.format())
+
+
+def _send(replies: IO[str], message: dict[str, Any]) -> None:
+    replies.write(json.dumps(message) + "\n")
+    replies.flush()
+
+
+def _end_with_parent(parent: int) -> None:
+    """End this process and what it started when the parent is gone, even in the middle of an endless loop."""
+    if os.name == "nt":
+        return
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    if os.getpgid(0) == os.getpid():  # a group of our own, with the programs that the score started
+        os.killpg(0, signal.SIGKILL)
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))

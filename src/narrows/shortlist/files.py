@@ -1,0 +1,143 @@
+"""A shortlist on disk: CSV that is safe in a spreadsheet and reads back the same, and FASTA."""
+
+import csv
+import os
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import quote
+
+from narrows.data.files import write_atomically
+from narrows.shortlist.rows import Shortlist, ShortlistRow
+
+Number = TypeVar("Number", int, float)
+
+COLUMNS = tuple(field.name for field in fields(ShortlistRow))
+_LETTERS_A_LINE = 80
+_FASTA_SEQUENCE = re.compile(r"[!-:<=?-~]*")
+
+# A spreadsheet takes a cell that starts with = + - @ (or their wide forms, or a tab or line break) for a formula. Where
+# its separator is not the comma, a cell also starts behind that separator, perhaps with quotes around nothing. An
+# apostrophe before such a letter makes it text; so an apostrophe that stands there by itself gets another one, and
+# reading takes exactly one away.
+_CELL_START = r"(?:\A|(?<=[;,|\t\r\n]))"
+_DANGER = r"(?=\"*['=+\-@\t\r\n＝＋－＠])"
+_UNGUARDED = re.compile(_CELL_START + _DANGER)
+_GUARD = re.compile(_CELL_START + "'" + _DANGER)
+
+
+def write_csv(shortlist: Shortlist, path: str | os.PathLike[str]) -> None:
+    """Write the rows as UTF-8 CSV with a header, numbers in full precision, empty cells where nothing is known.
+
+    No text cell can act as a formula in a spreadsheet: one that would gets an apostrophe in front, which `read_csv`
+    takes away. The file is complete or not there; an older one is replaced. Raises OSError where it cannot be written.
+    """
+    rows = [[_cell(getattr(row, column)) for column in COLUMNS] for row in shortlist.rows]
+    _write(path, "".join(map(_line, [COLUMNS, *rows])))
+
+
+def read_csv(path: str | os.PathLike[str]) -> tuple[ShortlistRow, ...]:
+    """Return the rows that `write_csv` wrote, equal in every field.
+
+    Raises ValueError that names the file, the row and the column for anything else.
+    """
+    with Path(path).open(encoding="utf-8", newline="") as file:
+        reader = csv.reader(file, strict=True)
+        header = tuple(next(reader, ()))
+        if header != COLUMNS:
+            raise ValueError(f"{path} is not a shortlist: expected the columns {','.join(COLUMNS)}, got {header}.")
+        return tuple(_parsed(cells, f"{path}, row {reader.line_num}") for cells in reader)
+
+
+def write_fasta(shortlist: Shortlist, path: str | os.PathLike[str]) -> None:
+    """Write the sequences as FASTA; a header line holds rank, score and origin, lines have at most 80 letters.
+
+    Raises ValueError for a sequence that FASTA cannot hold, one with `>`, `;` or anything that is not a visible ASCII
+    letter or sign.
+    """
+    _write(path, "".join(_fasta_record(row) for row in shortlist.rows))
+
+
+def guarded(text: str) -> str:
+    """Return text that no spreadsheet takes for a formula; `unguarded` gives the text back.
+
+    >>> guarded("=1+1"), guarded("ACGU"), guarded("'x"), guarded("a;@b")
+    ("'=1+1", 'ACGU', "''x", "a;'@b")
+    """
+    return _UNGUARDED.sub("'", text)
+
+
+def unguarded(text: str) -> str:
+    """Return what was `guarded`."""
+    return _GUARD.sub("", text)
+
+
+def _line(cells: Sequence[str]) -> str:
+    # The csv module leaves a lone carriage return unquoted when lines end with a newline.
+    quoted = ['"' + cell.replace('"', '""') + '"' if set(cell) & set(',"\r\n') else cell for cell in cells]
+    return ",".join(quoted) + "\n"
+
+
+def _cell(value: str | float | int | None) -> str:
+    if isinstance(value, str):
+        return guarded(value)
+    return "" if value is None else repr(value)
+
+
+def _parsed(cells: Sequence[str], place: str) -> ShortlistRow:
+    if len(cells) != len(COLUMNS):
+        raise ValueError(f"{place}: expected {len(COLUMNS)} cells, got {len(cells)}.")
+    cell = dict(zip(COLUMNS, cells, strict=True))
+
+    def maybe(column: str, kind: Callable[[str], Number]) -> Number | None:
+        return number(column, kind) if cell[column] else None
+
+    def number(column: str, kind: Callable[[str], Number]) -> Number:
+        try:
+            return kind(cell[column])
+        except ValueError:
+            raise ValueError(f"{place}: column {column} must hold a number, got {cell[column]!r}.") from None
+
+    distance = maybe("distance_to_measured", int)
+    return ShortlistRow(
+        rank=number("rank", int),
+        sequence=unguarded(cell["sequence"]),
+        proxy_mean=number("proxy_mean", float),
+        proxy_std=maybe("proxy_std", float),
+        lower_bound=maybe("lower_bound", float),
+        nearest_measured=None if distance is None else unguarded(cell["nearest_measured"]),
+        nearest_measured_score=maybe("nearest_measured_score", float),
+        distance_to_measured=distance,
+        cluster=number("cluster", int),
+        why=unguarded(cell["why"]),
+        run=unguarded(cell["run"]),
+        seed=maybe("seed", int),
+        step=maybe("step", int),
+    )
+
+
+def _fasta_record(row: ShortlistRow) -> str:
+    if not _FASTA_SEQUENCE.fullmatch(row.sequence):
+        raise ValueError(f"row {row.rank}: FASTA cannot hold the sequence {row.sequence!r}. Use the CSV file.")
+    about = {
+        "proxy_mean": f"{row.proxy_mean:.6g}",
+        "proxy_std": None if row.proxy_std is None else f"{row.proxy_std:.6g}",
+        "cluster": row.cluster,
+        "run": quote(row.run),
+        "seed": row.seed,
+        "step": row.step,
+    }
+    words = [f"{name}={value}" for name, value in about.items() if value not in (None, "")]
+    starts = range(0, max(1, len(row.sequence)), _LETTERS_A_LINE)
+    lines = [row.sequence[start : start + _LETTERS_A_LINE] for start in starts]
+    return "\n".join([f">rank_{row.rank} {' '.join(words)}", *lines, ""])
+
+
+def _write(path: str | os.PathLike[str], text: str) -> None:
+    try:
+        write_atomically(path, text)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise OSError(f"cannot write {path}: {reason}. Check the folder and the free space; try again.") from error

@@ -1,0 +1,182 @@
+"""The command line as a user meets it: from a table to a page, and a sentence instead of a traceback for every mistake."""
+
+import csv
+import itertools
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from narrows.cli import COMMANDS, main
+from narrows.data import write_table
+
+LETTERS = "ACGU"
+JOB = """
+name = "all 4-mers"
+[data]
+path = "measured.csv"
+space = "rna"
+[env]
+name = "Sequence"
+alphabet = "ACGU"
+min_length = 4
+max_length = 4
+[reward]
+name = "Landscape"
+path = "landscape.csv"
+beta = 4.0
+[policy]
+name = "Tabular"
+[optimizer]
+learning_rate = 0.05
+[train]
+num_steps = 60
+batch_size = 16
+every = 20
+checkpoint_every = 20
+[shortlist]
+k = 5
+min_distance = 2
+"""
+SCORE = """
+def true(texts):
+    return [text.count("G") / len(text) for text in texts]
+"""
+
+
+@pytest.fixture(scope="module")
+def job_folder(tmp_path_factory):
+    """A folder as a user has it: a job, a landscape, some measurements and a score of one's own; one finished run."""
+    folder = tmp_path_factory.mktemp("job")
+    objects = ["".join(letters) for letters in itertools.product(LETTERS, repeat=4)]
+    scores = np.array([text.count("G") + 0.5 * text.count("C") for text in objects])
+    write_table(folder / "landscape.csv", objects, scores)
+    write_table(folder / "measured.csv", objects[::7], scores[::7])
+    (folder / "job.toml").write_text(JOB, encoding="utf-8")
+    (folder / "my_score.py").write_text(SCORE, encoding="utf-8")
+    assert main(["run", str(folder / "job.toml"), "--out", str(folder / "run")]) == 0
+    return folder
+
+
+def rows_of(path):
+    with open(path, encoding="utf-8", newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_shortlist_writes_exactly_k_distinct_rows(job_folder, capsys):
+    assert main(["shortlist", str(job_folder / "run")]) == 0
+    rows = rows_of(job_folder / "run" / "shortlist.csv")
+    assert [row["rank"] for row in rows] == ["1", "2", "3", "4", "5"]
+    assert float(rows[0]["proxy_mean"]) >= float(rows[-1]["proxy_mean"]) > 0.5
+    assert (job_folder / "run" / "shortlist.fasta").read_text().count(">") == 5
+    assert "5 rows of 5" in capsys.readouterr().out
+
+
+def test_shortlist_says_why_there_are_fewer_rows(job_folder, tmp_path, capsys):
+    out = tmp_path / "few.csv"
+    assert main(["shortlist", str(job_folder / "run"), "--k", "9", "--min-distance", "4", "--out", str(out)]) == 0
+    assert len(rows_of(out)) < 9
+    assert "min_distance" in capsys.readouterr().out
+
+
+def test_shortlist_merges_runs(job_folder, tmp_path, capsys):
+    second = tmp_path / "second"
+    assert main(["run", str(job_folder / "job.toml"), "--out", str(second), "--set", "seed=5", "train.num_steps=20"]) == 0
+    assert main(["shortlist", str(job_folder / "run"), str(second)]) == 1
+    assert "--out shortlist.csv" in capsys.readouterr().err
+    assert main(["shortlist", str(job_folder / "run"), str(second), "--out", str(tmp_path / "both.csv")]) == 0
+    assert len(rows_of(tmp_path / "both.csv")) == 5
+
+
+def test_verify_compares_and_the_report_shows_it(job_folder, capsys):
+    assert main(["shortlist", str(job_folder / "run")]) == 0
+    assert main(["verify", str(job_folder / "run"), "--score", f"{job_folder / 'my_score.py'}:true"]) == 0
+    output = capsys.readouterr().out
+    for label in ("shortlist", "best measured", "random", "plain GFlowNet, matched"):
+        assert label in output
+    facts = json.loads((job_folder / "run" / "verification.json").read_text())
+    assert [group["role"] for group in facts["groups"]] == ["shortlist", "measured", "random", "control"]
+    # omega 4, alpha 1, q 0.5, beta 4: (4 + 0.5) 4
+    assert facts["matched_inverse_temperature"] == 18.0
+    page = (job_folder / "run" / "report.html").read_text(encoding="utf-8")
+    assert "all 4-mers" in page and "<script" not in page
+
+
+def test_resume_of_a_finished_run_changes_nothing(job_folder, capsys):
+    before = (job_folder / "run" / "history.csv").read_bytes()
+    assert main(["resume", str(job_folder / "run")]) == 0
+    assert (job_folder / "run" / "history.csv").read_bytes() == before
+    assert "Trained 60 steps" in capsys.readouterr().out
+
+
+def test_a_run_by_the_users_own_score(job_folder, tmp_path, capsys):
+    text = JOB.replace('name = "Landscape"\npath = "landscape.csv"', 'name = "Score"').replace("num_steps = 60", "num_steps = 20")
+    job = tmp_path / "job.toml"
+    job.write_text(text.replace('path = "measured.csv"', f'path = "{job_folder / "measured.csv"}"'), encoding="utf-8")
+    assert main(["run", str(job), "--out", str(tmp_path / "run")]) == 1
+    assert "Add --score FILE.py:FUNCTION" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+    score = f"{job_folder / 'my_score.py'}:true"
+    assert main(["run", str(job), "--out", str(tmp_path / "run"), "--score", score]) == 0
+    assert main(["shortlist", str(tmp_path / "run")]) == 0
+    assert rows_of(tmp_path / "run" / "shortlist.csv")[0]["proxy_std"] == ""
+    assert main(["verify", str(tmp_path / "run"), "--score", score, "--no-control"]) == 0
+    saved = b"".join(path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.suffix in (".toml", ".json", ".csv"))
+    assert b"my_score" not in saved.replace(b'"scorer"', b"").split(b"verification")[0] or b"def true" not in saved
+
+
+def test_list_shows_every_name_and_the_fields_of_one(capsys):
+    assert main(["list"]) == 0
+    output = capsys.readouterr().out
+    for name in ("Sequence", "Hypergrid", "TrajectoryGeneralMellowmax", "Transformer", "Landscape", "Score"):
+        assert name in output
+    assert main(["list", "Hypergrid"]) == 0
+    assert "side" in capsys.readouterr().out
+    assert main(["list", "Hypergird"]) == 1
+    assert "Known:" in capsys.readouterr().err
+
+
+def test_check_refuses_or_skips(tmp_path, capsys):
+    table = tmp_path / "t.csv"
+    table.write_text("sequence,score\nACGU,1.0\nACGX,2.0\nACGA,nan\n", encoding="utf-8")
+    assert main(["check", str(table), "--space", "rna"]) == 1
+    error = capsys.readouterr().err
+    assert "row 3" in error and "row 4" in error and "--on-invalid skip" in error
+    assert main(["check", str(table), "--space", "rna", "--on-invalid", "skip"]) == 0
+    assert len(rows_of(tmp_path / "rejected.csv")) == 2
+    assert "1 rows can be used" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["run", "none.toml", "--out", "x"], "there is no such job file"),
+        (["resume", "nowhere"], "there is no such run folder"),
+        (["shortlist", "nowhere"], "there is no such run folder"),
+        (["report", "nowhere"], "there is no such run folder"),
+        (["check", "nowhere.csv", "--space", "rna"], "nowhere.csv"),
+        (["check", "nowhere.csv", "--space", "rnaa"], "rna"),
+    ],
+)
+def test_mistakes_are_sentences(words, expected, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(words) == 1
+    error = capsys.readouterr().err
+    assert expected in error and "Traceback" not in error
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help(command, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        main([command, "--help"])
+    assert exit_.value.code == 0
+    assert f"narrows {command}" in capsys.readouterr().out
+
+
+def test_the_command_itself():
+    shown = subprocess.run([sys.executable, "-m", "narrows", "--help"], capture_output=True, text=True, check=True).stdout
+    assert all(command in shown for command in COMMANDS)
+    assert subprocess.run([sys.executable, "-m", "narrows", "narow"], capture_output=True).returncode == 2

@@ -1,0 +1,96 @@
+"""Job files: defaults filled in, every mistake named with what would be right, and a round trip through TOML."""
+
+import pytest
+
+from narrows.config import JobError, dump_job, known_names, load_job
+from narrows.config.job import PACKAGES, fields_of
+
+JOB = """
+seed = 3
+[env]
+name = "Hypergrid"
+ndim = 2
+side = 8
+[reward]
+name = "HypergridReward"
+beta = 2.0
+"""
+
+
+def write(tmp_path, text):
+    path = tmp_path / "job.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_defaults_are_filled_in(tmp_path):
+    job = load_job(write(tmp_path, JOB))
+    assert (job.name, job.seed, job.train.batch_size, job.shortlist.k) == ("job", 3, 64, 24)
+    assert job.objective["name"] == "TrajectoryGeneralMellowmax"
+    assert job.reward["r0"] == 0.1 and job.reward["beta"] == 2.0
+
+
+def test_round_trip_through_toml(tmp_path):
+    extra = '[replay]\nprioritised = true\n[data]\npath = "a \\"b\\".csv"\nspace = "rna"\n[exploration]\nepsilon = 1e-3\n'
+    job = load_job(write(tmp_path, JOB + extra))
+    again = load_job(write(tmp_path, dump_job(job)))
+    assert again == job
+
+
+def test_overrides_replace_values_and_make_tables(tmp_path):
+    job = load_job(write(tmp_path, JOB), {"train.num_steps": 7, "seed": 9, "replay.capacity": 5})
+    assert (job.train.num_steps, job.seed) == (7, 9)
+    assert job.replay is not None and job.replay["capacity"] == 5
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (("side = 8", "sides = 8"), r"\[env\] unknown fields \['sides'\]. Known: ndim, side"),
+        (("side = 8", 'side = "8"'), r"\[env\] side: .*integer, got '8'"),
+        (("side = 8", "side = true"), r"\[env\] side: .*integer, got True"),
+        (('"Hypergrid"', '"Grid"'), r"\[env\] unknown name 'Grid'. Known: BitSequence, Hypergrid"),
+        (('name = "Hypergrid"\n', ""), r"\[env\] it has no name. Known"),
+        (('"HypergridReward"', '"os.system"'), r"\[reward\] unknown name 'os.system'. Known"),
+        (("seed = 3", "seed = -3"), "seed must be an integer from 0"),
+        (("seed = 3", "sed = 3"), r"unknown entries \['sed'\]. A job has: name, seed, env"),
+        (("beta = 2.0", "beta = 'hot'"), r"\[reward\] beta: .*number, got 'hot'"),
+        (("seed = 3", "seed = = 3"), "not a TOML file"),
+        (("[env]", "[environment]"), r"unknown entries \['environment'\]"),
+    ],
+)
+def test_mistakes_are_named(tmp_path, change, expected):
+    with pytest.raises(JobError, match=expected):
+        load_job(write(tmp_path, JOB.replace(*change)))
+
+
+@pytest.mark.parametrize(
+    ("section", "expected"),
+    [
+        ("[train]\nnum_steps = 0", "num_steps must be at least 1, got 0"),
+        ("[train]\nsteps = 10", r"\[train\] unknown fields \['steps'\]. Known: batch_size"),
+        ("[shortlist]\nk = 0", "expected k >= 1"),
+        ('[shortlist]\nby = "best"', "by must be 'mean' or 'lower_bound'"),
+        ('[data]\npath = "x.csv"', "space is missing"),
+        ("train = 3", "train must be a table"),
+    ],
+)
+def test_mistakes_in_sections_are_named(tmp_path, section, expected):
+    text = f"{section}\n{JOB}" if section.startswith("train") else f"{JOB}\n{section}\n"
+    with pytest.raises(JobError, match=expected):
+        load_job(write(tmp_path, text))
+
+
+def test_missing_files_are_named(tmp_path):
+    with pytest.raises(JobError, match="there is no such job file"):
+        load_job(tmp_path / "none.toml")
+    with pytest.raises(JobError, match="is a folder"):
+        load_job(tmp_path)
+
+
+def test_every_name_has_a_line_and_fields():
+    for section, entries in known_names().items():
+        for name, line in entries.items():
+            assert len(line) > 10, f"{section} {name} has no docstring"
+            assert isinstance(fields_of(section, name), dict)
+    assert set(known_names()) == set(PACKAGES)

@@ -1,0 +1,9 @@
+"""What all tests share: a cache of compiled programs, so that the same small trainer is compiled once and not in every test."""
+
+import os
+import tempfile
+
+# Set before JAX is imported, and inherited by the processes that tests start.
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.path.join(tempfile.gettempdir(), f"narrows-tests-{os.getuid()}"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")

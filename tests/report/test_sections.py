@@ -1,0 +1,128 @@
+"""What the sections say: honest sentences, glossary entries for every column, words for numbers."""
+
+from dataclasses import fields, replace
+
+import numpy as np
+import pytest
+from tests.report.reading import read
+from tests.report.samples import bare, sample
+
+from narrows.data import Finding
+from narrows.report import Candidate, History, ReportData, ScoreGroup, Selection, Truth, render
+from narrows.report.glossary import CHAPTERS, FINDINGS, SHORTLIST
+from narrows.report.letters import tint_of, tinted
+from narrows.report.sections.origin import settings_tables
+from narrows.report.sections.run import run_view
+from narrows.report.sections.shortlist import shortlist_view, with_differences
+from narrows.report.sections.truth import truth_view
+from narrows.shortlist import ShortlistRow
+
+
+def verdict(groups) -> str:
+    view = truth_view(replace(bare(), truth=Truth("t", tuple(groups))))
+    assert view is not None
+    return " ".join(view.verdict)
+
+
+def group(role, mean, *, spread=0.05, num=24, seed=0, proxy=0.0) -> ScoreGroup:
+    values = np.random.default_rng(seed).normal(mean, spread, num)
+    return ScoreGroup(role, role, values, values + proxy if proxy else ())
+
+
+def test_the_verdict_says_above_below_or_cannot_tell():
+    shortlist = group("shortlist", 0.6, proxy=0.1)
+    assert "above “random”" in verdict([shortlist, group("random", 0.2, seed=1)])
+    assert "below “measured”" in verdict([shortlist, group("measured", 0.9, seed=2)])
+    tie = verdict([shortlist, group("control", 0.6, seed=3)])
+    assert "cannot be told apart" in tie and "gains nothing that a change of temperature would not" in tie
+    assert "0.1 too high on average" in tie and "another seed gives another list" in tie
+
+
+def test_the_verdict_claims_nothing_without_scores():
+    assert "nothing can be said" in verdict([ScoreGroup("shortlist", "s", [float("nan")])])
+    assert "nothing can be said" in verdict([group("random", 0.5)])
+    assert "Too few true scores" in verdict([group("shortlist", 0.6), ScoreGroup("measured", "m", [0.5])])
+
+
+def test_failed_scores_are_counted():
+    truth = Truth("t", (ScoreGroup("shortlist", "s", [0.5, float("nan"), 0.7]),), None, {"ACGU": "timed out"})
+    view = truth_view(replace(bare(), truth=truth))
+    assert view is not None and view.lines[0].num == "2 (1 failed)"
+    assert read(render(replace(bare(), truth=truth))).has_text("timed out")
+
+
+def test_every_column_has_a_glossary_entry():
+    explained = {entry.key for entry in SHORTLIST.entries}
+    assert {f.name for f in fields(Candidate)} == explained
+    assert {f.name for f in fields(ShortlistRow)} <= explained
+    assert {f.name for f in fields(Finding)} <= {entry.key for entry in FINDINGS.entries}
+    keys = [(chapter.key, entry.key) for chapter in CHAPTERS for entry in chapter.entries]
+    assert len(keys) == len(set(keys)) and all(len(entry.meaning) > 10 for chapter in CHAPTERS for entry in chapter.entries)
+
+
+def test_every_heading_of_the_shortlist_leads_to_its_entry():
+    reading = read(render(sample(num_rows=3)))
+    headings = {value for tag, name, value in reading.attributes if tag == "a" and name == "href" and "#shortlist-" in value}
+    assert len(headings) == 9 and {heading[1:] for heading in headings} <= set(reading.ids)
+
+
+def test_scores_are_shown_to_the_digits_their_uncertainty_allows():
+    rows = (Candidate(1, "AC", 0.65811, 0.0948), Candidate(2, "AG", 0.65729, 0.0731))
+    view = shortlist_view(replace(bare(), selection=Selection(rows)))
+    assert view is not None and [line.mean for line in view.lines] == ["0.658", "0.657"]
+    certain = shortlist_view(replace(bare(), selection=Selection(tuple(replace(row, proxy_std=None) for row in rows))))
+    assert certain is not None and [line.mean for line in certain.lines] == ["0.658110", "0.657290"]
+    assert not certain.has_std
+
+
+def test_fewer_rows_than_asked_are_explained():
+    data = replace(bare(), selection=Selection((Candidate(1, "AC", 0.5),), 24, 4, 10, reason_fewer="Try --min-distance 2."))
+    view = shortlist_view(data)
+    assert view is not None and "24 were asked for. Try --min-distance 2." in " ".join(view.summary)
+
+
+def test_clusters_large_enough_have_a_logo():
+    view = shortlist_view(sample())
+    assert view is not None and [picture.title for picture in view.logos] == [
+        "Whole shortlist",
+        "Cluster 1, 10 rows",
+        "Cluster 3, 8 rows",
+        "Cluster 2, 6 rows",
+    ]
+
+
+def test_a_curve_without_a_finite_value_is_named_not_drawn():
+    nothing = [float("nan")] * 3
+    view = run_view(ReportData("r", {}, history=History([1, 2, 3], loss=[3.0, 2.0, 1.0], distance_to_data=nothing)))
+    assert view is not None and [picture.name for picture in view.pictures] == ["loss"]
+    assert "no finite value was logged: distance to the data." in view.summary[-1]
+
+
+@pytest.mark.parametrize(
+    ("nearest", "sequence", "marked"),
+    [
+        ("ACGUACGU", "ACGUACGA", "ACGUACG<b>U</b>"),
+        ("ACGUACGU", "CGUACGU", "<b>A</b>CGUACGU"),
+        ("ACGUACGU", "AACGUACGU", "ACGUACGU"),
+        ("ACGU", "UUUUUUU", "ACGU"),
+        ("A<C>GUUUU", "A<C>GUUUA", "A&lt;C&gt;GUUU<b>U</b>"),
+    ],
+)
+def test_differences_to_the_nearest_are_marked(nearest, sequence, marked):
+    assert with_differences(nearest, sequence) == marked
+
+
+def test_letters_keep_their_order_on_their_tints():
+    html = tinted("ACGU" * 6 + "N<", tint_of("ACGU"))
+    assert "".join(read(html).text) == "ACGU" * 6 + "N<"
+    assert html.count('<span class="ten">') == 3 and "<b class=l3>U</b>" in html
+    assert "N&lt;</span>" in html, "letters outside the alphabet have no tint"
+
+
+def test_settings_read_as_the_job_file_does():
+    tables = settings_tables({"seed": 1, "on": True, "none": None, "a": {"x": "<b>", "b": {"y": [1, "z"]}}})
+    assert [(table.name, table.lines) for table in tables] == [
+        ("", (("seed", "1"), ("on", "true"), ("none", "null"))),
+        ("a", (("x", '"<b>"'),)),
+        ("a.b", (("y", '[1, "z"]'),)),
+    ]

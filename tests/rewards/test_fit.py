@@ -1,0 +1,233 @@
+"""Fitting: it learns, it is honest about what it holds out, and it refuses what cannot be learned from."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from rapidfuzz.distance import Levenshtein
+
+from narrows.data import Space, Table
+from narrows.leaves import tree_hash
+from narrows.rewards import bagging
+from narrows.rewards.bagging import draw_bags, train_members
+from narrows.rewards.ensemble import encode, make_members
+from narrows.rewards.fit import distance_to_nearest, fit
+from narrows.rewards.splits import cluster_split
+
+SPACE = Space("rna", "ACGU", 8, 8)
+NUM = 240
+MAX_EPOCHS = 20
+
+
+def make_table(scores=None, sequences=None):
+    """Pairs of G and C in a row anywhere, and a purine in the third place."""
+    if sequences is None:
+        rng = np.random.default_rng(0)
+        sequences = [*dict.fromkeys("".join(row) for row in rng.choice(list("ACGU"), (NUM + 20, 8)))][:NUM]
+    if scores is None:
+        pairs = [sum(a in "GC" and b in "GC" for a, b in zip(text, text[1:], strict=False)) for text in sequences]
+        scores = 100.0 + 10.0 * np.array(pairs) + 15.0 * np.array([text[2] in "AG" for text in sequences])
+    return Table("table.csv", tuple(sequences), np.asarray(scores, float), tuple(range(2, len(sequences) + 2)))
+
+
+def small_fit(table=None, **settings):
+    return fit(table or make_table(), SPACE, **{"members": 3, "max_epochs": MAX_EPOCHS, "max_distance": 1, **settings})
+
+
+@pytest.fixture(scope="module")
+def traces():
+    """How often training was traced, that is compiled, in the first fit of this module."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def fitted(traces):
+    original = bagging._epoch
+
+    def counted(*arguments):
+        traces.append(arguments[2].shape)
+        return original(*arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bagging, "_epoch", counted)
+        return small_fit()
+
+
+@pytest.fixture(scope="module")
+def plain():
+    return small_fit(refit=False)
+
+
+def test_one_program_serves_judging_and_refit(fitted, traces):
+    assert traces == [(NUM, 8)]
+
+
+def test_it_predicts_held_out_clusters_on_the_scale_of_the_scores(fitted):
+    quality = fitted.quality
+    assert quality.spearman > 0.85
+    assert quality.rmse < 0.5 * quality.rmse_of_mean
+    fresh = make_table(sequences=["".join(row) for row in np.random.default_rng(9).choice(list("ACGU"), (300, 8))])
+    mean, std = fitted.ensemble.predict(fresh.sequences)
+    assert np.sqrt(np.mean((mean - fresh.scores) ** 2)) < 0.5 * fresh.scores.std()
+    assert (std > 0).all()
+
+
+def test_the_figures_are_those_of_the_arrays(fitted):
+    quality, table = fitted.quality, make_table()
+    error = np.abs(quality.test_truth - quality.test_mean)
+    assert quality.rmse == pytest.approx(np.sqrt(np.mean(error**2)))
+    assert quality.coverage_1std == np.mean(error <= quality.test_std)
+    assert quality.coverage_2std == np.mean(error <= 2 * quality.test_std)
+    assert 0.4 <= quality.coverage_1std <= 0.95
+    assert quality.num_train + quality.num_calibration + quality.num_test == len(table.sequences)
+    assert len(quality.test_truth) == quality.num_test
+    assert quality.test_distance.min() >= 2  # beyond max_distance = 1
+
+
+def test_same_seed_same_bits(fitted):
+    again, other = small_fit(), small_fit(seed=1)
+    assert tree_hash(again.ensemble) == tree_hash(fitted.ensemble)
+    assert (
+        dataclasses.replace(again.quality, seconds=0.0).to_dict() == dataclasses.replace(fitted.quality, seconds=0.0).to_dict()
+    )
+    assert tree_hash(other.ensemble) != tree_hash(fitted.ensemble)
+
+
+def held_out_rows(table, plain):
+    split = cluster_split(table.sequences, fraction=0.2, max_distance=1, seed=0)
+    np.testing.assert_array_equal(table.scores[split.test], plain.quality.test_truth)
+    return split.test
+
+
+def test_the_held_out_scores_influence_nothing(plain):
+    """Without the refit, other truths for the held-out rows give the same proxy, statistics and calibration included."""
+    table = make_table()
+    scores, rows = table.scores.copy(), held_out_rows(table, plain)
+    scores[rows] += 1000.0 * np.random.default_rng(3).normal(size=len(rows))
+    changed = small_fit(make_table(scores), refit=False)
+    assert tree_hash(changed.ensemble) == tree_hash(plain.ensemble)
+    np.testing.assert_array_equal(changed.quality.test_mean, plain.quality.test_mean)
+    assert changed.quality.rmse > 100.0
+
+
+def test_the_refit_learns_from_every_row_and_keeps_the_figures(fitted, plain):
+    np.testing.assert_array_equal(plain.quality.test_mean, fitted.quality.test_mean)
+    table = make_table()
+    held = [table.sequences[row] for row in held_out_rows(table, plain)]
+    np.testing.assert_allclose(plain.ensemble.predict(held)[0], plain.quality.test_mean, rtol=1e-6)
+    assert not np.allclose(fitted.ensemble.predict(held)[0], plain.quality.test_mean, rtol=1e-3)
+    assert float(fitted.ensemble.offset) == pytest.approx(make_table().scores.mean(), rel=1e-6)
+    assert float(fitted.ensemble.std_scale) == pytest.approx(fitted.quality.std_scale, rel=1e-6)
+    assert (fitted.quality.is_refit, plain.quality.is_refit) == (True, False)
+    assert "learned once more from all 240 rows" in fitted.quality.description
+    assert "is the one these figures belong to" in plain.quality.description
+
+
+def test_progress_tells_stages_and_epochs():
+    seen = []
+    small_fit(max_epochs=10, progress=seen.append)
+    assert [one.stage for one in seen] == ["judge"] * 2 + ["refit"] * 2
+    assert [one.epochs.done for one in seen] == [5, 10, 5, 10]
+    assert all(np.isfinite(one.epochs.validation) for one in seen)
+
+
+def test_too_few_rows_to_calibrate_is_said(monkeypatch):
+    monkeypatch.setattr("narrows.rewards.fit.MIN_CALIBRATION", 1000)
+    few = small_fit(max_epochs=5, refit=False)
+    assert (few.quality.num_calibration, few.quality.std_scale) == (0, 1.0)
+    assert "too few sequences to calibrate" in few.quality.description
+
+
+# --- what cannot be fitted ---
+
+
+@pytest.mark.parametrize(
+    ("table", "settings", "match"),
+    [
+        (make_table(np.full(NUM, 3.5)), {}, "every score is 3.5, so there is nothing to learn"),
+        (make_table(sequences=["ACGUACGU", *make_table().sequences[:18]]), {}, "19 rows are too few"),
+        (make_table([1.0, np.nan, *range(NUM - 2)]), {}, "1 scores are not finite; the first is nan in row 3"),
+        (make_table([1.0, 2.0, np.inf, *range(NUM - 3)]), {}, "the first is inf in row 4"),
+        (make_table(range(30), ["ACGUACGU"] * 30), {"max_distance": None}, "not enough different sequences"),
+        (make_table(), {"max_distance": 8}, r"Use a smaller max_distance \(now 8\)"),
+        (
+            make_table(sequences=["ACGUACGUA", *make_table().sequences[:30]]),
+            {},
+            r"object 0 \('ACGUACGUA'\): expected a text of 8",
+        ),
+        (make_table(), {"members": 1}, "members must be at least 2"),
+        (make_table(), {"max_epochs": 0}, "max_epochs must be at least 1"),
+        (make_table(), {"test_fraction": 1.5}, "fraction must be between 0 and 1"),
+    ],
+)
+def test_what_cannot_be_fitted_is_refused_with_the_cure(table, settings, match):
+    with pytest.raises(ValueError, match=match):
+        small_fit(table, **settings)
+
+
+# --- training ---
+
+
+def test_bags_draw_from_the_allowed_rows_and_validate_out_of_bag():
+    allowed = np.arange(10, 70)
+    bags = draw_bags(allowed, 100, 4, np.random.default_rng(0))
+    assert bags.train.shape == (4, 100)
+    for train, validation, weight in zip(*bags, strict=True):
+        real = validation[weight > 0]
+        assert set(train) | set(real) == set(allowed)
+        assert not set(train) & set(validation)
+        assert len(real) == len(set(real))
+        assert 0.2 < len(real) / 60 < 0.55  # about 1/e
+    assert not np.array_equal(bags.train[0], bags.train[1])
+    assert draw_bags(np.arange(20), 100, 4, np.random.default_rng(0)).validation.shape == bags.validation.shape
+
+
+def test_each_member_keeps_its_best_epoch():
+    """Labels of noise: the out-of-bag error soon rises, and what is returned must be as good as the best epoch seen."""
+    table = make_table()
+    tokens = encode(table.sequences, SPACE)
+    targets = np.random.default_rng(0).normal(size=NUM)
+    bags = draw_bags(np.arange(NUM), NUM, 3, np.random.default_rng(0))
+    seen = []
+    members = make_members(SPACE, 3, jax.random.key(0))
+    options = {"max_epochs": MAX_EPOCHS, "patience": MAX_EPOCHS}
+    best = train_members(members, tokens, targets, bags, jax.random.key(1), progress=seen.append, **options)
+    outputs = np.asarray(jax.vmap(lambda one: jax.vmap(one)(jnp.asarray(tokens)))(best))
+    errors = [
+        np.average((outputs[k][bags.validation[k]] - targets[bags.validation[k]]) ** 2, weights=bags.weight[k])
+        for k in range(3)
+    ]
+    assert np.mean(errors) < min(one.validation for one in seen)
+    assert seen[-1].validation > 1.1 * np.mean(errors)
+
+
+def test_training_stops_when_nothing_improves():
+    table = make_table(np.random.default_rng(0).normal(size=NUM))
+    seen = []
+    small_fit(table, max_epochs=100, patience=5, refit=False, progress=seen.append)
+    assert seen[-1].epochs.done < 60
+
+
+def test_a_training_that_diverges_is_an_error():
+    table = make_table()
+    targets = np.full(NUM, np.nan)
+    bags = draw_bags(np.arange(NUM), NUM, 3, np.random.default_rng(0))
+    members = make_members(SPACE, 3, jax.random.key(0))
+    with pytest.raises(ValueError, match="never gave a finite error"):
+        train_members(members, encode(table.sequences, SPACE), targets, bags, jax.random.key(1), max_epochs=5, patience=5)
+
+
+# --- distances ---
+
+
+def test_distance_to_nearest_is_that_of_all_pairs(monkeypatch):
+    sequences = make_table().sequences
+    queries, references = sequences[:30], sequences[30:80]
+    expected = [min(Levenshtein.distance(one, other) for other in references) for one in queries]
+    np.testing.assert_array_equal(distance_to_nearest(queries, references), expected)
+    monkeypatch.setattr("narrows.rewards.fit._MAX_PAIRS", 500)
+    some = distance_to_nearest(queries, references)
+    assert np.isfinite(some).sum() == 10
+    np.testing.assert_array_equal(some[np.isfinite(some)], np.array(expected)[np.isfinite(some)])

@@ -1,0 +1,81 @@
+"""The house as tests: imports go one way, and importing the package or checking a table loads no heavy library."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import narrows
+
+SOURCE = Path(narrows.__file__).parent
+# Top to bottom; a room may import its own layer and those below. `data`, `operators`, `edit_distance` and the two helpers of
+# `checkpoint` and `archive` stand on nothing of ours.
+LAYERS = [
+    {"__main__"},
+    {"cli"},
+    {"commands"},
+    {"runs", "doctor"},
+    {"config", "report"},
+    {"training", "shortlist", "metrics"},
+    {"objectives", "buffers", "archive", "exact", "checkpoint"},
+    {"trajectories"},
+    {"exploration"},
+    {"rewards", "policies"},
+    {"envs"},
+    {"operators", "edit_distance", "data", "locks", "leaves"},
+]
+LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
+MODULES = sorted(SOURCE.rglob("*.py"))
+
+
+def imported_rooms(path: Path) -> set[str]:
+    rooms = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path.name}: one way to import a name, the absolute one"
+            names = [f"{node.module}.{alias.name}" for alias in node.names] if node.module == "narrows" else [node.module or ""]
+        rooms |= {name.split(".")[1] for name in names if name.startswith("narrows.")}
+    return rooms
+
+
+@pytest.mark.parametrize("path", MODULES, ids=[str(path.relative_to(SOURCE)) for path in MODULES])
+def test_imports_go_one_way(path):
+    room = path.relative_to(SOURCE).with_suffix("").parts[0]
+    if room == "__init__":
+        assert not imported_rooms(path)
+        return
+    for other in imported_rooms(path) - {room}:
+        assert LEVEL[other] >= LEVEL[room], f"{room} imports {other}, which stands above it"
+
+
+def loaded_by(statement: str) -> set[str]:
+    script = f"import sys; {statement}; print(*sys.modules)"
+    return set(subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout.split())
+
+
+@pytest.mark.parametrize(
+    "statement", ["import narrows", "import narrows.commands", "import narrows.data", "import narrows.cli"]
+)
+def test_light_imports_load_neither_jax_nor_torch(statement):
+    assert not loaded_by(statement) & {"jax", "torch", "matplotlib", "RNA"}
+
+
+def test_nothing_is_unpickled_or_evaluated():
+    forbidden = ("import pickle", "pickle.load", "allow_pickle=True", "torch.load(", "eval(", "exec(", "yaml.load(")
+    found = [
+        (path.name, word)
+        for path in MODULES
+        for word in forbidden
+        if word in path.read_text(encoding="utf-8").replace("re.eval(", "")
+    ]
+    assert not found
+
+
+def test_rooms_stay_small():
+    long = {str(path.relative_to(SOURCE)): len(path.read_text(encoding="utf-8").splitlines()) for path in MODULES}
+    assert {name: length for name, length in long.items() if length > 400} == {}

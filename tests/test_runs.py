@@ -1,0 +1,178 @@
+"""Runs on disk: started, stopped, killed and continued bit for bit; nothing lost, nothing half written."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from rich.console import Console
+
+from narrows import checkpoint
+from narrows.archive import Archive
+from narrows.config import load_job
+from narrows.runs import RunError, RunFolder, TooManySetAside, execute, read_rows, read_set_aside
+
+JOB = """
+[env]
+name = "Subsets"
+num_items = 6
+[reward]
+name = "PairwiseSubsets"
+beta = 2.0
+[policy]
+name = "MLP"
+hidden = 16
+learned_backward = true
+[objective]
+name = "BellmanGeneralMellowmax"
+target_period = 3
+[replay]
+capacity = 100
+batch_size = 4
+prioritised = true
+[train]
+num_steps = 60
+batch_size = 8
+every = 5
+checkpoint_every = 10
+"""
+QUIET = Console(quiet=True)
+
+
+@pytest.fixture
+def job_file(tmp_path):
+    path = tmp_path / "job.toml"
+    path.write_text(JOB, encoding="utf-8")
+    return path
+
+
+def create(job_file, name, **overrides):
+    return RunFolder.create(job_file.parent / name, load_job(job_file, overrides), {"job": "job.toml"})
+
+
+def fingerprint(folder):
+    """Everything that a continued run must share with an uninterrupted one."""
+    found = checkpoint.latest(folder.checkpoints)
+    assert found.path is not None
+    with Archive.open(folder.archive, read_only=True) as archive:
+        objects = archive.content_hash()
+    manifest = checkpoint.read_manifest(found.path)
+    return manifest.step, manifest.arrays_sha256, objects, folder.history.read_bytes()
+
+
+def test_a_run_leaves_a_whole_folder(job_file):
+    folder = create(job_file, "run")
+    outcome = execute(folder, console=QUIET)
+    assert outcome.is_finished and outcome.step == 60
+    rows = read_rows(folder.history)
+    assert [row["step"] for row in rows] == list(range(5, 61, 5))
+    assert rows[-1]["distinct"] == outcome.distinct <= 64
+    assert rows[-1]["sampled"] == 60 * 8
+    assert folder.job() == load_job(folder.job_file)
+    before = fingerprint(folder)
+    assert execute(folder, console=QUIET).step == 60
+    assert fingerprint(folder) == before
+
+
+def test_stopping_and_resuming_repeats_an_uninterrupted_run_bit_for_bit(job_file):
+    whole = create(job_file, "whole")
+    execute(whole, console=QUIET)
+    parted = create(job_file, "parted", **{"train.num_steps": 30})
+    execute(parted, console=QUIET)
+    parted.job_file.write_bytes(whole.job_file.read_bytes())
+    execute(parted, console=QUIET)
+    assert fingerprint(parted) == fingerprint(whole)
+
+
+def test_killed_runs_resume_bit_for_bit(job_file):
+    overrides = {"train.num_steps": 400, "train.checkpoint_every": 20}
+    whole = create(job_file, "whole", **overrides)
+    killed = create(job_file, "killed", **overrides)
+    script = "import sys; from narrows.runs import RunFolder, execute; execute(RunFolder.open(sys.argv[1]))"
+    for new_rows in (3, 7):
+        wanted = len(read_rows(killed.history)) + new_rows
+        process = subprocess.Popen([sys.executable, "-c", script, str(killed.path)], stdout=subprocess.DEVNULL)
+        wait_until(lambda wanted=wanted: len(read_rows(killed.history)) >= wanted)
+        os.kill(process.pid, signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL, "the run ended before it could be killed"
+    assert read_rows(killed.history)[-1]["step"] < 400
+    execute(killed, console=QUIET)
+    execute(whole, console=QUIET)
+    assert fingerprint(killed) == fingerprint(whole)
+
+
+def wait_until(is_true, seconds=90.0):
+    deadline = time.monotonic() + seconds
+    while not is_true():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.01)
+
+
+def test_ctrl_c_stops_cleanly_and_saves(job_file):
+    folder = create(job_file, "run", **{"train.num_steps": 100_000, "train.checkpoint_every": 100_000})
+    script = "import sys; from narrows.runs import RunFolder, execute; print(execute(RunFolder.open(sys.argv[1])).step)"
+    process = subprocess.Popen([sys.executable, "-c", script, str(folder.path)], stdout=subprocess.PIPE, text=True)
+    wait_until(lambda: read_rows(folder.history))
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    step = int(output.split()[-1])
+    found = checkpoint.latest(folder.checkpoints)
+    assert found.path is not None and checkpoint.read_manifest(found.path).step == step == read_rows(folder.history)[-1]["step"]
+
+
+def test_a_second_run_in_the_same_folder_is_refused(job_file):
+    folder = create(job_file, "run")
+    with pytest.raises(RunError, match="already holds a run. `narrows resume"):
+        create(job_file, "run")
+    with Archive.open(folder.archive, create=True, run_id=folder.about()["run_id"]), pytest.raises(OSError):
+        execute(folder, console=QUIET)
+
+
+def test_foreign_folders_are_refused(tmp_path, job_file):
+    with pytest.raises(RunError, match="there is no such run folder"):
+        RunFolder.open(tmp_path / "none")
+    with pytest.raises(RunError, match="is no run folder"):
+        RunFolder.open(tmp_path)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.doc").write_text("mine")
+    with pytest.raises(RunError, match="not empty"):
+        create(job_file, "full")
+    assert (tmp_path / "full" / "thesis.doc").read_text() == "mine"
+
+
+def test_a_missing_input_leaves_nothing_behind(tmp_path, job_file):
+    with pytest.raises(ValueError, match=r"\[data\] path: .*gone.csv does not exist"):
+        create(job_file, "run", **{"data.path": "gone.csv", "data.space": "rna"})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["job.toml"]
+
+
+def test_non_finite_rewards_are_set_aside_and_listed(job_file):
+    def score(texts):
+        return [float("nan") if text.startswith("1") else text.count("1") for text in texts]
+
+    folder = create(job_file, "run", **{"reward.name": "Score", "train.num_steps": 10})
+    execute(folder, score=score, console=QUIET)
+    lines = read_set_aside(folder.set_aside)
+    assert lines and all(line["object"].startswith("1") for line in lines)
+    assert read_rows(folder.history)[-1]["set_aside"] == len(lines)
+    with Archive.open(folder.archive, read_only=True) as archive:
+        assert not any(entry.object.startswith("1") for entry in archive.top(100))
+
+
+def test_the_budget_of_set_aside_items_ends_a_run(job_file):
+    folder = create(job_file, "run", **{"reward.name": "Score", "train.max_set_aside": 20})
+    with pytest.raises(TooManySetAside, match=r"more than \[train\] max_set_aside = 20.*set_aside.jsonl"):
+        execute(folder, score=lambda texts: [float("inf")] * len(texts), console=QUIET)
+    assert [json.loads(line)["reason"] for line in folder.set_aside.read_text().splitlines()][0] == "log-reward is inf"
+
+
+def test_checkpoints_hold_the_whole_state(job_file):
+    folder = create(job_file, "run")
+    execute(folder, console=QUIET)
+    names = {leaf.name for leaf in checkpoint.read_manifest(checkpoint.latest(folder.checkpoints).path).leaves.arrays}
+    for part in (".model", ".target", ".opt_state", ".buffer", ".key", ".step"):
+        assert any(name.startswith(part) for name in names), part

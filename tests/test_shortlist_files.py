@@ -1,0 +1,156 @@
+"""Shortlists on disk: they read back the same, act as no formula, and are never half-written."""
+
+import csv
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from narrows.shortlist import COLUMNS, Shortlist, ShortlistRow, read_csv, select, write_csv, write_fasta
+from narrows.shortlist.files import guarded, unguarded
+
+TEXT = st.text(st.one_of(st.sampled_from(list("=+-@'\"\t\r\n;,|\0＝＠A1 ")), st.characters(exclude_categories=["Cs"])))
+NUMBER = st.floats(allow_nan=False, allow_infinity=False)
+WHOLE = st.integers(0, 10**18)
+FORMULA = tuple("=+-@＝＋－＠\t\r\n")
+TEXT_COLUMNS = ("sequence", "nearest_measured", "why", "run")
+
+
+@st.composite
+def rows(draw) -> ShortlistRow:
+    has_std, has_measured, has_origin = draw(st.booleans()), draw(st.booleans()), draw(st.booleans())
+    return ShortlistRow(
+        rank=draw(st.integers(1, 1000)),
+        sequence=draw(TEXT),
+        proxy_mean=draw(NUMBER),
+        proxy_std=draw(NUMBER) if has_std else None,
+        lower_bound=draw(NUMBER) if has_std else None,
+        nearest_measured=draw(TEXT) if has_measured else None,
+        nearest_measured_score=draw(NUMBER) if has_measured else None,
+        distance_to_measured=draw(st.integers(0, 300)) if has_measured else None,
+        cluster=draw(st.integers(1, 100)),
+        why=draw(TEXT),
+        run=draw(TEXT),
+        seed=draw(WHOLE) if has_origin else None,
+        step=draw(WHOLE) if has_origin else None,
+    )
+
+
+EXAMPLE = select(
+    ["ACGU", "ACGA", "UUUUUUUUUU" * 9],
+    np.array([0.1 + 0.2, -1e-17, -5.0]),
+    np.array([0.25, np.nan, 1.0]),
+    k=3,
+    min_distance=1,
+    measured=["ACCC", "UU"],
+    measured_scores=[1.5, -2.0],
+)
+
+
+def with_rows(*changed: ShortlistRow) -> Shortlist:
+    return replace(EXAMPLE, rows=tuple(changed))
+
+
+@given(st.lists(rows(), max_size=4))
+def test_csv_reads_back_equal_and_holds_no_formula(tmp_path_factory, drawn):
+    path = tmp_path_factory.mktemp("csv") / "shortlist.csv"
+    write_csv(with_rows(*drawn), path)
+    assert read_csv(path) == tuple(drawn)
+    with path.open(encoding="utf-8", newline="") as file:
+        for cells in csv.DictReader(file):
+            assert not any(cells[column].startswith(FORMULA) for column in TEXT_COLUMNS)
+
+
+@given(TEXT)
+def test_guarding_is_undone_exactly_and_covers_other_separators(text):
+    safe = guarded(text)
+    assert unguarded(safe) == text
+    for separator in ";\t|\n":
+        for cell in safe.split(separator):
+            assert not cell.lstrip('"').startswith(tuple("=+-@"))
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "'=1", "''", "a;=1", "\t=1", ';""=1', "=", "'"])
+def test_known_tricks(text):
+    assert guarded(text) != text and unguarded(guarded(text)) == text
+
+
+def test_ordinary_text_stays_as_it_is():
+    for text in ("ACGU", "number 6 of 7 by proxy mean; 3 better ones were passed over, closer", "runs/rna-1 (new)", ""):
+        assert guarded(text) == text
+
+
+def test_csv_looks_as_expected(tmp_path):
+    path = tmp_path / "shortlist.csv"
+    write_csv(EXAMPLE, path)
+    lines = path.read_text(encoding="utf-8").split("\n")
+    assert lines[0] == (
+        "rank,sequence,proxy_mean,proxy_std,lower_bound,nearest_measured,nearest_measured_score,distance_to_measured,"
+        "cluster,why,run,seed,step"
+    )
+    assert lines[1].startswith("1,ACGU,0.30000000000000004,0.25,0.05")
+    assert lines[2].startswith("2,ACGA,-1e-17,,,ACCC,1.5,2,")
+    assert lines[-1] == "" and len(lines) == 5
+    assert "nan" not in path.read_text(encoding="utf-8")
+    assert read_csv(path) == EXAMPLE.rows
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "is not a shortlist: expected the columns rank,sequence"),
+        ("sequence,score\nACGU,1\n", "is not a shortlist"),
+        (",".join(COLUMNS) + "\n1,ACGU\n", "row 2: expected 13 cells, got 2"),
+        (",".join(COLUMNS) + "\n1,ACGU,much,,,,,,1,w,r,,\n", "row 2: column proxy_mean must hold a number, got 'much'"),
+        (",".join(COLUMNS) + "\n1,ACGU,1.0,,,,,,,w,r,,\n", "row 2: column cluster must hold a number, got ''"),
+        (",".join(COLUMNS) + "\n1,ACGU,1.0,,,,,,1,w,r,1.5,\n", "row 2: column seed must hold a number, got '1.5'"),
+    ],
+)
+def test_reading_names_file_row_and_column(tmp_path, content, message):
+    path = tmp_path / "other.csv"
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(ValueError, match=message) as error:
+        read_csv(path)
+    assert "other.csv" in str(error.value)
+
+
+def test_fasta_holds_rank_score_and_origin(tmp_path):
+    path = tmp_path / "shortlist.fasta"
+    first, second, third = EXAMPLE.rows
+    write_fasta(with_rows(first, replace(second, run="my run\n>x", seed=3, step=40), third), path)
+    assert path.read_text(encoding="utf-8") == (
+        ">rank_1 proxy_mean=0.3 proxy_std=0.25 cluster=1\nACGU\n"
+        ">rank_2 proxy_mean=-1e-17 cluster=1 run=my%20run%0A%3Ex seed=3 step=40\nACGA\n"
+        f">rank_3 proxy_mean=-5 proxy_std=1 cluster=2\n{'U' * 80}\n{'U' * 10}\n"
+    )
+
+
+@pytest.mark.parametrize("sequence", [">ACGU", "AC GU", "AC\nGU", ";A", "Ä"])
+def test_fasta_refuses_what_it_cannot_hold(tmp_path, sequence):
+    with pytest.raises(ValueError, match="row 1: FASTA cannot hold the sequence"):
+        write_fasta(with_rows(replace(EXAMPLE.rows[0], sequence=sequence)), tmp_path / "a.fasta")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("writer", [write_csv, write_fasta])
+def test_a_failed_write_keeps_the_old_file(tmp_path, monkeypatch, writer):
+    path = tmp_path / "shortlist"
+    path.write_text("old", encoding="utf-8")
+
+    def full(*arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    for name in ("fsync", "replace"):
+        with monkeypatch.context() as patch:
+            patch.setattr(os, name, full)
+            with pytest.raises(OSError, match="cannot write .*shortlist: No space left on device"):
+                writer(EXAMPLE, path)
+        assert [(file.name, file.read_text(encoding="utf-8")) for file in tmp_path.iterdir()] == [("shortlist", "old")]
+    with pytest.raises(OSError, match="cannot write .*missing"):
+        writer(EXAMPLE, Path(tmp_path) / "missing" / "shortlist")
+    writer(EXAMPLE, path)
+    assert path.read_text(encoding="utf-8") != "old"
