@@ -1,0 +1,10 @@
+"""Run folders: made, trained, killed, continued and read."""
+
+from narrows.runs.execute import Outcome as Outcome
+from narrows.runs.execute import execute as execute
+from narrows.runs.execute import measurements as measurements
+from narrows.runs.folder import RunError as RunError
+from narrows.runs.folder import RunFolder as RunFolder
+from narrows.runs.folder import read_rows as read_rows
+from narrows.runs.recorder import TooManySetAside as TooManySetAside
+from narrows.runs.recorder import read_set_aside as read_set_aside

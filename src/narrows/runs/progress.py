@@ -1,0 +1,80 @@
+"""What a person sees while a run trains: one live line in a terminal, plain lines anywhere else."""
+
+import time
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
+from rich.text import Text
+
+_PLAIN_SECONDS = 5.0
+"""Seconds between two plain lines: a log of a long run stays readable."""
+
+
+class _Figures(ProgressColumn):
+    """Shows the newest figures of the task beside its bar."""
+
+    def render(self, task: Task) -> Text:
+        return Text(str(task.fields.get("figures", "")))
+
+
+class Meter:
+    """Shows the newest figures of a run; a context manager."""
+
+    def __init__(self, console: Console, num_steps: int, first_step: int) -> None:
+        self._console = console
+        self._num_steps = num_steps
+        self._steps_timed = 0
+        self._seconds = 0.0
+        self._printed = 0.0
+        self._progress: Progress | None = None
+        if console.is_terminal:
+            columns = (TextColumn("step {task.completed}/{task.total}"), BarColumn(bar_width=16), _Figures())
+            self._progress = Progress(*columns, console=console)
+            self._task = self._progress.add_task("train", total=num_steps, completed=first_step, figures="compiling ...")
+        else:
+            console.print(f"step {first_step}/{num_steps}: compiling ...", soft_wrap=True)
+
+    def __enter__(self) -> Self:
+        if self._progress is not None:
+            self._progress.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+
+    def show(self, row: Mapping[str, float], num_steps: int, seconds: float, is_first: bool) -> None:
+        """Show a row of the history; the first chunk's time holds the compilation and is left out of the rate."""
+        if not is_first:
+            self._steps_timed += num_steps
+            self._seconds += seconds
+        step = int(row["step"])
+        figures = self._figures(row, step)
+        if self._progress is not None:
+            self._progress.update(self._task, completed=step, figures=figures)
+        elif time.monotonic() - self._printed > _PLAIN_SECONDS or step >= self._num_steps:
+            self._printed = time.monotonic()
+            self._console.print(f"step {step}/{self._num_steps}  {figures}", soft_wrap=True, highlight=False)
+
+    def _figures(self, row: Mapping[str, float], step: int) -> str:
+        rate = self._steps_timed / self._seconds if self._seconds > 0.0 else None
+        parts = [
+            f"loss {row['loss']:.3g}",
+            f"score {row['mean_score']:.3f}, top-10 {row['top10_score']:.3f}",
+            f"{int(row['distinct'])} distinct",
+        ]
+        if row["distance_to_data"] == row["distance_to_data"]:
+            parts.append(f"{row['distance_to_data']:.1f} from data")
+        if row["set_aside"]:
+            parts.append(f"{int(row['set_aside'])} set aside")
+        if rate is not None:
+            parts += [f"{rate:.1f} step/s", f"{_clock((self._num_steps - step) / rate)} left"]
+        return "  ".join(parts)
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"

@@ -1,0 +1,126 @@
+"""What is kept of a run between two chunks: the archive, the columns of the history, and what was set aside."""
+
+import json
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rapidfuzz.distance import Levenshtein
+from rapidfuzz.process import cdist
+
+from narrows.archive import Archive
+from narrows.data.files import write_atomically
+from narrows.envs import AbstractEnvironment
+from narrows.training import Chunk, objects_of
+
+_NUM_COMPARED = 64
+"""Newest objects whose distance to the data is measured at each look: enough for a curve, cheap for any table."""
+
+
+class TooManySetAside(RuntimeError):
+    """More non-finite rewards, losses or gradients than the job allows."""
+
+
+@dataclass
+class Recorder:
+    """Archives each chunk's objects and returns the columns of its row in the history.
+
+    Args:
+        env: names the objects.
+        archive: where every distinct one goes.
+        beta: turns log-rewards back into scores.
+        measured: objects to measure the distance to; may be empty.
+        set_aside: file that gets a JSON line for everything non-finite.
+        budget: how much may be set aside, over the whole run, before it ends with `TooManySetAside`.
+        num_set_aside: how much was, before this process.
+    """
+
+    env: AbstractEnvironment
+    archive: Archive
+    beta: float
+    measured: Sequence[str]
+    set_aside: Path
+    budget: int
+    num_set_aside: int = 0
+
+    def __call__(self, chunk: Chunk) -> dict[str, float]:
+        objects = list(objects_of(chunk.info, self.env))
+        log_reward = np.asarray(chunk.info.log_reward, np.float64).reshape(-1)
+        batch_size = len(objects) // chunk.num_steps
+        steps = np.repeat(np.arange(chunk.last_step - chunk.num_steps, chunk.last_step) + 1, batch_size)
+        is_finite = np.isfinite(log_reward)
+        kept = np.flatnonzero(is_finite).tolist()
+        self.archive.add([objects[i] for i in kept], log_reward[kept], steps[kept])
+        self._set_aside(chunk, objects, log_reward, steps, batch_size)
+        return {
+            "mean_score": float(np.mean(log_reward[kept]) / self.beta) if len(kept) else float("nan"),
+            "top10_score": self._top_score(),
+            "distinct": self.archive.count(),
+            "sampled": chunk.last_step * batch_size,
+            "distance_to_data": self._distance(objects[-_NUM_COMPARED:]),
+            "set_aside": self.num_set_aside,
+        }
+
+    def _top_score(self) -> float:
+        best = self.archive.top(10)
+        return float(np.mean([entry.log_reward for entry in best]) / self.beta) if best else float("nan")
+
+    def _distance(self, objects: Sequence[str]) -> float:
+        if not self.measured or not objects:
+            return float("nan")
+        return float(cdist(objects, self.measured, scorer=Levenshtein.distance, dtype=np.int32).min(axis=1).mean())
+
+    def _set_aside(
+        self, chunk: Chunk, objects: Sequence[str], log_reward: np.ndarray, steps: np.ndarray, batch_size: int
+    ) -> None:
+        lines: list[dict[str, Any]] = [
+            {"step": int(steps[i]), "object": objects[i], "reason": f"log-reward is {log_reward[i]}"}
+            for i in np.flatnonzero(~np.isfinite(log_reward)).tolist()
+        ]
+        for row in np.flatnonzero(np.asarray(chunk.info.is_skipped)).tolist():
+            batch = objects[row * batch_size : (row + 1) * batch_size]
+            reason = f"loss {chunk.info.loss[row]} or its gradient is not finite; the step changed nothing"
+            lines.append({"step": int(steps[row * batch_size]), "objects": batch, "reason": reason})
+        if not lines:
+            return
+        self.num_set_aside += len(lines)
+        _append(self.set_aside, lines)
+        if self.num_set_aside > self.budget:
+            raise TooManySetAside(
+                f"{self.num_set_aside} items or steps were not finite, more than [train] max_set_aside = {self.budget} "
+                f"(the latest at step {lines[-1]['step']}: {lines[-1]['reason']}). All are listed in {self.set_aside}. "
+                "Repair the score, lower beta or the learning rate, or raise max_set_aside."
+            )
+
+
+def rewind_set_aside(path: Path, step: int) -> int:
+    """Forget what was set aside after a step; return how much remains."""
+    lines = [line for line in read_set_aside(path) if line["step"] <= step]
+    if path.exists():
+        write_atomically(path, "".join(json.dumps(line) + "\n" for line in lines))
+    return len(lines)
+
+
+def read_set_aside(path: Path) -> list[dict[str, Any]]:
+    """Return what was set aside, `[]` without the file. A line that a kill cut short is left out."""
+    if not path.exists():
+        return []
+    return list(_whole_lines(path.read_text(encoding="utf-8").splitlines()))
+
+
+def _whole_lines(lines: Iterable[str]) -> Iterable[dict[str, Any]]:
+    for line in lines:
+        try:
+            yield json.loads(line)
+        except json.JSONDecodeError:
+            return
+
+
+def _append(path: Path, lines: Sequence[dict[str, Any]]) -> None:
+    with open(path, "a", encoding="utf-8") as stream:
+        stream.writelines(json.dumps(line) + "\n" for line in lines)
+        stream.flush()
+        os.fsync(stream.fileno())

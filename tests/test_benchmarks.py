@@ -1,0 +1,223 @@
+"""The harness of the benchmarks: its rows, its pages, and the TF-Bind-8 case on tables small enough to train on here."""
+
+import json
+import math
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks import __main__ as command
+from benchmarks import _laws, docs, tfbind8
+from benchmarks.case import RESULTS, ROOT, Case, load, names
+from benchmarks.rows import Context, Row, Target, plain_table, read_rows, spread, write_rows
+from narrows.envs import Sequence
+from narrows.exact import enumerate_graph, solve
+from narrows.metrics.exact import entropy, total_variation
+from narrows.rewards import AbstractReward
+from narrows.rewards.landscape import Landscape
+
+CONTEXT = Context(False, None, "python -m benchmarks x", {"python": "3.11.0"}, "2 cores, Linux x86_64")
+SETTING = tfbind8.Setting(4, 1, 0.5)
+RECIPE = replace(tfbind8.TABLE, batch_size=256, num_steps=250, learning_rate=0.05)
+
+
+@pytest.fixture(scope="module")
+def truth(tmp_path_factory):
+    """All 256 DNA 4-mers with scores that are drawn, not smooth: 136 rows of which each stands for both strands."""
+    scores, drawn, lines = {}, np.random.RandomState(0), ["8-mer\t8-mer.1\tE-score"]
+    complement = str.maketrans("ACGT", "TGCA")
+    for word in ("".join("ACGT"[(i // 4**place) % 4] for place in range(4)) for i in range(256)):
+        reverse = word.translate(complement)[::-1]
+        if reverse not in scores:
+            scores[word] = scores[reverse] = drawn.uniform(-0.5, 0.5)
+            lines.append(f"{word}\t{reverse}\t{scores[word]!r}")
+    path = tmp_path_factory.mktemp("table") / "SIX6_REF_R1_8mers.txt"
+    path.write_text("\n".join(lines) + "\n")
+    env = Sequence("ACGT", 4, 4)
+    reward = Landscape(env, str(path), sequence_column="#1", score_column="E-score", both_strands=True)
+    found = _laws.list_truth(env, reward, 4.0)
+    low, high = min(scores.values()), max(scores.values())
+    known = [(scores[word] - low) / (high - low) for word in env.to_text(found.graph.terminal_states)]
+    np.testing.assert_allclose(found.scores, known, atol=1e-6)
+    return found
+
+
+def row(**changes) -> Row:
+    return replace(CONTEXT.row("x/a", "speed", [1.0, 3.0, 2.0], seeds=(0, 1, 2), unit="s"), **changes)
+
+
+def test_a_row_has_the_fields_of_the_design():
+    line = json.loads(row().to_json())
+    fields = "case metric value low high unit against ratio target met seeds command versions machine"
+    assert list(line) == fields.split()
+
+
+def test_a_row_holds_median_range_ratio_and_verdict():
+    found = CONTEXT.row("x", "m", [0.04, 0.06, 0.01], seeds=(0, 1, 2), peer=0.02, against="p", target=Target("<=", 0.05))
+    assert (found.value, found.low, found.high, found.ratio) == (0.04, 0.01, 0.06, 2.0)
+    assert found.target == "<= 0.05"
+    assert found.met is False, "one of the seeds misses the target, though the median reaches it"
+    assert CONTEXT.row("x", "m", [0.05], target=Target("<=", 0.05)).met is True
+    assert CONTEXT.row("x", "m", [0.05], target=Target("<", 0.05)).met is False
+    exact = CONTEXT.row("x", "m", [0.05])
+    assert (exact.low, exact.high, exact.seeds, exact.met, exact.target) == (None, None, (), None, None)
+
+
+@pytest.mark.parametrize(
+    ("values", "seeds", "message"),
+    [([1.0], (0, 1), "expected 2 values, one a seed, got 1"), ([1.0, math.nan], (0, 1), "expected finite values")],
+)
+def test_a_row_that_hides_something_is_refused(values, seeds, message):
+    with pytest.raises(ValueError, match=message):
+        CONTEXT.row("x", "m", values, seeds=seeds)
+
+
+def test_rows_come_back_as_they_were_written(tmp_path):
+    rows = [row(), row(metric="other", target="<= 3", met=True, low=None, high=None, seeds=())]
+    write_rows(tmp_path / "new" / "x.jsonl", rows)
+    assert read_rows(tmp_path / "new" / "x.jsonl") == rows
+
+
+@pytest.mark.parametrize("line", ["{", "[]", '{"case": "x"}'])
+def test_a_line_that_is_no_row_is_named(tmp_path, line):
+    path = tmp_path / "x.jsonl"
+    path.write_text(row().to_json() + "\n" + line + "\n")
+    with pytest.raises(ValueError, match=r"x\.jsonl, line 2: "):
+        read_rows(path)
+
+
+def test_tables_show_range_and_verdict():
+    shown = plain_table([row(target="<= 1", met=False)])
+    assert "2.00 (1.00 to 3.00)" in shown and "**no**" in shown
+    assert len({len(line) for line in shown.splitlines()}) == 1
+    assert spread(row(low=None, high=None)) == "2.00"
+
+
+def test_the_committed_pages_are_those_of_the_committed_results():
+    assert docs.PAGE.read_text(encoding="utf-8") == docs.page(), "run: make docs-results"
+
+
+def test_every_committed_row_was_measured_by_a_case_that_exists():
+    files = sorted(RESULTS.glob("*.jsonl"))
+    assert files
+    for path in files:
+        assert path.stem in names()
+        for found in read_rows(path):
+            assert found.case.split("/")[0] == path.stem
+            assert found.command == f"python -m benchmarks {path.stem}", "what is quoted is the full run, not the quick one"
+
+
+def test_the_committed_laws_of_tfbind8_reach_what_was_asked():
+    asked = {f"tfbind8/{factor}/table/{setting}" for factor in ("SIX6", "VSX1") for setting in ("1 1 0", "1 1 0.5", "4 1 0.5")}
+    found = {row.case: row for row in read_rows(RESULTS / "tfbind8.jsonl") if row.metric == "total variation"}
+    assert asked <= set(found)
+    for case in asked:
+        assert found[case].target == "<= 0.05" and found[case].met and len(found[case].seeds) >= 3
+
+
+def test_a_page_shows_every_case_once(tmp_path):
+    source = (RESULTS / "tfbind8.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "tfbind8.jsonl").write_text("".join(source))
+    page = docs.page(tmp_path)
+    assert page.count(f"## {load('tfbind8').title}") == 1
+    (tmp_path / "tfbind8.jsonl").write_text("")
+    with pytest.raises(ValueError, match="holds no row"):
+        docs.page(tmp_path)
+
+
+def fake(rows):
+    return Case("Title", "Text.", lambda context: iter(rows))
+
+
+def test_the_command_prints_lines_and_writes_the_file(tmp_path, capsys, monkeypatch):
+    rows = [row(), row(metric="other")]
+    monkeypatch.setattr(command, "load", lambda name: fake(rows))
+    assert command.main(["x", "--json", "--out", str(tmp_path / "x.jsonl")]) == 0
+    assert capsys.readouterr().out == "".join(found.to_json() + "\n" for found in rows)
+    assert read_rows(tmp_path / "x.jsonl") == rows
+    assert command.main(["x"]) == 0
+    assert capsys.readouterr().out == plain_table(rows) + "\n"
+
+
+def test_the_command_tells_a_case_how_it_was_asked(monkeypatch, capsys):
+    asked = []
+    monkeypatch.setattr(command, "load", lambda name: Case("T", "t", lambda context: asked.append(context) or iter([row()])))
+    assert command.main(["x", "--quick", "--data", "some where", "--json"]) == 0
+    assert asked[0].quick and asked[0].data == Path("some where")
+    assert asked[0].command == "python -m benchmarks x --quick --data 'some where'"
+    assert "cores, " in asked[0].machine and {"python", "narrows", "jax"} <= set(asked[0].versions)
+
+
+def test_a_failing_case_leaves_no_file(tmp_path, capsys, monkeypatch):
+    def measure(context):
+        yield row()
+        raise ValueError("the peer lacks. Install it.")
+
+    monkeypatch.setattr(command, "load", lambda name: Case("T", "t", measure))
+    assert command.main(["x", "--out", str(tmp_path / "x.jsonl")]) == 1
+    assert "benchmarks x: the peer lacks. Install it." in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_absent_table_and_an_unknown_name_are_sentences(tmp_path, capsys):
+    assert command.main(["tfbind8", "--quick", "--data", str(tmp_path)]) == 1
+    told = capsys.readouterr().err
+    assert "SIX6_REF_R1_8mers.txt" in told and "--data" in told and "Traceback" not in told
+    assert command.main(["nothing"]) == 1
+    assert "there is no benchmark 'nothing'. There are: " in capsys.readouterr().err
+
+
+def test_it_runs_as_a_module():
+    done = subprocess.run([sys.executable, "-m", "benchmarks", "--help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "tfbind8" in done.stdout and "--quick" in done.stdout
+
+
+def test_the_matched_gibbs_law_has_the_entropy_and_the_larger_mean(truth):
+    """Among laws of one entropy the Gibbs law has the largest mean score (tgm section 4.3, point 1)."""
+    solution = solve(truth.graph, truth.log_reward, SETTING.objective.operator)
+    shape = _laws.shape_of(solution.log_law, truth.scores)
+    matched = _laws.gibbs(_laws.matching_inverse_temperature(shape.entropy, truth.scores), truth.scores)
+    assert entropy(matched) == pytest.approx(shape.entropy, abs=1e-6)
+    assert _laws.shape_of(matched, truth.scores).mean_score > shape.mean_score
+    # At q = 0 the law itself is Gibbs, at omega beta.
+    plain = solve(truth.graph, truth.log_reward, tfbind8.Setting(2, 1, 0).objective.operator)
+    np.testing.assert_allclose(plain.log_law, _laws.gibbs(8.0, truth.scores), atol=1e-5)
+
+
+def test_the_recipe_learns_the_law_and_the_root_value(truth):
+    solution = solve(truth.graph, truth.log_reward, SETTING.objective.operator)
+    learned = _laws.train(truth, SETTING.objective, RECIPE, seed=0)
+    assert total_variation(learned.log_law, solution.log_law) < 0.02
+    assert learned.root_value == pytest.approx(solution.root_value, abs=0.01)
+    untrained = _laws.train(truth, SETTING.objective, replace(RECIPE, num_steps=1), seed=0)
+    assert total_variation(untrained.log_law, solution.log_law) > 0.3
+
+
+def test_the_rows_of_a_plan_fill_the_tables(truth):
+    plan = tfbind8.Plan("SIX6", replace(RECIPE, num_steps=60), tfbind8.ASKED[:2], (0, 1))
+    rows = [found for setting in plan.settings for found in tfbind8.exact_rows(CONTEXT, truth, "SIX6", setting)]
+    rows += tfbind8.learned_rows(CONTEXT, truth, plan)
+    shown = tfbind8.tables(rows)
+    learned = [found for found in rows if "/table/" in found.case]
+    assert {found.seeds for found in learned} == {(0, 1), ()}
+    gain = next(found for found in rows if found.metric.startswith("least gain"))
+    masses = {found.case.split("/")[-1]: found.value for found in learned if found.metric == "mass of the top decile"}
+    assert gain.value == pytest.approx(masses["1 1 0.5"] - masses["1 1 0"], abs=1e-5)
+    for setting in plan.settings:
+        distance = next(f for f in rows if f.case.endswith(f"table/{setting}") and f.metric == "total variation")
+        assert spread(distance) in shown
+    assert shown.count("GFlowNet, temperature matched") == 1, "at q = 0 the law is that GFlowNet's"
+
+
+def test_every_score_counts_once_in_the_root_value(truth):
+    """The estimate is exact for any model of the law: -rho is the same for every object (tgm eq. 2)."""
+    learned = _laws.train(truth, SETTING.objective, replace(RECIPE, num_steps=1), seed=0)
+    graph = enumerate_graph(truth.env)
+    assert isinstance(truth.reward, AbstractReward) and graph.terminals.size == 256
+    # One step from the uniform policy: rho = -(1 - q) log(256) / omega - beta Phi up to what the step changed.
+    uniform = (1 - SETTING.q) * math.log(256) / SETTING.omega + 4.0 * truth.scores.mean()
+    assert learned.root_value == pytest.approx(uniform, abs=0.15)
