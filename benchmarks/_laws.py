@@ -80,7 +80,7 @@ class Recipe:
     def optimizer(self) -> optax.GradientTransformation:
         """Return clipped Adam with the recipe's schedule."""
         schedule = optax.warmup_cosine_decay_schedule(
-            0.0, self.learning_rate, max(1, self.num_steps // 20), self.num_steps, end_value=self.learning_rate / 100.0
+            0.0, self.learning_rate, self.num_steps // 20, self.num_steps, end_value=self.learning_rate / 100.0
         )
         return optax.chain(optax.clip_by_global_norm(10.0), optax.adam(schedule))
 

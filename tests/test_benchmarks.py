@@ -1,5 +1,6 @@
 """The harness of the benchmarks: its rows, its pages, and the TF-Bind-8 case on tables small enough to train on here."""
 
+import itertools
 import json
 import math
 import subprocess
@@ -7,37 +8,40 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import equinox as eqx
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
-
 from benchmarks import __main__ as command
 from benchmarks import _laws, docs, tfbind8
 from benchmarks.case import RESULTS, ROOT, Case, load, names
 from benchmarks.rows import Context, Row, Target, plain_table, read_rows, spread, write_rows
+
 from narrows.envs import Sequence
-from narrows.exact import enumerate_graph, solve
+from narrows.exact import model_law, solve
 from narrows.metrics.exact import entropy, total_variation
-from narrows.rewards import AbstractReward
+from narrows.policies.base import Model, Scaled
 from narrows.rewards.landscape import Landscape
 
 CONTEXT = Context(False, None, "python -m benchmarks x", {"python": "3.11.0"}, "2 cores, Linux x86_64")
 SETTING = tfbind8.Setting(4, 1, 0.5)
-RECIPE = replace(tfbind8.TABLE, batch_size=256, num_steps=250, learning_rate=0.05)
+RECIPE = replace(tfbind8.TABLE, batch_size=128, num_steps=250, learning_rate=0.05)
 
 
 @pytest.fixture(scope="module")
 def truth(tmp_path_factory):
-    """All 256 DNA 4-mers with scores that are drawn, not smooth: 136 rows of which each stands for both strands."""
+    """All 64 DNA 3-mers with scores that are drawn, not smooth: 32 rows, each for both strands."""
     scores, drawn, lines = {}, np.random.RandomState(0), ["8-mer\t8-mer.1\tE-score"]
     complement = str.maketrans("ACGT", "TGCA")
-    for word in ("".join("ACGT"[(i // 4**place) % 4] for place in range(4)) for i in range(256)):
+    for word in map("".join, itertools.product("ACGT", repeat=3)):
         reverse = word.translate(complement)[::-1]
         if reverse not in scores:
             scores[word] = scores[reverse] = drawn.uniform(-0.5, 0.5)
             lines.append(f"{word}\t{reverse}\t{scores[word]!r}")
     path = tmp_path_factory.mktemp("table") / "SIX6_REF_R1_8mers.txt"
     path.write_text("\n".join(lines) + "\n")
-    env = Sequence("ACGT", 4, 4)
+    env = Sequence("ACGT", 3, 3)
     reward = Landscape(env, str(path), sequence_column="#1", score_column="E-score", both_strands=True)
     found = _laws.list_truth(env, reward, 4.0)
     low, high = min(scores.values()), max(scores.values())
@@ -193,31 +197,52 @@ def test_the_recipe_learns_the_law_and_the_root_value(truth):
     learned = _laws.train(truth, SETTING.objective, RECIPE, seed=0)
     assert total_variation(learned.log_law, solution.log_law) < 0.02
     assert learned.root_value == pytest.approx(solution.root_value, abs=0.01)
-    untrained = _laws.train(truth, SETTING.objective, replace(RECIPE, num_steps=1), seed=0)
-    assert total_variation(untrained.log_law, solution.log_law) > 0.3
+    untrained = np.full(truth.scores.shape, -np.log(truth.scores.size))
+    assert total_variation(untrained, solution.log_law) > 0.3
 
 
-def test_the_rows_of_a_plan_fill_the_tables(truth):
-    plan = tfbind8.Plan("SIX6", replace(RECIPE, num_steps=60), tfbind8.ASKED[:2], (0, 1))
+def test_the_rows_of_a_plan_say_what_was_learned(truth, monkeypatch):
+    """With laws that are known instead of trained: inverse temperatures that seed and q give."""
+
+    def known(truth, objective, recipe, seed):
+        return _laws.Learned(_laws.gibbs(1.0 + seed + 8.0 * objective.q, truth.scores), 2.0 - seed, 10.0 * (seed + 1))
+
+    monkeypatch.setattr(tfbind8, "train", known)
+    plan = tfbind8.Plan("SIX6", RECIPE, tfbind8.ASKED[:2], (0, 1, 2))
     rows = [found for setting in plan.settings for found in tfbind8.exact_rows(CONTEXT, truth, "SIX6", setting)]
     rows += tfbind8.learned_rows(CONTEXT, truth, plan)
+    found = {(row.case, row.metric): row for row in rows}
+    assert len(found) == len(rows), "a metric of a case stands once"
+    law = solve(truth.graph, truth.log_reward, tfbind8.ASKED[1].objective.operator)
+    distances = [total_variation(_laws.gibbs(5.0 + seed, truth.scores), law.log_law) for seed in plan.seeds]
+    distance = found["tfbind8/SIX6/table/1 1 0.5", "total variation"]
+    assert distance.value == pytest.approx(np.median(distances), rel=1e-5) and distance.met == (max(distances) <= 0.05)
+    assert found["tfbind8/SIX6/table/1 1 0.5", "training time"].value == 20.0
+    assert found["tfbind8/SIX6/table/1 1 0.5", "error of the root value"].high == pytest.approx(
+        max(abs(2.0 - seed - law.root_value) for seed in plan.seeds), rel=1e-5
+    )
+    masses = [
+        [_laws.shape_of(_laws.gibbs(1.0 + seed + 8.0 * q, truth.scores), truth.scores).top_decile for q in (0.0, 0.5)]
+        for seed in plan.seeds
+    ]
+    gain = found["tfbind8/SIX6/table/q = 0, 0.5", "least gain of top-decile mass from one q to the next"]
+    assert gain.low == pytest.approx(min(after - before for before, after in masses), rel=1e-5) and gain.met
     shown = tfbind8.tables(rows)
-    learned = [found for found in rows if "/table/" in found.case]
-    assert {found.seeds for found in learned} == {(0, 1), ()}
-    gain = next(found for found in rows if found.metric.startswith("least gain"))
-    masses = {found.case.split("/")[-1]: found.value for found in learned if found.metric == "mass of the top decile"}
-    assert gain.value == pytest.approx(masses["1 1 0.5"] - masses["1 1 0"], abs=1e-5)
-    for setting in plan.settings:
-        distance = next(f for f in rows if f.case.endswith(f"table/{setting}") and f.metric == "total variation")
-        assert spread(distance) in shown
+    assert spread(distance) in shown and spread(gain) in shown
     assert shown.count("GFlowNet, temperature matched") == 1, "at q = 0 the law is that GFlowNet's"
 
 
-def test_every_score_counts_once_in_the_root_value(truth):
-    """The estimate is exact for any model of the law: -rho is the same for every object (tgm eq. 2)."""
-    learned = _laws.train(truth, SETTING.objective, replace(RECIPE, num_steps=1), seed=0)
-    graph = enumerate_graph(truth.env)
-    assert isinstance(truth.reward, AbstractReward) and graph.terminals.size == 256
-    # One step from the uniform policy: rho = -(1 - q) log(256) / omega - beta Phi up to what the step changed.
-    uniform = (1 - SETTING.q) * math.log(256) / SETTING.omega + 4.0 * truth.scores.mean()
-    assert learned.root_value == pytest.approx(uniform, abs=0.15)
+def test_the_residual_of_the_exact_model_is_minus_the_root_value_everywhere(truth):
+    """tgm eq. 2, and the reason why its mean estimates the root value."""
+    operator = SETTING.objective.operator
+    solution = solve(truth.graph, truth.log_reward, operator)
+    open_states = np.flatnonzero(~truth.graph.is_terminal)
+    places = truth.graph.rows(open_states).tokens @ truth.env.num_values ** np.arange(truth.env.num_features)
+    table = np.zeros((truth.env.num_values**truth.env.num_features, truth.env.num_actions), np.float32)
+    table[places] = np.where(np.isfinite(solution.q_values[open_states]), solution.q_values[open_states], 0.0)
+    empty = tfbind8.TABLE.make(truth.env, jax.random.key(0))
+    policy = eqx.tree_at(lambda policy: policy.forward_logits, empty, jnp.asarray(table))
+    model = Model(Scaled(policy, operator.policy_scale), jnp.zeros(()))
+    assert total_variation(model_law(model, truth.env, truth.graph), solution.log_law) < 1e-5
+    found = np.asarray(_laws.residuals(truth, SETTING.objective, model))
+    np.testing.assert_allclose(found, -solution.root_value, atol=1e-5)

@@ -72,7 +72,7 @@ def test_drawn_letters_are_as_tall_as_their_bits():
         for (top, _), (_, bottom) in zip(stack, stack[1:], strict=False):
             assert bottom <= top + 0.7, "letters of a stack must not overlap"
     heights = {position: [bottom - top for top, bottom in sorted(stack)] for position, stack in bottoms.items()}
-    assert all(tall == sorted(tall, reverse=True) for tall in heights.values()), "the tallest stands on top"
+    assert all((np.diff(tall) < 0.02).all() for tall in heights.values()), "the tallest stands on top"
 
 
 def test_a_long_logo_goes_on_in_lines():

@@ -9,12 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import safetensors.numpy
+from tests.rewards.proxies import make_quality
 
 from narrows.data import Space
 from narrows.leaves import tree_hash
 from narrows.rewards import ensemble as module
 from narrows.rewards.ensemble import MANIFEST, Ensemble, encode, load, make_members, read_quality, save
-from narrows.rewards.quality import Quality
 
 SPACE = Space("rna", "ACGU", 0, 9)
 
@@ -22,16 +22,6 @@ SPACE = Space("rna", "ACGU", 0, 9)
 def make_ensemble(seed=0, space=SPACE, members=3):
     one = jnp.float32
     return Ensemble(make_members(space, members, jax.random.key(seed)), one(2.0), one(0.5), one(1.5), space)
-
-
-def make_quality(**changed):
-    arrays = {name: np.array([1.0, 2.0]) for name in ("test_truth", "test_mean", "test_std")}
-    fields = {
-        "num_train": 8, "num_calibration": 0, "num_test": 2, "spearman": None, "rmse": 0.5, "rmse_of_mean": 1.0,
-        "coverage_1std": 0.5, "coverage_2std": 1.0, "sharpness": 0.25, "std_scale": 1.5, "is_refit": True, **arrays,
-        "test_distance": np.array([np.nan, 3.0]), "description": "d", "split": "s", "settings": {"seed": 0}, "seconds": 1.0,
-    }  # fmt: skip
-    return Quality(**{**fields, **changed})
 
 
 def texts(num, space=SPACE, seed=0):

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 from scipy.stats import spearmanr
+from tests.rewards.proxies import make_quality
 
 from narrows.rewards.quality import Quality, rank_agreement
-from tests.rewards.test_ensemble import make_quality
 
 
 def test_error_by_distance_has_a_row_for_each_distance():

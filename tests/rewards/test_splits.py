@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.reference.lev import levenshtein
 
 from narrows.rewards import splits
 from narrows.rewards.splits import cluster_split, default_distance, held_out, near_duplicates
-from tests.reference.lev import levenshtein
 
 LETTERS = st.text("AC", max_size=5)
 

@@ -236,7 +236,8 @@ def _provenance(folder: RunFolder, job: Job) -> Provenance:
         f"narrows shortlist {name}",
         f"narrows report {name}",
     )
-    return Provenance(job.seed, about.get("created", ""), about.get("versions", {}), about.get("machine", ""), commands)
+    created = about.get("created", "").replace("T", " ").replace("+00:00", " UTC")
+    return Provenance(job.seed, created, about.get("versions", {}), about.get("machine", ""), commands)
 
 
 def _set_aside_item(line: Mapping[str, Any]) -> SetAside:

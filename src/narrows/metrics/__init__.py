@@ -10,8 +10,24 @@ from narrows.metrics.exact import (
     mean_score,
     total_variation,
 )
+from narrows.metrics.samples import DiverseTopK as DiverseTopK
+from narrows.metrics.samples import SampleEntropy as SampleEntropy
+from narrows.metrics.samples import (
+    closeness_to_modes,
+    diverse_top_k,
+    mode_distances,
+    modes_found,
+    novelty,
+    sample_entropy,
+    sample_mass_by_quantile,
+    score_quantiles,
+    top_k_diversity,
+    top_k_mean,
+)
 
 __all__ = [
+    "closeness_to_modes",
+    "diverse_top_k",
     "empirical_law",
     "entropy",
     "jensen_shannon",
@@ -19,5 +35,13 @@ __all__ = [
     "log_law_correlation",
     "mass_by_quantile",
     "mean_score",
+    "mode_distances",
+    "modes_found",
+    "novelty",
+    "sample_entropy",
+    "sample_mass_by_quantile",
+    "score_quantiles",
+    "top_k_diversity",
+    "top_k_mean",
     "total_variation",
 ]

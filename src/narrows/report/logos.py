@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from markupsafe import Markup, escape
 from matplotlib.font_manager import FontProperties
-from matplotlib.textpath import TextPath
+from matplotlib.path import Path
+from matplotlib.textpath import text_to_path
 
 from narrows.report.canvas import svg_element
 from narrows.report.letters import tint_of
@@ -169,16 +170,18 @@ def _outline(letter: str) -> str:
     """Return the letter's outline filling a square of side `_BOX`; a narrow letter such as I keeps its shape."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # A letter the font lacks is drawn as the font's own empty box.
-        path = TextPath((0, 0), printable(letter), size=100, prop=FontProperties(family="DejaVu Sans", weight="bold"))
-    if len(path.vertices) == 0:
+        font = FontProperties(family="DejaVu Sans", weight="bold")
+        vertices, codes = text_to_path.get_text_path(font, printable(letter))
+    if len(vertices) == 0:
         return f"M0 0H{_BOX}V{_BOX}H0Z"
+    path = Path(vertices, codes)
     box = path.get_extents()
     share = 1.0 if box.width > 0.45 * box.height or box.height < 30 else 0.42
     across, up = _BOX * share / max(box.width, 1e-9), _BOX / max(box.height, 1e-9)
     shift = _BOX * (1 - share) / 2
     words = []
-    for vertices, code in path.iter_segments(curves=True, simplify=False):
-        points = np.asarray(vertices).reshape(-1, 2)
+    for segment, code in path.iter_segments(curves=True, simplify=False):
+        points = np.asarray(segment).reshape(-1, 2)
         flat = [f"{shift + (x - box.x0) * across:.0f} {(box.y1 - y) * up:.0f}" for x, y in points]
         words.append("Z" if code == 79 else {1: "M", 2: "L", 3: "Q", 4: "C"}[int(code)] + " ".join(flat))
     return escape("".join(words))

@@ -111,14 +111,14 @@ def duration(seconds: float | None) -> str:
     """Return a duration in the units a person would use.
 
     >>> duration(4.21), duration(200.0), duration(7322.0), duration(None)
-    ('4.2 s', '3 min 20 s', '2 h 2 min', '–')
+    ('4.2\\xa0s', '3\\xa0min 20\\xa0s', '2\\xa0h 2\\xa0min', '–')
     """
     if seconds is None or not math.isfinite(seconds):
         return UNKNOWN
     if seconds < 60:
-        return f"{seconds:.1f} s"
+        return f"{seconds:.1f}\u00a0s"
     minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+    return f"{minutes}\u00a0min {rest}\u00a0s" if minutes < 60 else f"{minutes // 60}\u00a0h {minutes % 60}\u00a0min"
 
 
 def listing(words: Sequence[str]) -> str:

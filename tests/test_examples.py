@@ -1,0 +1,60 @@
+"""The examples and the README run as they stand."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from narrows.config import load_job
+from narrows.data import check_table, space
+
+ROOT = Path(__file__).parent.parent
+RNA = ROOT / "examples" / "rna_binder"
+
+
+@pytest.fixture
+def rna_scripts(monkeypatch):
+    pytest.importorskip("RNA", reason="ViennaRNA is not installed: pip install 'narrows[rna]'")
+    monkeypatch.syspath_prepend(str(RNA))
+
+
+def test_measurements_are_as_stated(rna_scripts, tmp_path):
+    import make_measurements
+
+    subprocess.run([sys.executable, str(RNA / "make_measurements.py"), "--out", str(tmp_path / "m.csv")], check=True)
+    check = check_table(tmp_path / "m.csv", space("rna", 14, 14))
+    assert (check.num_rows, len(check.errors), len(check.warnings)) == (2000, 0, 0)
+    true = make_measurements.RnaBinding()(check.table.sequences)
+    assert true.max() < make_measurements.MID_BELOW
+    assert np.mean(true >= make_measurements.WEAK_BELOW) == pytest.approx(make_measurements.SHARE_MID)
+    noise = check.table.scores - true
+    # The standard deviation of 2,000 normal draws is within 5 % of its own with probability 0.998.
+    assert np.std(noise) == pytest.approx(make_measurements.NOISE_STD, rel=0.05)
+
+
+def test_the_quickstart_finds_better_binders_than_were_measured(rna_scripts, tmp_path, capsys):
+    import quickstart
+
+    best_measured = np.sort(quickstart.measure(seed=0)[1])[-24:].mean()
+    assert quickstart.main(num_steps=200, proxy=str(tmp_path / "proxy")) > best_measured
+    assert "Spearman" in capsys.readouterr().out
+
+
+def test_the_quickstart_is_short():
+    body = (RNA / "quickstart.py").read_text(encoding="utf-8").split("def main")[1]
+    assert len([line for line in body.splitlines() if line.strip()]) < 40
+
+
+@pytest.mark.parametrize("job", sorted(ROOT.glob("examples/*/job.toml")), ids=lambda path: path.parent.name)
+def test_jobs_are_valid(job):
+    assert load_job(job).train.num_steps >= 100
+
+
+def test_the_readme_code_runs():
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.DOTALL)
+    assert blocks
+    for block in blocks:
+        subprocess.run([sys.executable, "-c", block], check=True, capture_output=True, timeout=300)
