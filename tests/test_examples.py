@@ -22,7 +22,7 @@ def rna_scripts(monkeypatch):
 
 
 def test_measurements_are_as_stated(rna_scripts, tmp_path):
-    import make_measurements
+    import make_measurements  # pyright: ignore[reportMissingImports] (found through the fixture's path)
 
     subprocess.run([sys.executable, str(RNA / "make_measurements.py"), "--out", str(tmp_path / "m.csv")], check=True)
     check = check_table(tmp_path / "m.csv", space("rna", 14, 14))
@@ -36,7 +36,7 @@ def test_measurements_are_as_stated(rna_scripts, tmp_path):
 
 
 def test_the_quickstart_finds_better_binders_than_were_measured(rna_scripts, tmp_path, capsys):
-    import quickstart
+    import quickstart  # pyright: ignore[reportMissingImports] (found through the fixture's path)
 
     best_measured = np.sort(quickstart.measure(seed=0)[1])[-24:].mean()
     assert quickstart.main(num_steps=200, proxy=str(tmp_path / "proxy")) > best_measured

@@ -173,6 +173,8 @@ def test_the_budget_of_set_aside_items_ends_a_run(job_file):
 def test_checkpoints_hold_the_whole_state(job_file):
     folder = create(job_file, "run")
     execute(folder, console=QUIET)
-    names = {leaf.name for leaf in checkpoint.read_manifest(checkpoint.latest(folder.checkpoints).path).leaves.arrays}
+    found = checkpoint.latest(folder.checkpoints)
+    assert found.path is not None
+    names = {leaf.name for leaf in checkpoint.read_manifest(found.path).leaves.arrays}
     for part in (".model", ".target", ".opt_state", ".buffer", ".key", ".step"):
         assert any(name.startswith(part) for name in names), part

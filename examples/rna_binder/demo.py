@@ -1,5 +1,6 @@
 """The main job from end to end, as `make demo` runs it: each step is the command a user would type."""
 
+import csv
 import shutil
 import sys
 import time
@@ -17,6 +18,14 @@ def step(*words: str) -> None:
     if narrows(words) != 0:
         sys.exit(f"narrows {words[0]} failed; its message is above.")
     print(f"({time.perf_counter() - began:.0f} s)", flush=True)
+
+
+def show_first_rows(path: Path) -> None:
+    columns = ("rank", "sequence", "proxy_mean", "proxy_std", "lower_bound", "distance_to_measured", "cluster")
+    with open(path, encoding="utf-8", newline="") as stream:
+        rows = [{name: row[name] for name in columns} for row in csv.DictReader(stream)][:10]
+    for cells in (columns, *(row.values() for row in rows)):
+        print("  ".join(f"{cell:>{max(len(name), 14)}}" for cell, name in zip(cells, columns, strict=True)))
 
 
 def main() -> None:
@@ -41,8 +50,8 @@ def main() -> None:
     step("run", str(work / "job.toml"), "--out", str(OUT))
     step("shortlist", str(OUT), "--k", "24", "--min-distance", "4")
     step("verify", str(OUT), "--score", "rna")
-    print("\nThe first ten rows of", OUT / "shortlist.csv")
-    print("\n".join((OUT / "shortlist.csv").read_text(encoding="utf-8").splitlines()[:11]))
+    print(f"\nThe first ten rows of {OUT / 'shortlist.csv'}")
+    show_first_rows(OUT / "shortlist.csv")
     print(f"\nThe page: {(OUT / 'report.html').resolve()}  ({time.perf_counter() - began:.0f} s in all)")
 
 

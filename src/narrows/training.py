@@ -5,7 +5,7 @@ State carries what the next step needs, info what a reader wants.
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import equinox as eqx
 import jax
@@ -73,13 +73,18 @@ class Chunk(NamedTuple):
     seconds: float
 
 
+Row = dict[str, int | float]
+"""A row of the history: columns by name."""
+
+
+@runtime_checkable
 class Observer(Protocol):
     """Reads a chunk between dispatches and returns columns for the history."""
 
-    def __call__(self, chunk: Chunk) -> dict[str, float]: ...
+    def __call__(self, chunk: Chunk) -> Row: ...
 
 
-History = list[dict[str, float]]
+History = list[Row]
 
 
 def adam(
@@ -228,7 +233,7 @@ def run(
         began = time.perf_counter()
         state, info = jax.block_until_ready(advance(state, length))
         chunk = Chunk(done + length, length, state, jax.device_get(info), time.perf_counter() - began)
-        row: dict[str, float] = {"step": chunk.last_step, "loss": float(np.mean(chunk.info.loss))}
+        row: Row = {"step": chunk.last_step, "loss": float(np.mean(chunk.info.loss))}
         for observe in observers:
             row.update(observe(chunk))
         history.append(row)

@@ -112,7 +112,9 @@ def test_resume_of_a_finished_run_changes_nothing(job_folder, capsys):
 
 
 def test_a_run_by_the_users_own_score(job_folder, tmp_path, capsys):
-    text = JOB.replace('name = "Landscape"\npath = "landscape.csv"', 'name = "Score"').replace("num_steps = 60", "num_steps = 20")
+    text = JOB.replace('name = "Landscape"\npath = "landscape.csv"', 'name = "Score"').replace(
+        "num_steps = 60", "num_steps = 20"
+    )
     job = tmp_path / "job.toml"
     job.write_text(text.replace('path = "measured.csv"', f'path = "{job_folder / "measured.csv"}"'), encoding="utf-8")
     assert main(["run", str(job), "--out", str(tmp_path / "run")]) == 1

@@ -90,6 +90,8 @@ def test_more_states_than_a_block_keep_their_order():
     env = Sequence("ACGT", 0, 7)  # 21,845 prefixes and as many objects: several blocks of every size
     graph = enumerate_graph(env)
     assert graph.num_states == 2 * 21_845
+    assert np.array_equal(graph.children >= 0, jax.vmap(env.action_mask)(graph.states))
+    assert np.all(graph.num_parents[1:] == 1)
     states, actions = np.nonzero(graph.children >= 0)
     pick = np.random.default_rng(0).choice(states.size, 500, replace=False)
     stepped = jax.vmap(env.step)(graph.rows(states[pick]), jnp.asarray(actions[pick], jnp.int32))

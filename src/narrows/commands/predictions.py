@@ -53,7 +53,7 @@ def believe(folders: Sequence[RunFolder], jobs: Sequence[Job], env: AbstractEnvi
     else:
         mean = np.array([scores[name] for name in merged.objects])
         std = np.full(len(mean), np.nan)
-    return Believed(merged, np.asarray(mean), np.asarray(std), num_distinct)
+    return Believed(merged, _rounded(mean), _rounded(std), num_distinct)
 
 
 def predict(job: Job, env: AbstractEnvironment, objects: Sequence[str]) -> np.ndarray:
@@ -86,6 +86,11 @@ def _read(folder: RunFolder, job: Job) -> tuple[Candidates, np.ndarray, int]:
     steps = np.array([entry.step for entry in best], np.int64)
     candidates = Candidates(tuple(entry.object for entry in best), (run,), np.zeros(len(best), np.int64), steps)
     return candidates, np.array([entry.log_reward for entry in best]), total
+
+
+def _rounded(values: np.ndarray) -> np.ndarray:
+    """Return values to six significant digits: more would be noise of single precision, and a nuisance in a table."""
+    return np.array([float(f"{value:.6g}") for value in np.asarray(values).tolist()])
 
 
 def _signature(job: Job) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """Backward induction on an enumerated graph (tgm sections 1.2, 1.3 and 2.1)."""
 
 from functools import partial
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import equinox as eqx
 import jax
@@ -12,6 +12,7 @@ from narrows.exact.blocks import in_blocks
 from narrows.exact.graph import Graph
 
 
+@runtime_checkable
 class Operator(Protocol):
     """What turns the values of a state's actions into its value and its policy; `operators.GeneralMellowmax` is one."""
 
