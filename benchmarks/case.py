@@ -22,7 +22,7 @@ class Case:
     Args:
         title: heading of its section in the pages.
         text: what is measured, how, and how to read it, in Markdown.
-        measure: yields the rows of a run as they are measured. Raises ValueError with what to do where data or a peer lacks.
+        measure: yields the rows of a run as they are measured. Raises ValueError with what to do where something is missing.
         tables: Markdown of the committed rows; one line a row by default.
     """
 

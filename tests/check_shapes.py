@@ -24,7 +24,7 @@ with install_import_hook(ROOMS, "beartype.beartype"):
     from narrows.training import Given, adam, run, trainer
     from narrows.trajectories import sample, score
 
-CASES = (
+CASES: tuple = (
     (Hypergrid(2, 3), MLP, HypergridReward(Hypergrid(2, 3))),
     (Subsets(3), Tabular, PairwiseSubsets(Subsets(3))),
 )
@@ -32,28 +32,34 @@ CASES = (
 
 def walk() -> None:
     for env, policy_class, reward in CASES:
-        sizes = (env.num_features, env.num_values, env.num_actions)
         for name in objectives.__all__:
-            objective = getattr(objectives, name)()
-            policy = policy_class(*sizes, num_backward_actions=env.num_backward_actions, flow_head=True, key=jax.random.key(0))
-            terminal = env.from_text(env.to_text(sample_terminals(env, policy)))
-            given = Given(terminal, reward(terminal), 2)
-            training = trainer(
-                env,
-                policy,
-                reward,
-                objective,
-                adam(),
-                batch_size=3,
-                behaviour=Behaviour(2.0, 0.1),
-                replay=Replay(10, 2, True),
-                given=given,
-            )
-            state, history = run(training, training.init(jax.random.key(1)), 2, every=2)
-            assert np.isfinite(history[-1]["loss"]), name
+            train(env, policy_class, reward, getattr(objectives, name)())
+        objective = objectives.TrajectoryBalance()
+        model = train(env, policy_class, reward, objective)
         graph = exact.enumerate_graph(env)
         solution = exact.solve(graph, np.asarray(reward(graph.terminal_states)), objective.operator)
-        assert metrics.total_variation(exact.model_law(state.model, env, graph), solution.log_law) <= 1.0
+        assert metrics.total_variation(exact.model_law(model, env, graph), solution.log_law) <= 1.0
+
+
+def train(env, policy_class, reward, objective):
+    sizes = (env.num_features, env.num_values, env.num_actions)
+    num_backward = env.num_backward_actions if objective.trains_backward else None
+    policy = policy_class(*sizes, num_backward_actions=num_backward, flow_head=True, key=jax.random.key(0))
+    terminal = env.from_text(env.to_text(sample_terminals(env, policy)))
+    training = trainer(
+        env,
+        policy,
+        reward,
+        objective,
+        adam(decay_steps=10),
+        batch_size=3,
+        behaviour=Behaviour(2.0, 0.1),
+        replay=Replay(10, 2, True),
+        given=Given(terminal, reward(terminal), 2),
+    )
+    state, history = run(training, training.init(jax.random.key(1)), 2, every=2)
+    assert np.isfinite(history[-1]["loss"])
+    return state.model
 
 
 def sample_terminals(env, policy):

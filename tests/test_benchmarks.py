@@ -1,5 +1,6 @@
 """The harness of the benchmarks: its rows, its pages, and the TF-Bind-8 case on tables small enough to train on here."""
 
+import doctest
 import itertools
 import json
 import math
@@ -18,6 +19,7 @@ from benchmarks import _laws, docs, tfbind8
 from benchmarks.case import RESULTS, ROOT, Case, load, names
 from benchmarks.rows import Context, Row, Target, plain_table, read_rows, spread, write_rows
 
+from narrows.config import load_job
 from narrows.envs import Sequence
 from narrows.exact import model_law, solve
 from narrows.metrics.exact import entropy, total_variation
@@ -94,6 +96,11 @@ def test_a_line_that_is_no_row_is_named(tmp_path, line):
         read_rows(path)
 
 
+def test_the_examples_in_the_docstrings_hold():
+    result = doctest.testmod(sys.modules[Row.__module__])
+    assert result.attempted > 0 and result.failed == 0
+
+
 def test_tables_show_range_and_verdict():
     shown = plain_table([row(target="<= 1", met=False)])
     assert "2.00 (1.00 to 3.00)" in shown and "**no**" in shown
@@ -159,11 +166,11 @@ def test_the_command_tells_a_case_how_it_was_asked(monkeypatch, capsys):
 def test_a_failing_case_leaves_no_file(tmp_path, capsys, monkeypatch):
     def measure(context):
         yield row()
-        raise ValueError("the peer lacks. Install it.")
+        raise ValueError("the peer is missing. Install it.")
 
     monkeypatch.setattr(command, "load", lambda name: Case("T", "t", measure))
     assert command.main(["x", "--out", str(tmp_path / "x.jsonl")]) == 1
-    assert "benchmarks x: the peer lacks. Install it." in capsys.readouterr().err
+    assert "benchmarks x: the peer is missing. Install it." in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 
@@ -178,6 +185,12 @@ def test_an_absent_table_and_an_unknown_name_are_sentences(tmp_path, capsys):
 def test_it_runs_as_a_module():
     done = subprocess.run([sys.executable, "-m", "benchmarks", "--help"], cwd=ROOT, capture_output=True, text=True, check=True)
     assert "tfbind8" in done.stdout and "--quick" in done.stdout
+
+
+def test_the_example_reads_the_same_table():
+    job = load_job(ROOT / "examples" / "tfbind8" / "job.toml")
+    assert (job.folder / job.reward["path"]).resolve() == (tfbind8.DATA / "SIX6_REF_R1_8mers.txt").resolve()
+    assert (job.shortlist.k, job.shortlist.min_distance) == (24, 3)
 
 
 def test_the_matched_gibbs_law_has_the_entropy_and_the_larger_mean(truth):

@@ -13,7 +13,7 @@ from rich.console import Console
 from narrows import checkpoint
 from narrows.archive import Archive
 from narrows.config import load_job
-from narrows.runs import RunError, RunFolder, TooManySetAside, execute, read_rows, read_set_aside
+from narrows.runs import Outcome, RunError, RunFolder, TooManySetAside, execute, read_rows, read_set_aside
 
 JOB = """
 [env]
@@ -27,8 +27,7 @@ name = "MLP"
 hidden = 16
 learned_backward = true
 [objective]
-name = "BellmanGeneralMellowmax"
-target_period = 3
+name = "TrajectoryBalance"
 [replay]
 capacity = 100
 batch_size = 4
@@ -77,10 +76,13 @@ def test_a_run_leaves_a_whole_folder(job_file):
     assert fingerprint(folder) == before
 
 
-def test_stopping_and_resuming_repeats_an_uninterrupted_run_bit_for_bit(job_file):
-    whole = create(job_file, "whole")
+@pytest.mark.parametrize("objective", ["TrajectoryBalance", "BellmanGeneralMellowmax"])
+def test_stopping_and_resuming_repeats_an_uninterrupted_run_bit_for_bit(job_file, objective):
+    """Once with a learned backward policy, once with a target copy of the model."""
+    overrides = {"objective.name": objective, "policy.learned_backward": objective == "TrajectoryBalance"}
+    whole = create(job_file, "whole", **overrides)
     execute(whole, console=QUIET)
-    parted = create(job_file, "parted", **{"train.num_steps": 30})
+    parted = create(job_file, "parted", **overrides, **{"train.num_steps": 30})
     execute(parted, console=QUIET)
     parted.job_file.write_bytes(whole.job_file.read_bytes())
     execute(parted, console=QUIET)
@@ -176,5 +178,30 @@ def test_checkpoints_hold_the_whole_state(job_file):
     found = checkpoint.latest(folder.checkpoints)
     assert found.path is not None
     names = {leaf.name for leaf in checkpoint.read_manifest(found.path).leaves.arrays}
-    for part in (".model", ".target", ".opt_state", ".buffer", ".key", ".step"):
+    for part in (".model", ".opt_state", ".buffer", ".key", ".step"):
         assert any(name.startswith(part) for name in names), part
+
+
+def test_a_lost_archive_is_no_empty_archive(job_file):
+    folder = create(job_file, "run")
+    execute(folder, console=QUIET)
+    folder.archive.unlink()
+    with pytest.raises(RunError, match="archive.sqlite is missing"):
+        execute(folder, console=QUIET)
+    assert not folder.archive.exists()
+
+
+def test_only_the_files_of_a_proxy_are_copied(tmp_path):
+    (tmp_path / "manifest.json").write_text("{}")
+    (tmp_path / "thesis.doc").write_text("mine")
+    (tmp_path / "folder").mkdir()
+    text = '[env]\nname = "Sequence"\nalphabet = "AB"\nmin_length = 2\nmax_length = 2\n[reward]\nname = "Proxy"\npath = "."\n'
+    (tmp_path / "job.toml").write_text(text, encoding="utf-8")
+    folder = RunFolder.create(tmp_path / "run", load_job(tmp_path / "job.toml"), {})
+    assert [path.name for path in folder.inputs.rglob("*") if path.is_file()] == ["manifest.json"]
+
+
+def test_a_stopped_run_says_so_in_its_exit_status(job_file):
+    folder = create(job_file, "run")
+    assert Outcome(folder, 5, 60, 1).exit_status == 130
+    assert Outcome(folder, 60, 60, 1).exit_status == 0

@@ -8,6 +8,7 @@ import numpy as np
 import optax
 import pytest
 from tests.reference.cases import case_of, compile_quickly, quick_jit
+from tests.reference.doubles import Coin
 from tests.reference.small_envs import Hops
 
 from narrows.buffers import Replay
@@ -160,7 +161,8 @@ class Constant(AbstractReward):
 def test_a_step_returns_what_it_takes(env, make, objective):
     """Same shapes, same dtypes and no weak type: what `jit` and `scan` and a checkpoint ask for."""
     sizes = env.num_features, env.num_values, env.num_actions
-    backward = {} if make is Transformer else {"num_backward_actions": env.num_backward_actions}
+    is_trained = objective.trains_backward and make is not Transformer
+    backward = {"num_backward_actions": env.num_backward_actions} if is_trained else {}
     policy = make(*sizes, **backward, flow_head=True, key=jax.random.key(0))
     made = trainer(env, policy, Constant(), objective, adam(weight_decay=0.1), batch_size=4, replay=Replay(8, 2))
     state = jax.eval_shape(made.init, jax.random.key(0))
@@ -282,9 +284,11 @@ def test_a_batch_without_any_reward_changes_no_parameter():
     made = trainer(
         env, _tabular(env), _subset_reward(*range(8)), TrajectoryBalance(), adam(), batch_size=4, replay=Replay(8, 4)
     )
-    state = made.init(jax.random.key(0))
+    # Momentum of earlier steps must not move anything either.
+    start = made.init(jax.random.key(0))
+    state = start._replace(opt_state=jax.tree.map(jnp.ones_like, start.opt_state))
     after, info = compile_quickly(made.step)(state)
-    assert info.loss == 0.0 and not info.is_skipped
+    assert info.loss == 0.0 and info.is_skipped
     assert all(np.array_equal(a, b) for a, b in zip(_leaves(state.model), _leaves(after.model), strict=True))
     assert after.buffer is not None and after.buffer.size == 0
 
@@ -366,13 +370,24 @@ def test_adam_has_two_rates():
     assert abs(abs(float(after.model.log_z)) - 0.5) < 1e-3  # Adam's first step is the rate itself
     moved = np.abs(np.asarray(after.model.policy.policy.forward_logits))
     assert 0.0 < moved.max() < 1.1e-3
-    for setting, message in [
-        ({"learning_rate": 0.0}, "learning_rate must be positive"),
-        ({"log_z_learning_rate": float("inf")}, "log_z_learning_rate must be positive"),
-        ({"clip": -1.0}, "clip must be positive"),
+    for make, message in [
+        (lambda: adam(learning_rate=0.0), "learning_rate must be positive"),
+        (lambda: adam(log_z_learning_rate=float("inf")), "log_z_learning_rate must be positive"),
+        (lambda: adam(clip=-1.0), "clip must be positive"),
+        (lambda: adam(clip=float("nan")), "clip must be positive"),
+        (lambda: adam(weight_decay=-1.0), "weight_decay must be at least 0"),
+        (lambda: adam(decay_steps=0), "decay_steps must be at least 1"),
     ]:
         with pytest.raises(ValueError, match=message):
-            adam(**setting)
+            make()
+
+
+def test_decayed_rates_end_at_zero():
+    env = Subsets(3)
+    made = trainer(env, _tabular(env), _subset_reward(), TrajectoryBalance(), adam(1e-2, 0.5, decay_steps=3), batch_size=8)
+    state = run(made, made.init(jax.random.key(0)), 3, every=3)[0]
+    before = jax.tree.map(np.asarray, state.model)
+    assert _equal(before, run(made, state, 5, every=5)[0].model)
 
 
 def test_what_does_not_fit_is_refused():
@@ -382,7 +397,14 @@ def test_what_does_not_fit_is_refused():
         trainer(env, headless, _subset_reward(), VarGrad(), optax.sgd(0.1), batch_size=0)
     for objective in (DetailedBalance(), SubTrajectoryBalance()):
         with pytest.raises(ValueError, match=f"{type(objective).__name__} needs a policy with a flow head"):
-            trainer(env, headless, _subset_reward(), objective, adam()).init(jax.random.key(0))
+            trainer(env, headless, _subset_reward(), objective, adam())
+    with pytest.raises(ValueError, match="BellmanGeneralMellowmax as set here never trains a backward policy"):
+        trainer(env, _tabular(env, backward=True), _subset_reward(), BellmanGeneralMellowmax(), adam())
+    with pytest.raises(ValueError, match="never trains a backward policy"):
+        trainer(env, _tabular(env, backward=True), _subset_reward(), TrajectoryBalance(dag_correction=False), adam())
+    for variance in (VarGrad(), TrajectoryGeneralMellowmax()):
+        with pytest.raises(ValueError, match="needs 2 a step, got 1. Raise batch_size"):
+            trainer(env, headless, _subset_reward(), variance, adam(), batch_size=1)
     walk = Hops(4)
     given = Given(walk.from_text(["2"]), jnp.zeros(1), 1)
     policy = Tabular(walk.num_features, walk.num_values, walk.num_actions, key=jax.random.key(0))
@@ -391,6 +413,12 @@ def test_what_does_not_fit_is_refused():
         def __call__(self, states):
             return states[:, 0].astype(jnp.float32)
 
-    made = trainer(walk, policy, Position(), VarGrad(), adam(), batch_size=2, given=given)
     with pytest.raises(ValueError, match="can step back, got Hops"):
-        jax.eval_shape(made.step, made.init(jax.random.key(0)))
+        trainer(walk, policy, Position(), VarGrad(), adam(), batch_size=2, given=given)
+
+
+def test_turns_that_no_objective_accounts_for_are_refused():
+    env = Coin((0.5, 0.5))
+    policy = Tabular(env.num_features, env.num_values, env.num_actions, key=jax.random.key(0))
+    with pytest.raises(ValueError, match="Coin has chance turns or two players"):
+        trainer(env, policy, Constant(), VarGrad(), adam(), batch_size=2)

@@ -1,6 +1,7 @@
 """The command `narrows`: each subcommand is one typed function of `narrows.commands`, loaded only when it is asked for."""
 
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -46,19 +47,42 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _call(command: Command, name: str, words: Sequence[str]) -> int:
-    module = importlib.import_module(f"narrows.commands.{command.module}")
-    function = getattr(module, command.function)
     try:
+        module = importlib.import_module(f"narrows.commands.{command.module}")
+        function = getattr(module, command.function)
         result = tyro.cli(function, prog=f"narrows {name}", args=list(words), config=(tyro.conf.OmitArgPrefixes,))
-        print(module.render(result))
+        print(module.render(result), flush=True)
+    except BrokenPipeError:  # the reader went away, as `head` does: nobody is left to tell
+        _close_output()
+        return 141
     # What a user can mend is a sentence; anything else is a defect of ours and keeps its traceback.
     except (ValueError, OSError, ImportError, RuntimeError) as error:
+        if _is_interrupt(error):
+            return _interrupted(name)
         print(f"narrows {name}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print(f"narrows {name}: interrupted.", file=sys.stderr)
-        return 130
+        return _interrupted(name)
     return int(getattr(result, "exit_status", 0))
+
+
+def _close_output() -> None:
+    """Point the output nowhere, or Python would complain again when it ends."""
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())
+
+
+def _is_interrupt(error: BaseException) -> bool:
+    """Tell an error that Ctrl-C caused: a compiled module that is interrupted while it loads says ImportError."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, KeyboardInterrupt):
+        cause = cause.__cause__ or cause.__context__
+    return cause is not None
+
+
+def _interrupted(name: str) -> int:
+    print(f"narrows {name}: interrupted.", file=sys.stderr)
+    return 130
 
 
 def _usage() -> str:

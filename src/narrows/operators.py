@@ -45,6 +45,23 @@ def maximum(values: Values, mask: Mask) -> Value:
     return jnp.max(jnp.where(mask, values, -jnp.inf), axis=-1)
 
 
+class Maximum(eqx.Module):
+    """The hard maximum and its policy, uniform over the maximisers: where every operator here goes as omega grows."""
+
+    @property
+    def omega(self) -> float:
+        return float("inf")
+
+    def value(self, values: Values, mask: Mask) -> Value:
+        """Return the largest legal value, shape `[*batch]`."""
+        return maximum(values, mask)
+
+    def log_policy(self, values: Values, mask: Mask) -> Values:
+        """Return `-log k` on each of the `k` maximisers, `-inf` elsewhere."""
+        is_best = mask & (values == maximum(values, mask)[..., None])
+        return masked_log_softmax(jnp.zeros_like(values), is_best)
+
+
 class GeneralMellowmax(eqx.Module):
     """The general mellowmax and its policy, with the parameters that choose the named cases.
 

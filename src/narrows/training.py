@@ -3,6 +3,7 @@
 State carries what the next step needs, info what a reader wants.
 """
 
+import functools
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -38,7 +39,8 @@ class TrainState(NamedTuple):
 class StepInfo(NamedTuple):
     """What one step leaves for a reader: its loss and the objects it sampled.
 
-    `is_skipped` marks a step whose loss or gradient was not finite: it changed no parameter.
+    `is_skipped` marks a step that changed no parameter: its loss, gradient or update was not finite, or nothing in its batch
+    had a finite reward.
     """
 
     loss: Float[Array, "*chunk"]
@@ -56,7 +58,10 @@ class Trainer(NamedTuple):
 
 
 class Given(NamedTuple):
-    """Known objects to train from: `batch_size` of them a step, walked back to the root by the backward policy."""
+    """Known objects to train from: `batch_size` of them a step, walked back to the root by the backward policy.
+
+    `log_reward` is what the reward says of them, with its inverse temperature in it.
+    """
 
     terminal: Any
     log_reward: Float[Array, " object"]
@@ -64,13 +69,22 @@ class Given(NamedTuple):
 
 
 class Chunk(NamedTuple):
-    """What happened between two looks: `num_steps` steps up to and including step `last_step` (counted from 1)."""
+    """What happened between two looks: `num_steps` steps up to and including step `last_step` (counted from 1).
+
+    `state` is good until the observer returns: its buffers are then given to the next chunk. `loss` is the mean over the steps
+    that trained, NaN if none did.
+    """
 
     last_step: int
     num_steps: int
     state: TrainState
     info: StepInfo
     seconds: float
+
+    @property
+    def loss(self) -> float:
+        losses = np.asarray(self.info.loss)[~np.asarray(self.info.is_skipped)]
+        return float(losses.mean()) if losses.size else float("nan")
 
 
 Row = dict[str, int | float]
@@ -91,7 +105,8 @@ def adam(
     learning_rate: float = 1e-3,
     log_z_learning_rate: float = 1e-1,
     weight_decay: float = 0.0,
-    clip: float | None = 10.0,
+    clip: float = 10.0,
+    decay_steps: int | None = None,
 ) -> optax.GradientTransformation:
     """Return AdamW for the policy and a faster Adam for `log_z`, which moves by whole units.
 
@@ -99,16 +114,21 @@ def adam(
         learning_rate: of the policy, > 0.
         log_z_learning_rate: of `log_z`, > 0.
         weight_decay: decoupled decay of the policy's parameters, >= 0.
-        clip: largest global norm of the policy's gradient; None for no limit.
+        clip: largest global norm of the policy's gradient, > 0; `inf` for no limit.
+        decay_steps: steps over which both rates fall to zero along a cosine; None keeps them constant.
     """
     for name, value in (("learning_rate", learning_rate), ("log_z_learning_rate", log_z_learning_rate)):
         if not 0.0 < value < float("inf"):
             raise ValueError(f"{name} must be positive and finite, got {value}.")
-    if clip is not None and clip <= 0.0:
-        raise ValueError(f"clip must be positive, got {clip}. Leave it out for no limit.")
-    limit = optax.identity() if clip is None else optax.clip_by_global_norm(clip)
-    policy = optax.chain(limit, optax.adamw(learning_rate, weight_decay=weight_decay))
-    return optax.partition({"policy": policy, "log_z": optax.adam(log_z_learning_rate)}, _labels)
+    if not clip > 0.0:
+        raise ValueError(f"clip must be positive, got {clip}. Write inf for no limit.")
+    if not 0.0 <= weight_decay < float("inf"):
+        raise ValueError(f"weight_decay must be at least 0 and finite, got {weight_decay}.")
+    if decay_steps is not None and decay_steps < 1:
+        raise ValueError(f"decay_steps must be at least 1, got {decay_steps}. The number of training steps is usual.")
+    rate, log_z_rate = (_decayed(value, decay_steps) for value in (learning_rate, log_z_learning_rate))
+    policy = optax.chain(optax.clip_by_global_norm(clip), optax.adamw(rate, weight_decay=weight_decay))
+    return optax.partition({"policy": policy, "log_z": optax.adam(log_z_rate)}, _labels)
 
 
 def trainer(
@@ -137,17 +157,14 @@ def trainer(
         replay: past trajectories to train on beside the fresh ones.
         given: known objects to train on beside the fresh ones.
 
-    Raises ValueError if the objective needs a head that the policy lacks.
+    Raises ValueError if the objective cannot train what it is given: a head that the policy lacks or that would never learn, a
+    batch too small, an environment with chance or a second player, or given objects where moves cannot be undone.
     """
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}.")
+    _check_batch(batch_size, replay, given, objective, env)
 
     def make_model(key: PRNGKeyArray) -> Model:
         network = policy if isinstance(policy, AbstractPolicy) else policy(key)
-        if objective.needs_flow and not network.has_flow_head:
-            raise ValueError(
-                f"{type(objective).__name__} needs a policy with a flow head. Construct the policy with flow_head=True."
-            )
+        _check_heads(network, objective)
         # Copied, because training donates its buffers and the caller may still hold the network.
         return Model(jax.tree.map(jnp.copy, Scaled(network, objective.operator.policy_scale)), jnp.zeros(()))
 
@@ -158,7 +175,9 @@ def trainer(
         example = jax.eval_shape(lambda key: sample(key, model, env, batch_size), key)
         buffer = None if replay is None else replay.init(example)
         params: Any = model
-        return TrainState(model, target, optimizer.init(params), buffer, key, jnp.zeros((), jnp.int32))
+        # Some optimisers keep the first parameters, and a buffer can be donated once only.
+        opt_state = jax.tree.map(jnp.copy, optimizer.init(params))
+        return TrainState(model, target, opt_state, buffer, key, jnp.zeros((), jnp.int32))
 
     def draw(state: TrainState) -> tuple[PRNGKeyArray, Trajectory]:
         """Sample fresh trajectories; the key that remains is for the update."""
@@ -179,13 +198,16 @@ def trainer(
         updates, opt_state = optimizer.update(gradient, state.opt_state, params)
         model = optax.apply_updates(params, updates)
         # One non-finite number anywhere would spread to every parameter, so such a step changes nothing.
-        is_finite = jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm(gradient))
+        is_finite = jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm(gradient)) & jnp.isfinite(optax.tree.norm(updates))
+        # Without a single usable item the optimiser's momentum alone would move the parameters.
+        is_finite &= jnp.any(jnp.isfinite(batch.log_reward))
         model, opt_state = _select(is_finite, (model, opt_state), (state.model, state.opt_state))
         step = state.step + 1
         target = None if state.target is None else _renew(objective.target_period, step, model, state.target)
         state = TrainState(model, target, opt_state, buffer, key, step)
         return state, StepInfo(loss, fresh.terminal, fresh.log_reward, ~is_finite)
 
+    jax.eval_shape(make_model, jax.random.key(0))  # a policy that does not fit is refused here, not in the first step
     if isinstance(reward, HostReward):
         compiled_draw, compiled_update = jax.jit(draw), jax.jit(update)
 
@@ -233,13 +255,18 @@ def run(
         began = time.perf_counter()
         state, info = jax.block_until_ready(advance(state, length))
         chunk = Chunk(done + length, length, state, jax.device_get(info), time.perf_counter() - began)
-        row: Row = {"step": chunk.last_step, "loss": float(np.mean(chunk.info.loss))}
+        row: Row = {"step": chunk.last_step, "loss": chunk.loss}
         for observe in observers:
             row.update(observe(chunk))
         history.append(row)
     return state, history
 
 
+def _decayed(rate: float, decay_steps: int | None) -> float | optax.Schedule:
+    return rate if decay_steps is None else optax.cosine_decay_schedule(rate, decay_steps)
+
+
+@functools.lru_cache(maxsize=8)  # a trainer that is run again, as in a notebook, does not compile again
 def _compiled_chunk(step: Callable) -> Callable[[TrainState, int], tuple[TrainState, StepInfo]]:
     def chunk(state: TrainState, length: int) -> tuple[TrainState, StepInfo]:
         return jax.lax.scan(lambda carry, _: step(carry), state, length=length)
@@ -258,11 +285,36 @@ def _python_chunk(step: Callable) -> Callable[[TrainState, int], tuple[TrainStat
     return chunk
 
 
+def _check_batch(
+    batch_size: int, replay: Replay | None, given: Given | None, objective: AbstractObjective, env: AbstractEnvironment
+) -> None:
+    name = type(env).__name__
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}.")
+    total = batch_size + (0 if replay is None else replay.batch_size) + (0 if given is None else given.batch_size)
+    if total < objective.min_batch_size:
+        raise ValueError(
+            f"{type(objective).__name__} compares trajectories with one another and needs {objective.min_batch_size} a step, "
+            f"got {total}. Raise batch_size."
+        )
+    if given is not None and not isinstance(env, AbstractReversibleEnvironment):
+        raise ValueError(f"training from given objects needs an environment that can step back, got {name}.")
+    if type(env).turn is not AbstractEnvironment.turn:
+        raise ValueError(f"{name} has chance turns or two players, which {type(objective).__name__} does not account for.")
+
+
+def _check_heads(network: AbstractPolicy, objective: AbstractObjective) -> None:
+    name = type(objective).__name__
+    if objective.needs_flow and not network.has_flow_head:
+        raise ValueError(f"{name} needs a policy with a flow head. Construct the policy with flow_head=True.")
+    if network.has_backward_head and not objective.trains_backward:
+        raise ValueError(f"{name} as set here never trains a backward policy. Use the uniform one or another objective.")
+
+
 def _walk_back(
     key_choice: PRNGKeyArray, key_walk: PRNGKeyArray, model: Model, env: AbstractEnvironment, given: Given
 ) -> Trajectory:
-    if not isinstance(env, AbstractReversibleEnvironment):
-        raise ValueError(f"training from given objects needs an environment that can step back, got {type(env).__name__}.")
+    assert isinstance(env, AbstractReversibleEnvironment), "_check_batch has refused anything else"
     index = jax.random.randint(key_choice, (given.batch_size,), 0, given.log_reward.shape[0])
     terminal = jax.tree.map(lambda leaf: jnp.asarray(leaf)[index], given.terminal)
     return sample_backward(key_walk, model, env, terminal, jnp.asarray(given.log_reward)[index])

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from narrows.cli import COMMANDS, main
+from narrows.commands.reporting import gather
 from narrows.data import write_table
+from narrows.runs import RunFolder
 
 LETTERS = "ACGU"
 JOB = """
@@ -182,3 +184,89 @@ def test_the_command_itself():
     shown = subprocess.run([sys.executable, "-m", "narrows", "--help"], capture_output=True, text=True, check=True).stdout
     assert all(command in shown for command in COMMANDS)
     assert subprocess.run([sys.executable, "-m", "narrows", "narow"], capture_output=True).returncode == 2
+
+
+def test_every_set_counts_and_none_may_contradict_another(job_folder, tmp_path, capsys):
+    words = ["run", str(job_folder / "job.toml"), "--out", str(tmp_path / "run")]
+    assert main([*words, "--set", "seed=5", "--set", "seed=6"]) == 1
+    assert "names seed twice" in capsys.readouterr().err
+    assert main([*words, "--set", "seed=5", "--set", "train.num_steps=20", "train.every=10"]) == 0
+    made = (tmp_path / "run" / "job.toml").read_text(encoding="utf-8")
+    assert "seed = 5" in made and "num_steps = 20" in made and "every = 10" in made
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ("optimizer.learning_rate=0", "[optimizer] learning_rate must be positive"),
+        ("policy.init_scale=-1", "[policy]"),
+        ("data.space=dna", "U is RNA"),
+        ("data.path=.", "is a folder"),
+        ("shortlist.kappa=nan", "kappa must be at least 0 and finite"),
+    ],
+)
+def test_a_mistake_in_a_job_leaves_no_run_folder(job_folder, tmp_path, change, expected, capsys):
+    assert main(["run", str(job_folder / "job.toml"), "--out", str(tmp_path / "run"), "--set", change]) == 1
+    assert expected in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_reader_who_leaves_does_not_end_a_run(job_folder, tmp_path):
+    folder = tmp_path / "run"
+    command = [sys.executable, "-m", "narrows", "run", str(job_folder / "job.toml"), "--out", str(folder)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.close()
+        error = process.stderr.read()
+    assert b"Traceback" not in error
+    assert json.loads((folder / "checkpoints" / "step-000060" / "manifest.json").read_text())["step"] == 60
+
+
+def test_a_verification_is_shown_with_its_own_shortlist_only(job_folder, tmp_path, capsys):
+    folder, score = tmp_path / "run", f"{job_folder / 'my_score.py'}:true"
+    assert main(["run", str(job_folder / "job.toml"), "--out", str(folder), "--set", "train.num_steps=20"]) == 0
+    assert main(["shortlist", str(folder)]) == 0
+    assert main(["verify", str(folder), "--score", score, "--no-control"]) == 0
+    assert gather(RunFolder.open(folder)).truth is not None
+    assert main(["shortlist", str(folder), "--k", "3"]) == 0
+    assert gather(RunFolder.open(folder)).truth is None
+
+
+def test_verify_tries_the_score_before_it_trains_a_control(job_folder, tmp_path, capsys):
+    folder = tmp_path / "run"
+    assert main(["run", str(job_folder / "job.toml"), "--out", str(folder), "--set", "train.num_steps=20"]) == 0
+    assert main(["shortlist", str(folder)]) == 0
+    (tmp_path / "bad.py").write_text("def bad(texts):\n    return [float('nan')] * len(texts)\n", encoding="utf-8")
+    assert main(["verify", str(folder), "--score", f"{tmp_path / 'bad.py'}:bad"]) == 1
+    assert "failed for every row of the shortlist" in capsys.readouterr().err
+    assert not (folder / "control").exists() and not (folder / "verification.json").exists()
+
+
+def test_verify_refuses_the_control_of_another_job(job_folder, tmp_path, capsys):
+    folder, score = tmp_path / "run", f"{job_folder / 'my_score.py'}:true"
+    assert main(["run", str(job_folder / "job.toml"), "--out", str(folder), "--set", "train.num_steps=20"]) == 0
+    assert main(["shortlist", str(folder)]) == 0
+    assert main(["verify", str(folder), "--score", score]) == 0
+    job = folder / "job.toml"
+    job.write_text(job.read_text(encoding="utf-8").replace("num_steps = 20", "num_steps = 40"), encoding="utf-8")
+    assert main(["verify", str(folder), "--score", score]) == 1
+    assert "changed in train" in capsys.readouterr().err
+
+
+def test_fit_refuses_a_place_where_no_folder_can_be_before_it_learns(job_folder, capsys):
+    table = job_folder / "measured.csv"
+    assert main(["fit", str(table), "--space", "rna", "--out", str(table / "proxy")]) == 1
+    assert "is a file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["job.toml", "measured.csv", "s.fasta"])
+def test_shortlist_overwrites_nothing_but_a_shortlist(job_folder, tmp_path, name, capsys):
+    (tmp_path / name).write_text("sequence,score\n", encoding="utf-8")
+    assert main(["shortlist", str(job_folder / "run"), "--out", str(tmp_path / name)]) == 1
+    assert "--out" in capsys.readouterr().err
+    assert [path.read_text(encoding="utf-8") for path in tmp_path.iterdir()] == ["sequence,score\n"]
+
+
+def test_report_writes_a_page_only(job_folder, tmp_path, capsys):
+    assert main(["report", str(job_folder / "run"), "--out", str(tmp_path / "job.toml")]) == 1
+    assert "ends in .html" in capsys.readouterr().err and list(tmp_path.iterdir()) == []

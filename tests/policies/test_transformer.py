@@ -125,7 +125,7 @@ def test_bare_features_are_refused_with_the_policies_that_fit(method):
     env = Hypergrid(2, 4)
     policy = Transformer(env.num_features, env.num_values, env.num_actions, layers=1, width=8, heads=1, key=jax.random.key(0))
     observation = env.observe(env.reset())
-    with pytest.raises(TypeError, match="Transformer reads .* Prefix.* Use the MLP, or Tabular"):
+    with pytest.raises(ValueError, match="Transformer reads .* Prefix.* Use the MLP, or Tabular"):
         if method == "step":
             policy.step(policy.start(), observation)
         else:

@@ -71,8 +71,11 @@ def fit(
             raise ValueError(f"--space is missing. Say what {source} holds: rna, dna, protein or the letters of an alphabet.")
         path, asked, out = source, named_space(space), out or source.with_name("proxy")
         columns, sense = (sequence_column, score_column), score_sense
+    if seed < 0:
+        raise ValueError(f"seed must be at least 0, got {seed}.")
     check = check_table(path, asked, sequence_column=columns[0], score_column=columns[1], score_sense=sense)
     table = accept_table(check, on_invalid=on_invalid)
+    _refuse_a_file(out)  # before minutes of learning, not after
     fitted = fit_ensemble(
         table,
         asked.closed_over(table.sequences),
@@ -105,6 +108,12 @@ class _Meter:
             self._stage = progress.stage
             what = "to judge it on held-out clusters" if progress.stage == "judge" else "again on every row"
             self._console.print(f"training on {self._num_rows} rows, {what}", highlight=False)
+
+
+def _refuse_a_file(out: Path) -> None:
+    taken = next((path for path in (out, *out.parents) if path.exists() and not path.is_dir()), None)
+    if taken is not None:
+        raise ValueError(f"{taken} is a file, so there can be no folder {out} for the proxy. Name another one with --out.")
 
 
 def _from_job(job: Job, out: Path | None) -> tuple[Path, Space, Path]:

@@ -1,5 +1,6 @@
 """What is believed about the objects of one or more runs: candidates with a mean and a standard deviation each."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,6 +10,7 @@ from narrows.archive import Archive
 from narrows.config import SCORE, Job, JobError, build
 from narrows.envs import AbstractEnvironment
 from narrows.rewards import Proxy
+from narrows.rewards.ensemble import MANIFEST
 from narrows.runs import RunError, RunFolder
 from narrows.shortlist import Candidates, Run, merge_candidates
 
@@ -31,11 +33,13 @@ def believe(folders: Sequence[RunFolder], jobs: Sequence[Job], env: AbstractEnvi
 
     With a `Proxy`, mean and standard deviation are the ensemble's; any other reward is its own mean, read from the archive.
     """
-    rewards = {_signature(job) for job in jobs}
-    if len(rewards) > 1:
-        raise JobError(
-            "the runs were guided by different scores, whose values cannot be ranked together. Name runs of one score."
-        )
+    first, *others = (_signature(folder, job) for folder, job in zip(folders, jobs, strict=True))
+    for folder, signature in zip(folders[1:], others, strict=True):
+        if signature != first:
+            raise JobError(
+                f"{folder.path} and {folders[0].path} had another score or other objects, whose values cannot be ranked "
+                "together. Name runs of one score and one environment."
+            )
     parts: list[Candidates] = []
     scores: dict[str, float] = {}
     num_distinct = 0
@@ -93,7 +97,11 @@ def _rounded(values: np.ndarray) -> np.ndarray:
     return np.array([float(f"{value:.6g}") for value in np.asarray(values).tolist()])
 
 
-def _signature(job: Job) -> tuple[str, ...]:
-    """Return what makes two rewards the same score: everything but the inverse temperature and where a copy lies."""
+def _signature(folder: RunFolder, job: Job) -> tuple[object, ...]:
+    """Return what makes two runs' scores comparable: the reward's settings, the bytes of its input, and the objects scored."""
     settings = {key: value for key, value in job.reward.items() if key not in ("beta", "path")}
-    return tuple(f"{key}={value}" for key, value in sorted(settings.items()))
+    source = job.folder / job.reward["path"] if "path" in job.reward else None
+    if source is not None and source.is_dir():
+        source = source / MANIFEST  # it holds the hash of the weights
+    content = None if source is None else hashlib.sha256(source.read_bytes()).hexdigest()
+    return (*sorted(settings.items()), content, folder.about().get("score_identity"), *sorted(job.env.items()))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from tyro.conf import Positional
 
-from narrows.config import Job, build_env
+from narrows.config import SECTIONS, Job, build_env
 from narrows.data import Check, Space, check_table
 from narrows.data import space as named_space
 from narrows.envs import Sequence as SequenceEnv
@@ -49,6 +49,8 @@ def report(folder: Positional[Path], *, out: Path | None = None) -> Page:
         folder: the run folder; what is not there yet (a shortlist, a verification) the page says how to add.
         out: the page; by default report.html in the run folder.
     """
+    if out is not None and out.suffix not in (".html", ".htm"):
+        raise ValueError(f"--out {out}: expected a name that ends in .html.")
     opened = RunFolder.open(folder)
     path = opened.report if out is None else out
     write_report(gather(opened), path)
@@ -64,7 +66,7 @@ def gather(folder: RunFolder) -> ReportData:
     """Return what a run folder knows, as the page's data; what is missing stays empty."""
     job = folder.job()
     set_aside = read_set_aside(folder.set_aside)
-    truth = _json(folder.verification)
+    truth = _of_this_shortlist(_json(folder.verification), folder)
     return ReportData(
         name=job.name,
         settings=_settings(job),
@@ -83,9 +85,8 @@ def gather(folder: RunFolder) -> ReportData:
 
 
 def _settings(job: Job) -> dict[str, object]:
-    sections = ("env", "reward", "policy", "objective", "optimizer", "exploration", "replay", "train", "shortlist", "data")
     settings: dict[str, object] = {"name": job.name, "seed": job.seed}
-    for section in sections:
+    for section in SECTIONS:
         table = getattr(job, section)
         if table is not None:
             settings[section] = dict(table) if isinstance(table, Mapping) else asdict(table)
@@ -135,6 +136,14 @@ def _selection(folder: RunFolder, truth: Mapping[str, Any] | None) -> Selection 
         ranked_by="lower bound" if facts.get("ranked_by") == "lower_bound" else "proxy mean",
         reason_fewer=facts.get("reason_fewer") or "",
     )
+
+
+def _of_this_shortlist(truth: dict[str, Any] | None, folder: RunFolder) -> dict[str, Any] | None:
+    """Return the verification, None where it is of a shortlist that was replaced since: its figures would mislead."""
+    if truth is None or not folder.shortlist.exists():
+        return None
+    verified = [name for group in truth["groups"] if group["role"] == "shortlist" for name in group["objects"]]
+    return truth if verified == [row.sequence for row in read_csv(folder.shortlist)] else None
 
 
 def _true_scores(truth: Mapping[str, Any] | None) -> dict[str, float]:

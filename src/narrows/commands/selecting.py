@@ -21,7 +21,7 @@ class Selected:
 
     shortlist: Shortlist
     csv: Path
-    fasta: Path
+    fasta: Path | None  # for sequences only
 
 
 def shortlist(
@@ -47,6 +47,8 @@ def shortlist(
         raise ValueError("expected at least one run folder, got none.")
     if out is None and len(runs) > 1:
         raise ValueError("several runs have no folder in common. Name the file to write with --out shortlist.csv.")
+    if out is not None:
+        _refuse_to_overwrite(out)
     folders = [RunFolder.open(run) for run in runs]
     jobs = [folder.job() for folder in folders]
     asked = {"k": k, "min_distance": min_distance, "by": by, "kappa": kappa}
@@ -54,11 +56,24 @@ def shortlist(
     chosen = choose(folders, jobs, settings)
     csv = folders[0].shortlist if out is None else out
     csv.parent.mkdir(parents=True, exist_ok=True)
-    fasta = csv.with_suffix(".fasta")
     write_csv(chosen, csv)
-    write_fasta(chosen, fasta)
+    fasta = csv.with_suffix(".fasta") if jobs[0].env["name"] == "Sequence" else None
+    if fasta is not None:
+        write_fasta(chosen, fasta)
     write_atomically(csv.with_suffix(".json"), json.dumps(_facts(chosen), indent=2) + "\n")
     return Selected(chosen, csv, fasta)
+
+
+def _refuse_to_overwrite(out: Path) -> None:
+    """Keep --out from replacing a job, a table of measurements or whatever else is no shortlist."""
+    if out.suffix != ".csv":
+        raise ValueError(f"--out {out}: expected a name that ends in .csv; the .fasta and the .json go beside it.")
+    if out.is_dir():
+        raise ValueError(f"--out {out} is a folder. Name a file in it.")
+    if out.exists():
+        with open(out, encoding="utf-8", errors="replace") as stream:
+            if not stream.readline().startswith("rank,"):
+                raise ValueError(f"--out {out} exists and is no shortlist. Give another name, so that nothing is lost.")
 
 
 def choose(folders: Sequence[RunFolder], jobs: Sequence[Job], settings: Any) -> Shortlist:
@@ -89,7 +104,8 @@ def render(selected: Selected) -> str:
         lines.append(f"{row.rank:>4}  {row.sequence:<{width}}  {row.proxy_mean:>10.4f}  {std}  {distance:>9}  {row.why}")
     if len(rows) > 10:
         lines.append(f"      ... and {len(rows) - 10} more")
-    lines += ["", selected.shortlist.summary(), f"written: {selected.csv} and {selected.fasta.name}"]
+    also = "" if selected.fasta is None else f" and {selected.fasta.name}"
+    lines += ["", selected.shortlist.summary(), f"written: {selected.csv}{also}"]
     return "\n".join(lines)
 
 

@@ -1,6 +1,8 @@
 """`narrows run` and `narrows resume`: train the sampler of a job, and go on after a stop or a kill."""
 
+import shlex
 import shutil
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,10 +11,13 @@ import tyro
 from tyro.conf import Positional
 
 from narrows.commands.scores import MaybeScore, opened
-from narrows.config import JobError, Scalar, build, load_job
-from narrows.runs import Outcome, RunFolder, execute
+from narrows.config import SCORE, JobError, Scalar, load_job
+from narrows.runs import Outcome, RunFolder, execute, rehearse
 
-Override = Annotated[tuple[str, ...], tyro.conf.arg(name="set", metavar="SECTION.FIELD=VALUE")]
+# A tuple within the tuple: `--set a=1 b=2 --set c=3` means all three.
+Overrides = Annotated[
+    tuple[str | tuple[str, ...], ...], tyro.conf.arg(name="set", metavar="SECTION.FIELD=VALUE"), tyro.conf.UseAppendAction
+]
 
 
 def run(
@@ -21,7 +26,7 @@ def run(
     *,
     score: MaybeScore = None,
     timeout: float = 600.0,
-    overrides: Override = (),
+    overrides: Overrides = (),
 ) -> Outcome:
     """Train the sampler that a job file describes, in a run folder of its own.
 
@@ -32,11 +37,12 @@ def run(
         out: the run folder to make; it must not hold anything yet.
         score: your own score as FILE.py:FUNCTION, for a job whose reward is named Score. The file runs; nothing in a job does.
         timeout: seconds that one batch of your score may take.
-        overrides: values to use instead of the job's, such as train.num_steps=500 or seed=1.
+        overrides: values to use instead of the job's, such as train.num_steps=500 seed=1; may be repeated.
     """
-    settings = load_job(job, _parse(overrides))
-    build(settings, None if score is None else _unasked)  # every mistake in the job is found before a folder is made
-    folder = RunFolder.create(out, settings, {"job": str(job), "overrides": list(overrides)})
+    changes = _flat(overrides)
+    settings = load_job(job, _parse(changes))
+    rehearse(settings, None if score is None else _unasked)  # every mistake in the job is found before a folder is made
+    folder = RunFolder.create(out, settings, {"job": str(job), "overrides": changes})
     with ExitStack() as stack:
         try:
             scorer = stack.enter_context(opened(score, folder.path, timeout))
@@ -62,22 +68,36 @@ def resume(folder: Positional[Path], *, score: MaybeScore = None, timeout: float
 def render(outcome: Outcome) -> str:
     """Return what the command prints when training has ended."""
     path = outcome.folder.path
+    caution = ""
+    if outcome.num_set_aside:
+        caution = f"\n{outcome.num_set_aside:,} items or steps were not finite and taught nothing: {outcome.folder.set_aside}"
+    shown = shlex.quote(str(path))
+    score = " --score FILE.py:FUNCTION" if outcome.folder.job().reward["name"] == SCORE else ""
     if outcome.is_finished:
-        return f"Trained {outcome.step} steps, {outcome.distinct:,} distinct objects seen. Next: narrows shortlist {path}"
-    return f"Stopped at step {outcome.step} of {outcome.num_steps}, saved. Continue with: narrows resume {path}"
+        done = f"Trained {outcome.step} steps, {outcome.distinct:,} distinct objects seen. Next: narrows shortlist {shown}"
+    else:
+        done = f"Stopped at step {outcome.step} of {outcome.num_steps}, saved. Continue with: narrows resume {shown}{score}"
+    return done + caution
 
 
 def _unasked(texts: Any) -> Any:
     raise AssertionError("a score is not asked while a job is checked")
 
 
-def _parse(overrides: tuple[str, ...]) -> dict[str, Scalar]:
+def _flat(overrides: Sequence[str | Sequence[str]]) -> list[str]:
+    return [text for group in overrides for text in ((group,) if isinstance(group, str) else group)]
+
+
+def _parse(overrides: Sequence[str]) -> dict[str, Scalar]:
     values: dict[str, Scalar] = {}
     for override in overrides:
         name, sign, text = override.partition("=")
         if not sign or not name:
             raise JobError(f"--set {override!r}: expected SECTION.FIELD=VALUE, for example train.num_steps=500.")
-        values[name.strip()] = _value(text.strip())
+        name = name.strip()
+        if name in values:
+            raise JobError(f"--set names {name} twice. Give it one value.")
+        values[name] = _value(text.strip())
     return values
 
 

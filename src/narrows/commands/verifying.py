@@ -87,12 +87,13 @@ def verify(
         groups.append(("measured", "best measured", "the best of the measurements, as measured", best))
     groups.append(("random", "random", "drawn by uniform random play", random_objects(job, len(rows))))
     matched = None
-    if control:
-        objects, matched = _control_objects(found, job, len(rows))
-        note = f"q = 0, inverse temperature {matched:g}; same network, steps, batch, proxy and selection"
-        groups.append(("control", "plain GFlowNet, matched", note, objects))
     with opened(score, found.path, timeout) as true_score:
         assert true_score is not None, "verify always has a score"
+        _refuse_a_useless(true_score, groups[0][3])  # before a control is trained for it
+        if control:
+            objects, matched = _control_objects(found, job, len(rows))
+            note = f"q = 0, inverse temperature {matched:g}; same network, steps, batch, proxy and selection"
+            groups.append(("control", "plain GFlowNet, matched", note, objects))
         scored, failures = _scored(groups, true_score, job)
     name = score if isinstance(score, str) else score.__name__
     verification = Verification(name, scored, matched, failures, found.report)
@@ -140,12 +141,38 @@ def _control_objects(folder: RunFolder, job: Job, num: int) -> tuple[list[str], 
         raise ValueError("the control would call the run's own score again for a whole training. Use --no-control.")
     if folder.control.exists():
         control = RunFolder.open(folder.control)
+        _refuse_another_control(control, plain)
     else:
         control = RunFolder.create(folder.control, plain, {"job": f"control of {folder.path}"})
     Console().print("training the matched GFlowNet for comparison", highlight=False)
-    execute(control)
+    outcome = execute(control)
+    if not outcome.is_finished:
+        raise ValueError(
+            f"the control was stopped at step {outcome.step} of {outcome.num_steps}, so it cannot be compared yet. "
+            "Verify again and it goes on from there, or use --no-control."
+        )
     chosen = choose([control], [control.job()], replace(job.shortlist, k=num))
     return [row.sequence for row in chosen.rows], inverse_temperature
+
+
+def _refuse_another_control(control: RunFolder, plain: Job) -> None:
+    kept = control.job()
+    names = ("seed", "env", "policy", "objective", "optimizer", "exploration", "replay", "train")
+    changed = [name for name in names if getattr(kept, name) != getattr(plain, name)]
+    if kept.reward["beta"] != plain.reward["beta"]:
+        changed.append("reward")
+    if changed:
+        raise ValueError(
+            f"{control.path} was trained before the run's job changed in {', '.join(changed)}, so it is no fair comparison. "
+            "Delete that folder and verify again."
+        )
+
+
+def _refuse_a_useless(true_score: Scorer, shortlisted: Sequence[str]) -> None:
+    result = true_score(list(shortlisted))
+    if shortlisted and np.isnan(result.values).all():
+        item, reason = next(iter(result.failures.items()))
+        raise ValueError(f"the score failed for every row of the shortlist, {item!r} first: {reason}")
 
 
 def _scored(

@@ -38,7 +38,7 @@ class Parts:
             self.make_policy,
             self.reward,
             self.objective,
-            adam(**job.optimizer),
+            construct("optimizer", adam, job.optimizer),
             batch_size=job.train.batch_size,
             behaviour=self.behaviour,
             replay=self.replay,

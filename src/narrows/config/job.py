@@ -18,7 +18,7 @@ Scalar = str | bool | int | float
 PACKAGES = {"env": envs, "reward": rewards, "policy": policies, "objective": objectives}
 POLICY_CONTEXT = ("num_features", "num_values", "num_actions", "num_backward_actions", "flow_head", "key")
 """What a policy is told by the environment and the objective, not by the job."""
-_SECTIONS = ("env", "reward", "policy", "objective", "optimizer", "exploration", "replay", "train", "shortlist", "data")
+SECTIONS = ("env", "reward", "policy", "objective", "optimizer", "exploration", "replay", "train", "shortlist", "data")
 SCORE = "Score"
 """The reward that a job names when the score is a function the user gives on the command line."""
 
@@ -98,6 +98,8 @@ class ShortlistSettings:
     def __post_init__(self) -> None:
         if self.k < 1 or self.min_distance < 0:
             raise ValueError(f"expected k >= 1 and min_distance >= 0, got {self.k} and {self.min_distance}.")
+        if not 0.0 <= self.kappa < float("inf"):
+            raise ValueError(f"kappa must be at least 0 and finite, got {self.kappa}.")
         if self.by not in ("mean", "lower_bound"):
             raise ValueError(f"by must be 'mean' or 'lower_bound', got {self.by!r}.")
 
@@ -146,16 +148,16 @@ def load_job(path: Path | str, overrides: Mapping[str, Scalar] | None = None) ->
 
 def parse_job(document: Mapping[str, Any], folder: Path, name: str = "job") -> Job:
     """Return the checked job of a parsed document; relative paths in it start from `folder`."""
-    unknown = set(document) - {*_SECTIONS, "name", "seed"}
+    unknown = set(document) - {*SECTIONS, "name", "seed"}
     if unknown:
-        raise JobError(f"unknown entries {sorted(unknown)}. A job has: name, seed, {', '.join(_SECTIONS)}.")
+        raise JobError(f"unknown entries {sorted(unknown)}. A job has: name, seed, {', '.join(SECTIONS)}.")
     for section in ("env", "reward"):
         if section not in document:
             raise JobError(f"[{section}] is missing. Add a table with a name; `narrows list` shows the names.")
     seed = document.get("seed", 0)
     if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**32:
         raise JobError(f"seed must be an integer from 0 to 2^32 - 1, got {seed!r}.")
-    tables = {section: _table(document, section) for section in _SECTIONS if section in document}
+    tables = {section: _table(document, section) for section in SECTIONS if section in document}
     data = tables.get("data")
     replay = tables.get("replay")
     return Job(
@@ -163,8 +165,8 @@ def parse_job(document: Mapping[str, Any], folder: Path, name: str = "job") -> J
         seed=seed,
         env=named("env", tables["env"], envs, ()),
         reward=_reward_section(tables["reward"]),
-        policy=_policy_section(tables.get("policy", {"name": "MLP"})),
-        objective=named("objective", tables.get("objective", {"name": "TrajectoryGeneralMellowmax"}), objectives, ()),
+        policy=_policy_section({"name": "MLP", **tables.get("policy", {})}),
+        objective=named("objective", {"name": "TrajectoryGeneralMellowmax", **tables.get("objective", {})}, objectives, ()),
         optimizer=checked("optimizer", tables.get("optimizer", {}), adam, ()),
         exploration=checked("exploration", tables.get("exploration", {}), Behaviour, ()),
         train=construct("train", TrainSettings, checked("train", tables.get("train", {}), TrainSettings, ())),
@@ -180,7 +182,7 @@ def parse_job(document: Mapping[str, Any], folder: Path, name: str = "job") -> J
 def dump_job(job: Job) -> str:
     """Return a job as TOML, every default written out, so that reading it gives the same job."""
     lines = [f"name = {_toml(job.name)}", f"seed = {job.seed}"]
-    for section in _SECTIONS:
+    for section in SECTIONS:
         table = getattr(job, section)
         if table is None:
             continue

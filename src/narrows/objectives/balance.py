@@ -44,6 +44,10 @@ class AbstractBalance(AbstractObjective):
     def target_period(self) -> int | None:
         return None
 
+    @property
+    def trains_backward(self) -> bool:
+        return self.dag_correction
+
     @abstractmethod
     def residual(self, model: Model, env: AbstractEnvironment, trajectory: Trajectory) -> Residual:
         """Return the violations of one trajectory, all zero at the solution (up to one constant where a variance follows)."""
@@ -82,6 +86,10 @@ class TrajectoryBalance(AbstractBalance):
     def needs_flow(self) -> bool:
         return False
 
+    @property
+    def min_batch_size(self) -> int:
+        return 1
+
     def residual(self, model: Model, env: AbstractEnvironment, trajectory: Trajectory) -> Residual:
         terms = step_terms(self.operator, follow(model, env, trajectory.actions), self.dag_correction)
         error = model.log_z / self.omega + jnp.sum(terms) - trajectory.log_reward
@@ -114,6 +122,10 @@ class DetailedBalance(AbstractBalance):
     @property
     def needs_flow(self) -> bool:
         return True
+
+    @property
+    def min_batch_size(self) -> int:
+        return 1
 
     def residual(self, model: Model, env: AbstractEnvironment, trajectory: Trajectory) -> Residual:
         path = follow(model, env, trajectory.actions)
@@ -155,6 +167,10 @@ class SubTrajectoryBalance(AbstractBalance):
     def needs_flow(self) -> bool:
         return True
 
+    @property
+    def min_batch_size(self) -> int:
+        return 1
+
     def residual(self, model: Model, env: AbstractEnvironment, trajectory: Trajectory) -> Residual:
         path = follow(model, env, trajectory.actions)
         terms = step_terms(self.operator, path, self.dag_correction)
@@ -189,6 +205,10 @@ class VarGrad(AbstractBalance):
     def needs_flow(self) -> bool:
         return False
 
+    @property
+    def min_batch_size(self) -> int:
+        return 2
+
     def residual(self, model: Model, env: AbstractEnvironment, trajectory: Trajectory) -> Residual:
         return trajectory_residual(self.operator, model, env, trajectory, self.dag_correction)
 
@@ -203,7 +223,8 @@ class TrajectoryGeneralMellowmax(AbstractBalance):
         omega: inverse temperature of the regularisation, > 0.
         alpha: inverse temperature of the reference policy, >= 0.
         q: pull towards the reference policy, in [0, 1]; 0 is a GFlowNet.
-        dag_correction: count the backward policy (tgm section 1.3); the paper's tasks are trees, where it is zero.
+        dag_correction: count the backward policy (tgm section 1.3); the paper's tasks are trees, where it is zero. For q > 0
+            the law that is learned depends on the backward policy, and a learned one is whatever training made of it.
     """
 
     omega: float = eqx.field(default=4.0, static=True)
@@ -221,6 +242,10 @@ class TrajectoryGeneralMellowmax(AbstractBalance):
     @property
     def needs_flow(self) -> bool:
         return False
+
+    @property
+    def min_batch_size(self) -> int:
+        return 2
 
     def residual(self, model: Model, env: AbstractEnvironment, trajectory: Trajectory) -> Residual:
         return trajectory_residual(self.operator, model, env, trajectory, self.dag_correction)

@@ -43,6 +43,14 @@ class BellmanGeneralMellowmax(AbstractObjective):
     def needs_flow(self) -> bool:
         return False
 
+    @property
+    def trains_backward(self) -> bool:
+        return False
+
+    @property
+    def min_batch_size(self) -> int:
+        return 1
+
     def loss(self, model: Model, target: Model, env: AbstractEnvironment, batch: Trajectory) -> Float[Array, ""]:
         batch, is_usable = usable(batch)
         error, weight = jax.vmap(lambda trajectory: self._errors(model, target, env, trajectory))(batch)

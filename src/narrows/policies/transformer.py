@@ -48,7 +48,7 @@ class Transformer(AbstractPolicy):
         key: randomness of the initial weights.
 
     Raises ValueError for sizes below 1, `heads` that do not divide `width` while `head_width` is left out, and unknown names;
-    TypeError from `step` and `unroll` for observations that are not a `Prefix`.
+    also from `step` and `unroll` for observations that are not a `Prefix`.
 
     >>> policy = Transformer(2, 3, 2, layers=1, width=8, heads=2, key=jax.random.key(0))
     >>> prefix = Prefix(tokens=jnp.array([1, 2]), last=jnp.array(1), position=jnp.array(1))
@@ -142,8 +142,8 @@ def _head_width(width: int, heads: int) -> int:
 
 def _prefix(observation: PyTree[Array]) -> Prefix:
     if not isinstance(observation, Prefix):
-        raise TypeError(
+        raise ValueError(
             "Transformer reads the newest token and its position from a Prefix, which sequence environments observe, "
-            f"got {type(observation).__name__}. Use the MLP, or Tabular for a small space."
+            "and not the bare features of this environment. Use the MLP, or Tabular for a small space."
         )
     return observation

@@ -22,8 +22,13 @@ class Tempered(AbstractReward):
     beta: float = eqx.field(static=True)
 
     def __check_init__(self) -> None:
-        if not 0.0 < self.beta < float("inf"):
-            raise ValueError(f"beta must be positive and finite, got {self.beta}. Larger is greedier; 4 to 256 is usual.")
+        check_inverse_temperature(self.beta)
 
     def __call__(self, states: Any) -> Float[Array, " batch"]:
         return self.beta * self.reward(states)
+
+
+def check_inverse_temperature(beta: float) -> None:
+    """Raise ValueError unless `beta` is positive and finite."""
+    if not 0.0 < beta < float("inf"):
+        raise ValueError(f"beta must be positive and finite, got {beta}. Larger is greedier; 4 to 256 is usual.")

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from narrows.envs.base import AbstractEnvironment
+from narrows.rewards.base import check_inverse_temperature
 
 TextScore = Callable[[Sequence[str]], Any]
 """Texts of objects in, one float each out (NaN for an item that failed); anything NumPy reads as floats."""
@@ -25,6 +26,9 @@ class HostReward:
     score: TextScore
     env: AbstractEnvironment
     beta: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_inverse_temperature(self.beta)
 
     def __call__(self, states: Any) -> np.ndarray:
         """Return the log-reward of each of a batch of terminal states, float32; ValueError if the lengths differ."""

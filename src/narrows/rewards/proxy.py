@@ -32,10 +32,11 @@ class Proxy(AbstractReward):
                 f"the proxy in {path} knows the letters {ensemble.alphabet!r}, the environment has {env.alphabet!r}. "
                 "Give the environment the proxy's alphabet, or fit a proxy for this one."
             )
-        if ensemble.max_length < env.max_length:
+        known = ensemble.space
+        if not known.min_length <= env.min_length <= env.max_length <= known.max_length:
             raise ValueError(
-                f"the proxy in {path} reads up to {ensemble.max_length} letters, the environment builds up to "
-                f"{env.max_length}. Lower max_length or fit a proxy with longer sequences."
+                f"the proxy in {path} reads sequences of {known.lengths} letters, the environment builds {env.min_length} to "
+                f"{env.max_length}. Change the environment's lengths or fit a proxy for these."
             )
         self.ensemble = ensemble
         self.kappa = kappa

@@ -3,6 +3,7 @@
 from narrows.runs.execute import Outcome as Outcome
 from narrows.runs.execute import execute as execute
 from narrows.runs.execute import measurements as measurements
+from narrows.runs.execute import rehearse as rehearse
 from narrows.runs.folder import RunError as RunError
 from narrows.runs.folder import RunFolder as RunFolder
 from narrows.runs.folder import read_rows as read_rows

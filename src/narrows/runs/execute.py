@@ -16,11 +16,11 @@ from rich.console import Console
 
 from narrows import checkpoint
 from narrows.archive import Archive
-from narrows.config import Job, Parts, build
+from narrows.config import Job, JobError, Parts, build
 from narrows.data import Table, read_table, space
 from narrows.rewards import HostReward
-from narrows.runs.folder import RunFolder, read_rows, write_rows
-from narrows.runs.progress import Meter
+from narrows.runs.folder import RunError, RunFolder, read_rows, write_rows
+from narrows.runs.progress import Meter, PatientConsole
 from narrows.runs.recorder import Recorder, rewind_set_aside
 from narrows.training import Chunk, Given, Trainer, TrainState, run
 
@@ -35,10 +35,16 @@ class Outcome:
     step: int
     num_steps: int
     distinct: int
+    num_set_aside: int = 0
 
     @property
     def is_finished(self) -> bool:
         return self.step >= self.num_steps
+
+    @property
+    def exit_status(self) -> int:
+        """Return what the command exits with: 130, as after any Ctrl-C, where what follows must not take it for finished."""
+        return 0 if self.is_finished else 130
 
 
 def execute(folder: RunFolder, *, score: TextScore | None = None, console: Console | None = None) -> Outcome:
@@ -56,7 +62,8 @@ def execute(folder: RunFolder, *, score: TextScore | None = None, console: Conso
     table = measurements(job)
     trainer = parts.trainer(job, **_given(job, parts, table))
     run_id = folder.about()["run_id"]
-    console = console or Console()
+    console = console or PatientConsole()
+    _refuse_without_archive(folder)
     with Archive.open(folder.archive, create=True, run_id=run_id) as archive, _interruptible() as should_stop:
         state, step = _restore(folder, trainer, job.seed, console)
         archive.rollback_after(step)
@@ -81,7 +88,19 @@ def execute(folder: RunFolder, *, score: TextScore | None = None, console: Conso
                 observers=[keeper],
                 should_stop=should_stop,
             )
-        return Outcome(folder, int(state.step), job.train.num_steps, archive.count())
+        return Outcome(folder, int(state.step), job.train.num_steps, archive.count(), recorder.num_set_aside)
+
+
+def rehearse(job: Job, score: TextScore | None = None) -> None:
+    """Do everything that a run does before its first step, and write nothing; raise what would be raised there.
+
+    A job with a mistake must not leave a run folder behind, which its corrected version would then find occupied.
+    """
+    parts = build(job, score)
+    # Skipping bad rows writes them out, which belongs into the run folder and waits until there is one.
+    is_skipping = job.data is not None and job.data.on_invalid == "skip"
+    given = {} if is_skipping else _given(job, parts, measurements(job))
+    jax.eval_shape(parts.trainer(job, **given).init, jax.random.key(job.seed))
 
 
 def measurements(job: Job) -> Table | None:
@@ -132,6 +151,15 @@ class _Keeper:
         return crossed or chunk.last_step >= train.num_steps or self._should_stop()
 
 
+def _refuse_without_archive(folder: RunFolder) -> None:
+    found = checkpoint.latest(folder.checkpoints).path
+    if found is not None and not folder.archive.exists():
+        raise RunError(
+            f"{folder.archive} is missing, though {found} shows that the run has seen objects. "
+            "Restore it from a copy, or start the run anew in another folder."
+        )
+
+
 def _restore(folder: RunFolder, trainer: Trainer, seed: int, console: Console) -> tuple[TrainState, int]:
     key = jax.random.key(seed)
     found = checkpoint.latest(folder.checkpoints)
@@ -147,7 +175,7 @@ def _given(job: Job, parts: Parts, table: Table | None) -> dict[str, Any]:
     if job.train.given_per_step == 0:
         return {}
     if table is None:
-        raise ValueError("[train] given_per_step needs measurements to train from. Add a [data] table or set it to 0.")
+        raise JobError("[train] given_per_step needs measurements to train from. Add a [data] table or set it to 0.")
     states = parts.env.from_text(table.sequences)
     # The sampler learns one law, so measured objects count with the proxy's score; a slow score is not asked again.
     log_reward = parts.beta * table.scores if isinstance(parts.reward, HostReward) else parts.reward(states)

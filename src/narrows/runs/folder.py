@@ -16,6 +16,7 @@ from typing import Any
 
 from narrows.config import Job, JobError, dump_job, load_job
 from narrows.data.files import write_atomically
+from narrows.rewards import ensemble
 
 FORMAT_VERSION = 1
 _LIBRARIES = ("narrows", "jax", "jaxlib", "equinox", "optax", "numpy", "rapidfuzz")
@@ -88,14 +89,19 @@ class RunFolder:
         path = Path(path)
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise RunError(_occupied(path))
+        if not path.name:
+            raise RunError(f"{path} names no folder that could be made. Give the run a folder of its own with --out.")
         draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-        draft.mkdir(parents=True)
+        try:
+            draft.mkdir(parents=True)
+        except OSError as error:
+            raise RunError(f"cannot make {path}: {error.strerror or error}. Name another folder with --out.") from error
         try:
             kept = _copy_inputs(job, draft)
             facts = {"format_version": FORMAT_VERSION, "run_id": uuid.uuid4().hex, "created": _now(), **about, **_machine()}
             write_atomically(draft / "run.json", json.dumps(facts, indent=2) + "\n")
             write_atomically(draft / "job.toml", dump_job(kept))
-            os.rename(draft, path)
+            _take_the_name(draft, path)
         finally:
             shutil.rmtree(draft, ignore_errors=True)
         return cls(path)
@@ -156,6 +162,8 @@ def _copy_inputs(job: Job, draft: Path) -> Job:
     inputs.mkdir()
     kept = replace(job, folder=draft)
     if job.data is not None:
+        if (job.folder / job.data.path).is_dir():
+            raise JobError(f"[data] path: {job.folder / job.data.path} is a folder. Name the table inside it.")
         kept = replace(kept, data=replace(job.data, path=_copy(job.folder / job.data.path, inputs, "[data] path")))
     if "path" in job.reward:
         path = _copy(job.folder / job.reward["path"], inputs, "[reward] path")
@@ -170,12 +178,29 @@ def _copy(source: Path, inputs: Path, what: str) -> str:
         target = inputs / f"{source.parent.name}-{source.name}"
     try:
         if source.is_dir():
-            shutil.copytree(source, target)
+            _copy_proxy(source, target)
         else:
             shutil.copyfile(source, target)
     except FileNotFoundError:
         raise JobError(f"{what}: {source} does not exist. Paths in a job start from the folder of the job file.") from None
     return f"inputs/{target.name}"
+
+
+def _copy_proxy(source: Path, target: Path) -> None:
+    """Copy the files of a proxy and nothing else: its folder may hold anything, even the run folder in the making."""
+    target.mkdir()
+    for file in sorted(source.iterdir()):
+        if file.name == ensemble.MANIFEST or file.suffix == ".safetensors":
+            shutil.copyfile(file, target / file.name)
+
+
+def _take_the_name(draft: Path, path: Path) -> None:
+    try:
+        os.rename(draft, path)
+    except OSError:
+        if path.is_dir() and any(path.iterdir()):  # another run took it in the meantime
+            raise RunError(_occupied(path)) from None
+        raise
 
 
 def _occupied(path: Path) -> str:

@@ -1,5 +1,7 @@
 """What a person sees while a run trains: one live line in a terminal, plain lines anywhere else."""
 
+import os
+import sys
 import time
 from collections.abc import Mapping
 from types import TracebackType
@@ -11,6 +13,15 @@ from rich.text import Text
 
 _PLAIN_SECONDS = 5.0
 """Seconds between two plain lines: a log of a long run stays readable."""
+
+
+class PatientConsole(Console):
+    """A console whose reader may go away (`narrows run ... | head`): the run goes on without being watched."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
 class _Figures(ProgressColumn):
@@ -34,7 +45,7 @@ class Meter:
             columns = (TextColumn("step {task.completed}/{task.total}"), BarColumn(bar_width=16), _Figures())
             self._progress = Progress(*columns, console=console)
             self._task = self._progress.add_task("train", total=num_steps, completed=first_step, figures="compiling ...")
-        else:
+        elif first_step < num_steps:
             console.print(f"step {first_step}/{num_steps}: compiling ...", soft_wrap=True)
 
     def __enter__(self) -> Self:
