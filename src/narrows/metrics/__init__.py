@@ -10,6 +10,7 @@ from narrows.metrics.exact import (
     mean_score,
     total_variation,
 )
+from narrows.metrics.pool import temperature_pool
 from narrows.metrics.samples import DiverseTopK as DiverseTopK
 from narrows.metrics.samples import SampleEntropy as SampleEntropy
 from narrows.metrics.samples import (
@@ -41,6 +42,7 @@ __all__ = [
     "sample_entropy",
     "sample_mass_by_quantile",
     "score_quantiles",
+    "temperature_pool",
     "top_k_diversity",
     "top_k_mean",
     "total_variation",
