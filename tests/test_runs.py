@@ -205,3 +205,50 @@ def test_a_stopped_run_says_so_in_its_exit_status(job_file):
     folder = create(job_file, "run")
     assert Outcome(folder, 5, 60, 1).exit_status == 130
     assert Outcome(folder, 60, 60, 1).exit_status == 0
+
+
+def test_a_changed_job_cannot_be_resumed_but_a_longer_one_can(job_file):
+    folder = create(job_file, "run")
+    execute(folder, console=QUIET)
+    text = folder.job_file.read_text()
+    folder.job_file.write_text(
+        text.replace("beta = 2.0", "beta = 20.0").replace("learning_rate = 0.001", "learning_rate = 0.1")
+    )
+    with pytest.raises(RunError, match="changed in reward, optimizer since step-000060"):
+        execute(folder, console=QUIET)
+    folder.job_file.write_text(text.replace("num_steps = 60", "num_steps = 80"))
+    assert execute(folder, console=QUIET).step == 80
+
+
+def test_a_run_without_its_history_is_refused(job_file):
+    folder = create(job_file, "run")
+    execute(folder, console=QUIET)
+    folder.history.unlink()
+    with pytest.raises(RunError, match="history.csv has no row for step 60"):
+        execute(folder, console=QUIET)
+
+
+def test_a_run_that_learns_nothing_ends_with_an_error(job_file):
+    folder = create(job_file, "run", **{"reward.beta": 1e30})
+    with pytest.raises(TooManySetAside, match="none of steps 1 to 5 could train"):
+        execute(folder, console=QUIET)
+    assert len(read_set_aside(folder.set_aside)) == 5
+
+
+def test_another_score_cannot_take_over_a_run(job_file):
+    folder = create(job_file, "run")
+    folder.remember_score("first")
+    folder.remember_score("first")
+    with pytest.raises(RunError, match="guided by another score"):
+        folder.remember_score("second")
+
+
+def test_a_schedulers_signal_saves_what_was_learned(job_file):
+    folder = create(job_file, "run", **{"train.num_steps": 100_000, "train.checkpoint_every": 100_000})
+    script = "import sys; from narrows.runs import RunFolder, execute; print(execute(RunFolder.open(sys.argv[1])).step)"
+    process = subprocess.Popen([sys.executable, "-c", script, str(folder.path)], stdout=subprocess.PIPE, text=True)
+    wait_until(lambda: read_rows(folder.history))
+    process.terminate()
+    output, _ = process.communicate(timeout=60)
+    found = checkpoint.latest(folder.checkpoints)
+    assert found.path is not None and checkpoint.read_manifest(found.path).step == int(output.split()[-1])

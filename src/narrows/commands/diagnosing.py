@@ -4,6 +4,7 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+from tyro.conf import Positional
 
 from narrows.doctor import Report
 from narrows.doctor import doctor as look
@@ -14,7 +15,7 @@ from narrows.rewards import HypergridReward
 from narrows.training import adam, run, trainer
 
 
-def doctor(folder: Path = Path()) -> Report:
+def doctor(folder: Positional[Path] = Path()) -> Report:
     """Show versions, devices, extras and the room in a folder, and train a tiny sampler to see that everything works.
 
     Args:

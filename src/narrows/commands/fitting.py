@@ -65,7 +65,7 @@ def fit(
         path, asked, out = _from_job(job, out)
         assert job.data is not None, "_from_job refuses a job without data"
         columns = (job.data.sequence_column, job.data.score_column)
-        sense, on_invalid = _sense(job.data.score_sense), _policy(job.data.on_invalid)
+        sense, on_invalid = job.data.score_sense, job.data.on_invalid
     else:
         if space is None:
             raise ValueError(f"--space is missing. Say what {source} holds: rna, dna, protein or the letters of an alphabet.")
@@ -131,11 +131,3 @@ def _from_job(job: Job, out: Path | None) -> tuple[Path, Space, Path]:
     if named.alphabet != env.alphabet:
         named = named_space(CUSTOM_PREFIX + env.alphabet)
     return job.folder / job.data.path, named_space(named.name, env.min_length, env.max_length), folder
-
-
-def _sense(text: str) -> Literal["higher", "lower"]:
-    return "lower" if text == "lower" else "higher"
-
-
-def _policy(text: str) -> Literal["refuse", "skip"]:
-    return "skip" if text == "skip" else "refuse"

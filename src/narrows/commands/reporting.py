@@ -189,7 +189,7 @@ def _data(job: Job) -> DataQuality | None:
         named_space(data.space),
         sequence_column=data.sequence_column,
         score_column=data.score_column,
-        score_sense="lower" if data.score_sense == "lower" else "higher",
+        score_sense=data.score_sense,
     )
     header, columns = ("", ""), check.layout
     if columns is not None:

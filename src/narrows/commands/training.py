@@ -49,6 +49,7 @@ def run(
         except BaseException:
             shutil.rmtree(folder.path)  # made a moment ago, and nothing has been learned in it
             raise
+        folder.remember_score(None if scorer is None else scorer.identity)
         return execute(folder, score=scorer)
 
 
@@ -62,6 +63,8 @@ def resume(folder: Positional[Path], *, score: MaybeScore = None, timeout: float
     """
     found = RunFolder.open(folder)
     with opened(score, found.path, timeout) as scorer:
+        if scorer is not None:  # without one, a job that needs it says so
+            found.remember_score(scorer.identity)
         return execute(found, score=scorer)
 
 

@@ -6,7 +6,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from narrows import envs, objectives, policies, rewards
 from narrows.buffers import Replay
@@ -40,14 +40,8 @@ class DataSettings:
     space: str
     sequence_column: str | None = None
     score_column: str | None = None
-    score_sense: str = "higher"
-    on_invalid: str = "refuse"
-
-    def __post_init__(self) -> None:
-        if self.on_invalid not in ("refuse", "skip"):
-            raise ValueError(f"on_invalid must be 'refuse' or 'skip', got {self.on_invalid!r}.")
-        if self.score_sense not in ("higher", "lower"):
-            raise ValueError(f"score_sense must be 'higher' or 'lower', got {self.score_sense!r}.")
+    score_sense: Literal["higher", "lower"] = "higher"
+    on_invalid: Literal["refuse", "skip"] = "refuse"
 
 
 @dataclass(frozen=True)
@@ -93,15 +87,13 @@ class ShortlistSettings:
     k: int = 24
     min_distance: int = 4
     kappa: float = 1.0
-    by: str = "mean"
+    by: Literal["mean", "lower_bound"] = "mean"
 
     def __post_init__(self) -> None:
         if self.k < 1 or self.min_distance < 0:
             raise ValueError(f"expected k >= 1 and min_distance >= 0, got {self.k} and {self.min_distance}.")
         if not 0.0 <= self.kappa < float("inf"):
             raise ValueError(f"kappa must be at least 0 and finite, got {self.kappa}.")
-        if self.by not in ("mean", "lower_bound"):
-            raise ValueError(f"by must be 'mean' or 'lower_bound', got {self.by!r}.")
 
 
 @dataclass(frozen=True)
@@ -206,7 +198,7 @@ def fields_of(section: str, name: str) -> dict[str, str]:
     """Return the fields of one name of one section, each with its default or `required`."""
     package = PACKAGES[section]
     if name == SCORE:
-        return {"beta": "required"}
+        return {"beta": "1.0"}
     context = POLICY_CONTEXT if section == "policy" else ("env",)
     signature = {key: p for key, p in inspect.signature(getattr(package, name)).parameters.items() if key not in context}
     shown = {key: "required" if p.default is p.empty else repr(p.default) for key, p in signature.items()}

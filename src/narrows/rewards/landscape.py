@@ -1,5 +1,7 @@
 """A measured score for every object of a space: the truth is known, so every law and every shortlist can be judged exactly."""
 
+from typing import Literal
+
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
@@ -13,7 +15,6 @@ from narrows.rewards.base import AbstractReward
 
 _COMPLEMENT = str.maketrans("ACGTU", "TGCAA")
 _MAX_OBJECTS = 2**26
-_SCALES = ("unit", "none")
 
 
 class Landscape(AbstractReward):
@@ -42,12 +43,10 @@ class Landscape(AbstractReward):
         sequence_column: str | None = None,
         score_column: str | None = None,
         both_strands: bool = False,
-        scale: str = "unit",
+        scale: Literal["unit", "none"] = "unit",
     ) -> None:
         if not isinstance(env, Sequence):
             raise ValueError(f"a Landscape scores the objects of a Sequence environment, got {type(env).__name__}.")
-        if scale not in _SCALES:
-            raise ValueError(f"scale must be 'unit' or 'none', got {scale!r}.")
         self.num_tokens, self.min_length, self.max_length = env.num_tokens, env.min_length, env.max_length
         if self._num_objects() > _MAX_OBJECTS:
             raise ValueError(f"the environment has more than {_MAX_OBJECTS} objects. A Landscape is for spaces one can list.")

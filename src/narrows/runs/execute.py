@@ -16,13 +16,13 @@ from rich.console import Console
 
 from narrows import checkpoint
 from narrows.archive import Archive
-from narrows.config import Job, JobError, Parts, build
+from narrows.config import SECTIONS, Job, JobError, Parts, build
 from narrows.data import Table, read_table, space
 from narrows.rewards import HostReward
 from narrows.runs.folder import RunError, RunFolder, read_rows, write_rows
 from narrows.runs.progress import Meter, PatientConsole
 from narrows.runs.recorder import Recorder, rewind_set_aside
-from narrows.training import Chunk, Given, Trainer, TrainState, run
+from narrows.training import Chunk, Given, Row, Trainer, TrainState, run
 
 TextScore = Callable[[Any], Any]
 
@@ -65,10 +65,9 @@ def execute(folder: RunFolder, *, score: TextScore | None = None, console: Conso
     console = console or PatientConsole()
     _refuse_without_archive(folder)
     with Archive.open(folder.archive, create=True, run_id=run_id) as archive, _interruptible() as should_stop:
-        state, step = _restore(folder, trainer, job.seed, console)
+        state, step = _restore(folder, trainer, job, console)
         archive.rollback_after(step)
-        write_rows(folder.history, [row for row in read_rows(folder.history) if row["step"] <= step])
-        num_set_aside = rewind_set_aside(folder.set_aside, step)
+        _rewind(folder, step)
         recorder = Recorder(
             parts.env,
             archive,
@@ -76,10 +75,10 @@ def execute(folder: RunFolder, *, score: TextScore | None = None, console: Conso
             () if table is None else table.sequences,
             folder.set_aside,
             job.train.max_set_aside,
-            num_set_aside,
+            rewind_set_aside(folder.set_aside, step),
         )
         with Meter(console, job.train.num_steps, step) as meter:
-            keeper = _Keeper(folder, job, recorder, meter, should_stop)
+            keeper = _Keeper(folder, job, recorder, meter, step)
             state, _ = run(
                 trainer,
                 state,
@@ -88,6 +87,7 @@ def execute(folder: RunFolder, *, score: TextScore | None = None, console: Conso
                 observers=[keeper],
                 should_stop=should_stop,
             )
+        keeper.save(state, int(state.step))
         return Outcome(folder, int(state.step), job.train.num_steps, archive.count(), recorder.num_set_aside)
 
 
@@ -113,27 +113,27 @@ def measurements(job: Job) -> Table | None:
         space(data.space),
         sequence_column=data.sequence_column,
         score_column=data.score_column,
-        score_sense="lower" if data.score_sense == "lower" else "higher",
-        on_invalid="skip" if data.on_invalid == "skip" else "refuse",
+        score_sense=data.score_sense,
+        on_invalid=data.on_invalid,
     )
 
 
 class _Keeper:
     """The one observer: records a chunk, shows it, and writes history and checkpoint when they are due."""
 
-    def __init__(self, folder: RunFolder, job: Job, recorder: Recorder, meter: Meter, should_stop: Callable[[], bool]) -> None:
+    def __init__(self, folder: RunFolder, job: Job, recorder: Recorder, meter: Meter, step: int) -> None:
         self._folder = folder
         self._job = job
         self._recorder = recorder
         self._meter = meter
-        self._should_stop = should_stop
         self._rows = read_rows(folder.history)
         self._timing = read_rows(folder.timing)
+        self._saved_step = step
         self._is_first = True
 
-    def __call__(self, chunk: Chunk) -> dict[str, float]:
+    def __call__(self, chunk: Chunk) -> Row:
         columns = self._recorder(chunk)
-        row = {"step": chunk.last_step, "loss": float(chunk.info.loss.mean()), **columns}
+        row: Row = {"step": chunk.last_step, "loss": chunk.loss, **columns}
         self._rows.append(row)
         # Seconds differ from run to run, so they have a file of their own and the history repeats bit for bit.
         self._timing.append({"step": chunk.last_step, "steps": chunk.num_steps, "seconds": chunk.seconds})
@@ -141,14 +141,34 @@ class _Keeper:
         write_rows(self._folder.timing, self._timing)
         self._meter.show(row, chunk.num_steps, chunk.seconds, self._is_first)
         self._is_first = False
-        if self._is_due(chunk):
-            checkpoint.save(self._folder.checkpoints, chunk.state, step=chunk.last_step, metadata={"job": self._job.name})
+        period = self._job.train.checkpoint_every
+        if chunk.last_step // period > (chunk.last_step - chunk.num_steps) // period:
+            self.save(chunk.state, chunk.last_step)
         return columns
 
-    def _is_due(self, chunk: Chunk) -> bool:
-        train = self._job.train
-        crossed = chunk.last_step // train.checkpoint_every > (chunk.last_step - chunk.num_steps) // train.checkpoint_every
-        return crossed or chunk.last_step >= train.num_steps or self._should_stop()
+    def save(self, state: TrainState, step: int) -> None:
+        """Write a checkpoint unless this step has one."""
+        if step > self._saved_step:
+            checkpoint.save(self._folder.checkpoints, state, step=step, metadata={"job": _what_decides(self._job)})
+            self._saved_step = step
+
+
+def _what_decides(job: Job) -> dict[str, str]:
+    """Return, by section, what a run's numbers depend on; its length, looks and selection may change before it is resumed."""
+    free = {"num_steps", "every", "checkpoint_every", "max_set_aside"}
+    tables = {section: getattr(job, section) for section in SECTIONS if section not in ("train", "shortlist", "data")}
+    tables["train"] = {name: value for name, value in vars(job.train).items() if name not in free}
+    # As text, which JSON holds whatever the value, infinity included.
+    return {"seed": str(job.seed), **{section: repr(table and sorted(table.items())) for section, table in tables.items()}}
+
+
+def _rewind(folder: RunFolder, step: int) -> None:
+    """Forget the rows that were written after a step."""
+    for path in (folder.history, folder.timing):
+        rows = [row for row in read_rows(path) if row["step"] <= step]
+        if step > 0 and (not rows or rows[-1]["step"] != step):
+            raise RunError(f"{path} has no row for step {step}, the last checkpoint's. Restore it from a copy or start anew.")
+        write_rows(path, rows)
 
 
 def _refuse_without_archive(folder: RunFolder) -> None:
@@ -160,13 +180,20 @@ def _refuse_without_archive(folder: RunFolder) -> None:
         )
 
 
-def _restore(folder: RunFolder, trainer: Trainer, seed: int, console: Console) -> tuple[TrainState, int]:
-    key = jax.random.key(seed)
+def _restore(folder: RunFolder, trainer: Trainer, job: Job, console: Console) -> tuple[TrainState, int]:
+    key = jax.random.key(job.seed)
     found = checkpoint.latest(folder.checkpoints)
     for sentence in found.skipped:
         console.print(sentence, highlight=False, markup=False, soft_wrap=True)
     if found.path is None:
         return trainer.init(key), 0
+    before, now = checkpoint.read_manifest(found.path).metadata["job"], _what_decides(job)
+    changed = [section for section in now if before.get(section) != now[section]]
+    if changed:
+        raise RunError(
+            f"{folder.job_file} was changed in {', '.join(changed)} since {found.path.name}, so the run cannot go on as if "
+            "nothing had happened. Undo the change, or start a new run with it. num_steps may be changed."
+        )
     state, manifest = checkpoint.restore(found.path, jax.eval_shape(trainer.init, key))
     return state, manifest.step
 
@@ -184,19 +211,21 @@ def _given(job: Job, parts: Parts, table: Table | None) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _interruptible() -> Iterator[Callable[[], bool]]:
-    """Turn the first Ctrl-C into a wish to stop after the running chunk; the second one stops at once."""
+    """Turn the first Ctrl-C, or a scheduler's SIGTERM, into a wish to stop after this chunk; a second one ends at once."""
     wish = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield wish.is_set
         return
-    previous = signal.getsignal(signal.SIGINT)
+    previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
-    def on_interrupt(number: int, frame: Any) -> None:
+    def on_signal(number: int, frame: Any) -> None:
         wish.set()
-        signal.signal(signal.SIGINT, previous)
+        signal.signal(number, previous[signal.Signals(number)])
 
-    signal.signal(signal.SIGINT, on_interrupt)
+    for number in previous:
+        signal.signal(number, on_signal)
     try:
         yield wish.is_set
     finally:
-        signal.signal(signal.SIGINT, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -122,6 +122,18 @@ class RunFolder:
             )
         return folder
 
+    def remember_score(self, identity: str | None) -> None:
+        """Write down which score guides the run, or refuse another one than before: values of two scores cannot be ranked."""
+        about = self.about()
+        before = about.get("score_identity", identity)
+        if before != identity:
+            raise RunError(
+                f"{self.path} was guided by another score, or by another version of its file ({before}, not {identity}). "
+                "Resume it with the file as it was, or start a new run."
+            )
+        if "score_identity" not in about:
+            write_atomically(self.about_file, json.dumps({**about, "score_identity": identity}, indent=2) + "\n")
+
     def job(self) -> Job:
         """Return the resolved job, with paths that start from the run folder."""
         return load_job(self.job_file)

@@ -82,7 +82,7 @@ class Recorder:
         ]
         for row in np.flatnonzero(np.asarray(chunk.info.is_skipped)).tolist():
             batch = objects[row * batch_size : (row + 1) * batch_size]
-            reason = f"loss {chunk.info.loss[row]} or its gradient is not finite; the step changed nothing"
+            reason = f"the loss ({chunk.info.loss[row]}), its gradient or every reward is not finite; the step changed nothing"
             lines.append({"step": int(steps[row * batch_size]), "objects": batch, "reason": reason})
         if not lines:
             return
@@ -92,7 +92,14 @@ class Recorder:
             raise TooManySetAside(
                 f"{self.num_set_aside} items or steps were not finite, more than [train] max_set_aside = {self.budget} "
                 f"(the latest at step {lines[-1]['step']}: {lines[-1]['reason']}). All are listed in {self.set_aside}. "
-                "Repair the score, lower beta or the learning rate, or raise max_set_aside."
+                "Repair the score, or lower beta or the learning rate in a new run; to go on with this one, raise "
+                "max_set_aside in its job.toml and resume it."
+            )
+        if np.asarray(chunk.info.is_skipped).all():
+            raise TooManySetAside(
+                f"none of steps {chunk.last_step - chunk.num_steps + 1} to {chunk.last_step} could train: every loss or "
+                f"gradient was not finite, or no score was ({lines[-1]['reason']}). All are listed in {self.set_aside}. "
+                "Repair the score, or lower beta or the learning rate in a new run."
             )
 
 
