@@ -88,3 +88,7 @@ def test_patterns_refuse_nonsense():
         Patterns([])
     with pytest.raises(ValueError, match="pattern 1 holds token -2"):
         Patterns([[0], [1, -2]])
+
+
+def test_t10_the_bit_toy_of_the_specification():
+    assert int(distances(Patterns([[0, 1, 0]]), jnp.array([1, 0, 1]))[0]) == 2

@@ -106,6 +106,54 @@ def test_verify_compares_and_the_report_shows_it(job_folder, capsys):
     assert "all 4-mers" in page and "<script" not in page
 
 
+def test_measured_objects_can_teach_too(job_folder, tmp_path, capsys):
+    words = ["run", str(job_folder / "job.toml"), "--out", str(tmp_path / "run"), "--set", "train.given_per_step=4"]
+    assert main([*words, "train.num_steps=20"]) == 0
+    assert main(["resume", str(tmp_path / "run")]) == 0
+    history = rows_of(tmp_path / "run" / "history.csv")
+    plain = rows_of(job_folder / "run" / "history.csv")
+    # The first objects are the same ones; what is learned from them is not.
+    assert history[0]["sampled"] == plain[0]["sampled"] and history[0]["loss"] != plain[0]["loss"]
+    text = (job_folder / "job.toml").read_text().replace('[data]\npath = "measured.csv"\nspace = "rna"\n', "")
+    (job_folder / "bare.toml").write_text(text, encoding="utf-8")
+    assert main(["run", str(job_folder / "bare.toml"), "--out", str(tmp_path / "no"), "--set", "train.given_per_step=4"]) == 1
+    assert "Add a [data] table" in capsys.readouterr().err and not (tmp_path / "no").exists()
+
+
+def test_a_job_speaks_of_its_own_fields(job_folder, tmp_path, capsys):
+    (job_folder / "bad.csv").write_text("sequence,score\nACGU,1\nACGX,2\n", encoding="utf-8")
+    words = ["run", str(job_folder / "job.toml"), "--out", str(tmp_path / "run"), "--set", "data.path=bad.csv"]
+    assert main(words) == 1
+    error = capsys.readouterr().err
+    assert "row 3" in error and 'on_invalid = "skip"' in error and "--on-invalid" not in error
+    assert not (tmp_path / "run").exists()
+
+
+def test_runs_of_different_scores_are_not_merged(job_folder, tmp_path, capsys):
+    other = tmp_path / "other.csv"
+    text = (job_folder / "landscape.csv").read_text().splitlines()
+    other.write_text("\n".join([text[0], text[1].split(",")[0] + ",9.0", *text[2:]]) + "\n", encoding="utf-8")
+    words = ["run", str(job_folder / "job.toml"), "--out", str(tmp_path / "run"), "--set", f"reward.path={other}"]
+    assert main([*words, "train.num_steps=20"]) == 0
+    assert main(["shortlist", str(job_folder / "run"), str(tmp_path / "run"), "--out", str(tmp_path / "both.csv")]) == 1
+    assert "cannot be ranked together" in capsys.readouterr().err
+    assert not (tmp_path / "both.csv").exists()
+
+
+def test_a_changed_score_file_cannot_take_over_a_run(job_folder, tmp_path, capsys):
+    text = JOB.replace('name = "Landscape"\npath = "landscape.csv"', 'name = "Score"').replace(
+        "num_steps = 60", "num_steps = 20"
+    )
+    (tmp_path / "job.toml").write_text(text.replace('"measured.csv"', f'"{job_folder / "measured.csv"}"'), encoding="utf-8")
+    score = tmp_path / "mine.py"
+    score.write_text(SCORE, encoding="utf-8")
+    assert main(["run", str(tmp_path / "job.toml"), "--out", str(tmp_path / "run"), "--score", f"{score}:true"]) == 0
+    assert main(["resume", str(tmp_path / "run"), "--score", f"{score}:true"]) == 0
+    score.write_text(SCORE.replace("G", "C"), encoding="utf-8")
+    assert main(["resume", str(tmp_path / "run"), "--score", f"{score}:true"]) == 1
+    assert "guided by another score" in capsys.readouterr().err
+
+
 def test_resume_of_a_finished_run_changes_nothing(job_folder, capsys):
     before = (job_folder / "run" / "history.csv").read_bytes()
     assert main(["resume", str(job_folder / "run")]) == 0

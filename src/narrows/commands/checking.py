@@ -25,7 +25,7 @@ def check(
 
     Args:
         table: CSV file (comma, semicolon or tab) with a header, a column of sequences and a column of scores.
-        space: rna, dna, protein, or the letters of an alphabet.
+        space: rna, dna, protein, or the letters of an alphabet (letters:abc).
         min_length: shortest sequence allowed; by default the shortest in the table.
         max_length: longest sequence allowed; by default the longest in the table.
         sequence_column: name of the column of sequences, or its position such as '#1'; found by its usual names if not given.

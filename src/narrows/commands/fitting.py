@@ -45,7 +45,7 @@ def fit(
 
     Args:
         source: a table (CSV), or a job file, whose [data] names the table and whose [reward] path says where the proxy goes.
-        space: rna, dna, protein or the letters of an alphabet; needed for a table, taken from a job.
+        space: rna, dna, protein or the letters of an alphabet (letters:abc); needed for a table, taken from a job.
         out: folder for the proxy; by default the job's [reward] path, or proxy beside the table.
         members: networks in the ensemble, each trained on a bootstrap sample.
         seed: of the split, the bootstrap and the initial weights.

@@ -212,7 +212,7 @@ def _reward_section(table: Section) -> Section:
     if table.get("name") == SCORE:
         refuse_unknown("reward", rest, {"name"})
         return {"name": SCORE, **beta}
-    return {**named("reward", rest, rewards, ("env",), extra=("beta",)), **beta}
+    return {**named("reward", rest, rewards, ("env",), extra=("beta",), also=(SCORE,)), **beta}
 
 
 def _policy_section(table: Section) -> Section:

@@ -15,17 +15,36 @@ class JobError(ValueError):
 
 
 def construct(section: str, make: Callable[..., Any], settings: Section) -> Any:
+    """Return what a constructor makes of checked settings; what it refuses is a JobError that names the section."""
     try:
         return make(**settings)
-    except (ValueError, TypeError, OSError) as error:
+    except (ValueError, OSError) as error:
         raise JobError(f"[{section}] {error}") from error
 
 
-def named(section: str, table: Section, package: ModuleType, context: tuple[str, ...], extra: tuple[str, ...] = ()) -> Section:
+def named(
+    section: str,
+    table: Section,
+    package: ModuleType,
+    context: tuple[str, ...],
+    *,
+    extra: tuple[str, ...] = (),
+    also: tuple[str, ...] = (),
+) -> Section:
+    """Return a table that names a class, its fields checked against that class's constructor.
+
+    Args:
+        section: what the table is called, for messages.
+        table: what the job says.
+        package: its `__all__` has the names.
+        context: parameters of the constructor that the job does not give.
+        extra: fields of the table that are no parameters.
+        also: names that are known without being in the package.
+    """
     name = table.get("name")
     if not isinstance(name, str) or name not in package.__all__:
         came = "it has no name" if name is None else f"unknown name {name!r}"
-        raise JobError(f"[{section}] {came}. Known: {', '.join(package.__all__)}.")
+        raise JobError(f"[{section}] {came}. Known: {', '.join((*package.__all__, *also))}.")
     rest = {key: value for key, value in table.items() if key != "name"}
     return {"name": name, **checked(section, rest, getattr(package, name), context, extra)}
 
@@ -58,6 +77,7 @@ def _problem(item: Any) -> str:
 
 
 def refuse_unknown(section: str, table: Section, known: set[str]) -> None:
+    """Raise JobError naming the fields of a table that nobody knows, and the known ones."""
     unknown = sorted(set(table) - known)
     if unknown:
         raise JobError(f"[{section}] unknown fields {unknown}. Known: {', '.join(sorted(known)) or 'none'}.")

@@ -9,7 +9,7 @@ V is log F and this is detailed balance; summed along a trajectory it is traject
 """
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import equinox as eqx
 import jax
@@ -38,7 +38,17 @@ class Residual(NamedTuple):
 class AbstractBalance(AbstractObjective):
     """A balance objective: `residual` on one trajectory, then a reduction over the batch."""
 
+    omega: AbstractVar[float]
+    alpha: AbstractVar[float]
+    q: AbstractVar[float]
     dag_correction: AbstractVar[bool]
+
+    def __check_init__(self) -> None:
+        _ = self.operator  # refuses parameters out of range
+
+    @property
+    def operator(self) -> GeneralMellowmax:
+        return GeneralMellowmax(self.omega, self.alpha, self.q)
 
     @property
     def target_period(self) -> int | None:
@@ -74,21 +84,8 @@ class TrajectoryBalance(AbstractBalance):
     alpha: float = eqx.field(default=1.0, static=True)
     q: float = eqx.field(default=0.0, static=True)
     dag_correction: bool = eqx.field(default=True, static=True)
-
-    def __check_init__(self) -> None:
-        _ = self.operator
-
-    @property
-    def operator(self) -> GeneralMellowmax:
-        return GeneralMellowmax(self.omega, self.alpha, self.q)
-
-    @property
-    def needs_flow(self) -> bool:
-        return False
-
-    @property
-    def min_batch_size(self) -> int:
-        return 1
+    needs_flow: ClassVar[bool] = False
+    min_batch_size: ClassVar[int] = 1
 
     def residual(self, model: Model, env: AbstractEnvironment, trajectory: Trajectory) -> Residual:
         terms = step_terms(self.operator, follow(model, env, trajectory.actions), self.dag_correction)
@@ -111,21 +108,8 @@ class DetailedBalance(AbstractBalance):
     alpha: float = eqx.field(default=1.0, static=True)
     q: float = eqx.field(default=0.0, static=True)
     dag_correction: bool = eqx.field(default=True, static=True)
-
-    def __check_init__(self) -> None:
-        _ = self.operator
-
-    @property
-    def operator(self) -> GeneralMellowmax:
-        return GeneralMellowmax(self.omega, self.alpha, self.q)
-
-    @property
-    def needs_flow(self) -> bool:
-        return True
-
-    @property
-    def min_batch_size(self) -> int:
-        return 1
+    needs_flow: ClassVar[bool] = True
+    min_batch_size: ClassVar[int] = 1
 
     def residual(self, model: Model, env: AbstractEnvironment, trajectory: Trajectory) -> Residual:
         path = follow(model, env, trajectory.actions)
@@ -153,23 +137,12 @@ class SubTrajectoryBalance(AbstractBalance):
     alpha: float = eqx.field(default=1.0, static=True)
     q: float = eqx.field(default=0.0, static=True)
     dag_correction: bool = eqx.field(default=True, static=True)
+    needs_flow: ClassVar[bool] = True
+    min_batch_size: ClassVar[int] = 1
 
     def __check_init__(self) -> None:
-        _ = self.operator
         if not 0.0 < self.lambda_ < float("inf"):
             raise ValueError(f"lambda_ must be positive and finite, got {self.lambda_}. 0.9 is usual.")
-
-    @property
-    def operator(self) -> GeneralMellowmax:
-        return GeneralMellowmax(self.omega, self.alpha, self.q)
-
-    @property
-    def needs_flow(self) -> bool:
-        return True
-
-    @property
-    def min_batch_size(self) -> int:
-        return 1
 
     def residual(self, model: Model, env: AbstractEnvironment, trajectory: Trajectory) -> Residual:
         path = follow(model, env, trajectory.actions)
@@ -196,18 +169,11 @@ class VarGrad(AbstractBalance):
     """
 
     dag_correction: bool = eqx.field(default=True, static=True)
-
-    @property
-    def operator(self) -> GeneralMellowmax:
-        return GeneralMellowmax(omega=1.0, alpha=1.0, q=0.0)
-
-    @property
-    def needs_flow(self) -> bool:
-        return False
-
-    @property
-    def min_batch_size(self) -> int:
-        return 2
+    needs_flow: ClassVar[bool] = False
+    min_batch_size: ClassVar[int] = 2
+    omega: ClassVar[float] = 1.0
+    alpha: ClassVar[float] = 1.0
+    q: ClassVar[float] = 0.0
 
     def residual(self, model: Model, env: AbstractEnvironment, trajectory: Trajectory) -> Residual:
         return trajectory_residual(self.operator, model, env, trajectory, self.dag_correction)
@@ -231,21 +197,8 @@ class TrajectoryGeneralMellowmax(AbstractBalance):
     alpha: float = eqx.field(default=1.0, static=True)
     q: float = eqx.field(default=0.5, static=True)
     dag_correction: bool = eqx.field(default=True, static=True)
-
-    def __check_init__(self) -> None:
-        _ = self.operator
-
-    @property
-    def operator(self) -> GeneralMellowmax:
-        return GeneralMellowmax(self.omega, self.alpha, self.q)
-
-    @property
-    def needs_flow(self) -> bool:
-        return False
-
-    @property
-    def min_batch_size(self) -> int:
-        return 2
+    needs_flow: ClassVar[bool] = False
+    min_batch_size: ClassVar[int] = 2
 
     def residual(self, model: Model, env: AbstractEnvironment, trajectory: Trajectory) -> Residual:
         return trajectory_residual(self.operator, model, env, trajectory, self.dag_correction)

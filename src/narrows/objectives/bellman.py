@@ -1,5 +1,7 @@
 """The transition-level general mellowmax loss: Bellman errors against a target copy (tgm section 3.3)."""
 
+from typing import ClassVar
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -29,6 +31,9 @@ class BellmanGeneralMellowmax(AbstractObjective):
     q: float = eqx.field(default=0.5, static=True)
     target_period: int | None = eqx.field(default=100, static=True)
     dag_correction: bool = eqx.field(default=True, static=True)
+    needs_flow: ClassVar[bool] = False
+    trains_backward: ClassVar[bool] = False
+    min_batch_size: ClassVar[int] = 1
 
     def __check_init__(self) -> None:
         _ = self.operator
@@ -38,18 +43,6 @@ class BellmanGeneralMellowmax(AbstractObjective):
     @property
     def operator(self) -> GeneralMellowmax:
         return GeneralMellowmax(self.omega, self.alpha, self.q)
-
-    @property
-    def needs_flow(self) -> bool:
-        return False
-
-    @property
-    def trains_backward(self) -> bool:
-        return False
-
-    @property
-    def min_batch_size(self) -> int:
-        return 1
 
     def loss(self, model: Model, target: Model, env: AbstractEnvironment, batch: Trajectory) -> Float[Array, ""]:
         batch, is_usable = usable(batch)

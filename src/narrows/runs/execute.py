@@ -17,7 +17,7 @@ from rich.console import Console
 from narrows import checkpoint
 from narrows.archive import Archive
 from narrows.config import SECTIONS, Job, JobError, Parts, build
-from narrows.data import Table, read_table, space
+from narrows.data import DataError, Table, read_table, space
 from narrows.rewards import HostReward
 from narrows.runs.folder import RunError, RunFolder, read_rows, write_rows
 from narrows.runs.progress import Meter, PatientConsole
@@ -108,14 +108,25 @@ def measurements(job: Job) -> Table | None:
     if job.data is None:
         return None
     data = job.data
-    return read_table(
-        job.folder / data.path,
-        space(data.space),
-        sequence_column=data.sequence_column,
-        score_column=data.score_column,
-        score_sense=data.score_sense,
-        on_invalid=data.on_invalid,
+    try:
+        return read_table(
+            job.folder / data.path,
+            space(data.space),
+            sequence_column=data.sequence_column,
+            score_column=data.score_column,
+            score_sense=data.score_sense,
+            on_invalid=data.on_invalid,
+        )
+    except DataError as error:
+        raise JobError(f"[data] {_in_words_of_a_job(str(error))}") from error
+
+
+def _in_words_of_a_job(message: str) -> str:
+    """Return a message about a table with the fields of `[data]` in place of the command's options."""
+    message = message.replace("--on-invalid skip", 'on_invalid = "skip"').replace(
+        "--score-sense lower", 'score_sense = "lower"'
     )
+    return message.replace("--sequence-column", "sequence_column =").replace("--score-column", "score_column =")
 
 
 class _Keeper:

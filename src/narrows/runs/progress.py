@@ -1,5 +1,6 @@
 """What a person sees while a run trains: one live line in a terminal, plain lines anywhere else."""
 
+import math
 import os
 import sys
 import time
@@ -11,6 +12,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.text import Text
 
+_WIDE = 100
+"""Columns of a terminal that has room for a bar beside the figures."""
 _PLAIN_SECONDS = 5.0
 """Seconds between two plain lines: a log of a long run stays readable."""
 
@@ -28,7 +31,7 @@ class _Figures(ProgressColumn):
     """Shows the newest figures of the task beside its bar."""
 
     def render(self, task: Task) -> Text:
-        return Text(str(task.fields.get("figures", "")))
+        return Text(str(task.fields.get("figures", "")), no_wrap=True, overflow="ellipsis")
 
 
 class Meter:
@@ -42,7 +45,8 @@ class Meter:
         self._printed = 0.0
         self._progress: Progress | None = None
         if console.is_terminal:
-            columns = (TextColumn("step {task.completed}/{task.total}"), BarColumn(bar_width=16), _Figures())
+            bar = (BarColumn(bar_width=16),) if console.width >= _WIDE else ()
+            columns = (TextColumn("step {task.completed}/{task.total}"), *bar, _Figures())
             self._progress = Progress(*columns, console=console)
             self._task = self._progress.add_task("train", total=num_steps, completed=first_step, figures="compiling ...")
         elif first_step < num_steps:
@@ -63,27 +67,25 @@ class Meter:
             self._steps_timed += num_steps
             self._seconds += seconds
         step = int(row["step"])
-        figures = self._figures(row, step)
+        how_good, how_far = self._figures(row, step)
         if self._progress is not None:
-            self._progress.update(self._task, completed=step, figures=figures)
+            self._progress.update(self._task, completed=step, figures=f"{how_good}\n{how_far}")
         elif time.monotonic() - self._printed > _PLAIN_SECONDS or step >= self._num_steps:
             self._printed = time.monotonic()
-            self._console.print(f"step {step}/{self._num_steps}  {figures}", soft_wrap=True, highlight=False)
+            self._console.print(f"step {step}/{self._num_steps}  {how_good}  {how_far}", soft_wrap=True, highlight=False)
 
-    def _figures(self, row: Mapping[str, float], step: int) -> str:
-        rate = self._steps_timed / self._seconds if self._seconds > 0.0 else None
-        parts = [
-            f"loss {row['loss']:.3g}",
-            f"score {row['mean_score']:.3f}, top-10 {row['top10_score']:.3f}",
-            f"{int(row['distinct'])} distinct",
-        ]
-        if row["distance_to_data"] == row["distance_to_data"]:
-            parts.append(f"{row['distance_to_data']:.1f} from data")
+    def _figures(self, row: Mapping[str, float], step: int) -> tuple[str, str]:
+        """Return how good the newest objects are, and how far the run is: two lines that fit a narrow terminal."""
+        good = [f"loss {row['loss']:.3g}", f"score {row['mean_score']:.3f}, top-10 {row['top10_score']:.3f}"]
+        if not math.isnan(row["distance_to_data"]):
+            good.append(f"{row['distance_to_data']:.1f} from data")
+        far = [f"{int(row['distinct'])} distinct"]
         if row["set_aside"]:
-            parts.append(f"{int(row['set_aside'])} set aside")
-        if rate is not None:
-            parts += [f"{rate:.1f} step/s", f"{_clock((self._num_steps - step) / rate)} left"]
-        return "  ".join(parts)
+            far.append(f"{int(row['set_aside'])} set aside")
+        if self._seconds > 0.0:
+            rate = self._steps_timed / self._seconds
+            far += [f"{rate:.1f} step/s", f"{_clock((self._num_steps - step) / rate)} left"]
+        return "  ".join(good), "  ".join(far)
 
 
 def _clock(seconds: float) -> str:
