@@ -21,11 +21,12 @@ def step(*words: str) -> None:
 
 
 def show_first_rows(path: Path) -> None:
-    columns = ("rank", "sequence", "proxy_mean", "proxy_std", "lower_bound", "distance_to_measured", "cluster")
+    print("rank  sequence        proxy mean  proxy std  edits to data  cluster")
     with open(path, encoding="utf-8", newline="") as stream:
-        rows = [{name: row[name] for name in columns} for row in csv.DictReader(stream)][:10]
-    for cells in (columns, *(row.values() for row in rows)):
-        print("  ".join(f"{cell:>{max(len(name), 14)}}" for cell, name in zip(cells, columns, strict=True)))
+        for row in list(csv.DictReader(stream))[:10]:
+            mean, std = float(row["proxy_mean"]), float(row["proxy_std"])
+            distance, cluster = row["distance_to_measured"], row["cluster"]
+            print(f"{row['rank']:>4}  {row['sequence']}  {mean:>10.4f}  {std:>9.4f}  {distance:>13}  {cluster:>7}")
 
 
 def main() -> None:

@@ -5,6 +5,7 @@ import itertools
 import json
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -104,6 +105,25 @@ def test_verify_compares_and_the_report_shows_it(job_folder, capsys):
     assert facts["matched_inverse_temperature"] == 18.0
     page = (job_folder / "run" / "report.html").read_text(encoding="utf-8")
     assert "all 4-mers" in page and "<script" not in page
+
+
+def test_shortlists_of_a_running_and_of_a_killed_run(job_folder, tmp_path, capsys):
+    run = tmp_path / "run"
+    words = ["run", str(job_folder / "job.toml"), "--out", str(run), "--set", "train.num_steps=1000000"]
+    process = subprocess.Popen([sys.executable, "-m", "narrows", *words], stdout=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 90.0
+        while not (run / "history.csv").exists() or len(rows_of(run / "history.csv")) < 2:
+            assert process.poll() is None and time.monotonic() < deadline, "the run did not start"
+            time.sleep(0.05)
+        assert main(["shortlist", str(run), "--out", str(tmp_path / "running.csv")]) == 0
+        assert main(["report", str(run)]) == 0
+        assert process.poll() is None, "the run ended while it was read"
+    finally:
+        process.kill()
+        process.wait()
+    assert main(["shortlist", str(run), "--out", str(tmp_path / "killed.csv")]) == 0
+    assert len(rows_of(tmp_path / "running.csv")) == len(rows_of(tmp_path / "killed.csv")) == 5
 
 
 def test_measured_objects_can_teach_too(job_folder, tmp_path, capsys):

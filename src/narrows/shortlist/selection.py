@@ -187,7 +187,8 @@ def _row(rank: int, scored: _Scored, position: int, measured: _Measured, cluster
         sequence=candidates.objects[position],
         proxy_mean=mean,
         proxy_std=None if math.isnan(std) else std,
-        lower_bound=None if math.isnan(std) else mean - scored.kappa * std,
+        # To 12 digits: 0.554579, where a subtraction of binary fractions leaves 0.5545789999999999.
+        lower_bound=None if math.isnan(std) else float(f"{mean - scored.kappa * std:.12g}"),
         nearest_measured=measured.sequence,
         nearest_measured_score=measured.score,
         distance_to_measured=measured.distance,
