@@ -9,6 +9,7 @@ import time
 
 import numpy as np
 import pytest
+from rapidfuzz.distance import Levenshtein
 
 from narrows.cli import COMMANDS, main
 from narrows.commands.reporting import gather
@@ -105,6 +106,25 @@ def test_verify_compares_and_the_report_shows_it(job_folder, capsys):
     assert facts["matched_inverse_temperature"] == 18.0
     page = (job_folder / "run" / "report.html").read_text(encoding="utf-8")
     assert "all 4-mers" in page and "<script" not in page
+
+
+def test_the_control_is_selected_like_the_shortlist(job_folder):
+    run, score = job_folder / "run", f"{job_folder / 'my_score.py'}:true"
+    assert main(["shortlist", str(run), "--k", "3", "--min-distance", "4"]) == 0
+    assert main(["verify", str(run), "--score", score]) == 0
+    groups = {group["role"]: group["objects"] for group in json.loads((run / "verification.json").read_text())["groups"]}
+    for chosen in (groups["shortlist"], groups["control"]):
+        assert len(chosen) == 3
+        assert all(Levenshtein.distance(a, b) >= 4 for a, b in itertools.combinations(chosen, 2))
+
+
+def test_a_plain_gflownet_is_its_own_control(job_folder, tmp_path, capsys):
+    words = ["run", str(job_folder / "job.toml"), "--out", str(tmp_path / "run"), "--set", "objective.name=VarGrad"]
+    assert main([*words, "train.num_steps=20"]) == 0
+    assert main(["shortlist", str(tmp_path / "run")]) == 0
+    assert main(["verify", str(tmp_path / "run"), "--score", f"{job_folder / 'my_score.py'}:true"]) == 0
+    assert "GFlowNet" not in capsys.readouterr().out.split("true score by")[1]
+    assert not (tmp_path / "run" / "control").exists()
 
 
 def test_shortlists_of_a_running_and_of_a_killed_run(job_folder, tmp_path, capsys):

@@ -16,7 +16,7 @@ from narrows.commands.predictions import predict
 from narrows.commands.reporting import report
 from narrows.commands.scores import Score, opened
 from narrows.commands.selecting import choose
-from narrows.config import Job, build_env
+from narrows.config import SCORE, Job, ShortlistSettings, build_env
 from narrows.data.files import write_atomically
 from narrows.policies.base import Model, Uniform
 from narrows.rewards.scoring import Scorer
@@ -70,7 +70,7 @@ def verify(
     Args:
         folder: the run folder; its shortlist.csv is verified.
         score: the true score: rna, or your own as FILE.py:FUNCTION.
-        control: train and compare the matched GFlowNet.
+        control: train and compare the matched GFlowNet, unless the run is one itself (q = 0).
         timeout: seconds that one batch of the score may take.
     """
     found = RunFolder.open(folder)
@@ -90,7 +90,7 @@ def verify(
     with opened(score, found.path, timeout) as true_score:
         assert true_score is not None, "verify always has a score"
         _refuse_a_useless(true_score, groups[0][3])  # before a control is trained for it
-        if control:
+        if control and job.objective.get("q", 0.0) > 0.0:  # a run with q = 0 is the plain GFlowNet itself
             objects, matched = _control_objects(found, job, len(rows))
             note = f"q = 0, inverse temperature {matched:g}; same network, steps, batch, proxy and selection"
             groups.append(("control", "plain GFlowNet, matched", note, objects))
@@ -137,7 +137,7 @@ def random_objects(job: Job, num: int) -> list[str]:
 
 def _control_objects(folder: RunFolder, job: Job, num: int) -> tuple[list[str], float]:
     plain, inverse_temperature = control_job(job)
-    if job.reward["name"] == "Score":
+    if job.reward["name"] == SCORE:
         raise ValueError("the control would call the run's own score again for a whole training. Use --no-control.")
     if folder.control.exists():
         control = RunFolder.open(folder.control)
@@ -151,8 +151,17 @@ def _control_objects(folder: RunFolder, job: Job, num: int) -> tuple[list[str], 
             f"the control was stopped at step {outcome.step} of {outcome.num_steps}, so it cannot be compared yet. "
             "Verify again and it goes on from there, or use --no-control."
         )
-    chosen = choose([control], [control.job()], replace(job.shortlist, k=num))
+    chosen = choose([control], [control.job()], replace(_selection_of(folder, job), k=num))
     return [row.sequence for row in chosen.rows], inverse_temperature
+
+
+def _selection_of(folder: RunFolder, job: Job) -> ShortlistSettings:
+    """Return how the run's shortlist was selected, which may differ from what its job says."""
+    path = folder.shortlist.with_suffix(".json")
+    if not path.exists():
+        return job.shortlist
+    facts = json.loads(path.read_text(encoding="utf-8"))
+    return ShortlistSettings(facts["k"], facts["min_distance"], facts["kappa"], facts["ranked_by"])
 
 
 def _refuse_another_control(control: RunFolder, plain: Job) -> None:
