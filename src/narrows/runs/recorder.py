@@ -17,7 +17,9 @@ from narrows.envs import AbstractEnvironment
 from narrows.training import Chunk, objects_of
 
 _NUM_COMPARED = 64
-"""Newest objects whose distance to the data is measured at each look: enough for a curve, cheap for any table."""
+"""Newest objects whose distance to the data is measured at each look: enough for a curve."""
+_NUM_PAIRS = 1_000_000
+"""Distances computed for that at most, so that a look stays short beside a large table; then fewer objects are compared."""
 
 
 class TooManySetAside(RuntimeError):
@@ -60,7 +62,7 @@ class Recorder:
             "top10_score": self._top_score(),
             "distinct": self.archive.count(),
             "sampled": chunk.last_step * batch_size,
-            "distance_to_data": self._distance(objects[-_NUM_COMPARED:]),
+            "distance_to_data": self._distance(objects),
             "set_aside": self.num_set_aside,
         }
 
@@ -71,7 +73,8 @@ class Recorder:
     def _distance(self, objects: Sequence[str]) -> float:
         if not self.measured or not objects:
             return float("nan")
-        return float(cdist(objects, self.measured, scorer=Levenshtein.distance, dtype=np.int32).min(axis=1).mean())
+        newest = objects[-max(1, min(_NUM_COMPARED, _NUM_PAIRS // len(self.measured))) :]
+        return float(cdist(newest, self.measured, scorer=Levenshtein.distance, dtype=np.int32).min(axis=1).mean())
 
     def _set_aside(
         self, chunk: Chunk, objects: Sequence[str], log_reward: np.ndarray, steps: np.ndarray, batch_size: int
