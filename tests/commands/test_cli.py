@@ -78,6 +78,14 @@ def test_shortlist_writes_exactly_k_distinct_rows(job_folder, capsys):
     assert "5 rows of 5" in capsys.readouterr().out
 
 
+def test_shortlist_says_what_was_seen_and_not_considered(job_folder, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("narrows.commands.predictions._POOL", 20)
+    assert main(["shortlist", str(job_folder / "run"), "--k", "2", "--out", str(tmp_path / "few.csv")]) == 0
+    output = capsys.readouterr().out
+    seen = int(rows_of(job_folder / "run" / "history.csv")[-1]["distinct"])
+    assert f"{seen - 20} more objects were seen, all of a lower score" in output
+
+
 def test_shortlist_says_why_there_are_fewer_rows(job_folder, tmp_path, capsys):
     out = tmp_path / "few.csv"
     assert main(["shortlist", str(job_folder / "run"), "--k", "9", "--min-distance", "4", "--out", str(out)]) == 0

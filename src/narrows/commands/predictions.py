@@ -20,12 +20,15 @@ _POOL = 200_000
 
 @dataclass(frozen=True, eq=False)
 class Believed:
-    """Candidates of one or more runs with predicted scores, shape `[n]`; `std` is NaN where it is not known."""
+    """Candidates of one or more runs with predicted scores, shape `[n]`; `std` is NaN where it is not known.
+
+    `num_passed_over` counts the objects of the archives that scored too low to be among them.
+    """
 
     candidates: Candidates
     mean: np.ndarray
     std: np.ndarray
-    num_distinct: int
+    num_passed_over: int
 
 
 def believe(folders: Sequence[RunFolder], jobs: Sequence[Job], env: AbstractEnvironment) -> Believed:
@@ -42,10 +45,10 @@ def believe(folders: Sequence[RunFolder], jobs: Sequence[Job], env: AbstractEnvi
             )
     parts: list[Candidates] = []
     scores: dict[str, float] = {}
-    num_distinct = 0
+    num_passed_over = 0
     for folder, job in zip(folders, jobs, strict=True):
         candidates, log_rewards, total = _read(folder, job)
-        num_distinct += total
+        num_passed_over += total - len(candidates.objects)
         parts.append(candidates)
         values = log_rewards / job.reward["beta"]
         for name, value in zip(candidates.objects, values.tolist(), strict=True):
@@ -57,7 +60,7 @@ def believe(folders: Sequence[RunFolder], jobs: Sequence[Job], env: AbstractEnvi
     else:
         mean = np.array([scores[name] for name in merged.objects])
         std = np.full(len(mean), np.nan)
-    return Believed(merged, _rounded(mean), _rounded(std), num_distinct)
+    return Believed(merged, _rounded(mean), _rounded(std), num_passed_over)
 
 
 def predict(job: Job, env: AbstractEnvironment, objects: Sequence[str]) -> np.ndarray:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from tyro.conf import Positional
 
-from narrows.commands.predictions import believe
+from narrows.commands.predictions import Believed, believe
 from narrows.config import Job, build_env
 from narrows.data.files import write_atomically
 from narrows.runs import RunFolder, measurements
@@ -22,6 +22,7 @@ class Selected:
     shortlist: Shortlist
     csv: Path
     fasta: Path | None  # for sequences only
+    num_passed_over: int = 0
 
 
 def shortlist(
@@ -53,7 +54,8 @@ def shortlist(
     jobs = [folder.job() for folder in folders]
     asked = {"k": k, "min_distance": min_distance, "by": by, "kappa": kappa}
     settings = replace(jobs[0].shortlist, **{name: value for name, value in asked.items() if value is not None})
-    chosen = choose(folders, jobs, settings)
+    believed = believe(folders, jobs, build_env(jobs[0]))
+    chosen = choose(believed, jobs, settings)
     csv = folders[0].shortlist if out is None else out
     csv.parent.mkdir(parents=True, exist_ok=True)
     write_csv(chosen, csv)
@@ -61,7 +63,7 @@ def shortlist(
     if fasta is not None:
         write_fasta(chosen, fasta)
     write_atomically(csv.with_suffix(".json"), json.dumps(_facts(chosen), indent=2) + "\n")
-    return Selected(chosen, csv, fasta)
+    return Selected(chosen, csv, fasta, believed.num_passed_over)
 
 
 def _refuse_to_overwrite(out: Path) -> None:
@@ -76,9 +78,8 @@ def _refuse_to_overwrite(out: Path) -> None:
                 raise ValueError(f"--out {out} exists and is no shortlist. Give another name, so that nothing is lost.")
 
 
-def choose(folders: Sequence[RunFolder], jobs: Sequence[Job], settings: Any) -> Shortlist:
-    """Return the shortlist of some runs without writing anything."""
-    believed = believe(folders, jobs, build_env(jobs[0]))
+def choose(believed: Believed, jobs: Sequence[Job], settings: Any) -> Shortlist:
+    """Return the shortlist of some runs' candidates without writing anything."""
     table = next((found for found in map(measurements, jobs) if found is not None), None)
     return select(
         believed.candidates,
@@ -105,7 +106,10 @@ def render(selected: Selected) -> str:
     if len(rows) > 10:
         lines.append(f"      ... and {len(rows) - 10} more")
     also = "" if selected.fasta is None else f" and {selected.fasta.name}"
-    lines += ["", selected.shortlist.summary(), f"written: {selected.csv}{also}"]
+    lines += ["", selected.shortlist.summary()]
+    if selected.num_passed_over:
+        lines.append(f"{selected.num_passed_over:,} more objects were seen, all of a lower score than these candidates")
+    lines += [f"written: {selected.csv}{also}"]
     return "\n".join(lines)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from rich.console import Console
 from tyro.conf import Positional
 
-from narrows.commands.predictions import predict
+from narrows.commands.predictions import believe, predict
 from narrows.commands.reporting import report
 from narrows.commands.scores import Score, opened
 from narrows.commands.selecting import choose
@@ -151,7 +151,8 @@ def _control_objects(folder: RunFolder, job: Job, num: int) -> tuple[list[str], 
             f"the control was stopped at step {outcome.step} of {outcome.num_steps}, so it cannot be compared yet. "
             "Verify again and it goes on from there, or use --no-control."
         )
-    chosen = choose([control], [control.job()], replace(_selection_of(folder, job), k=num))
+    jobs = [control.job()]
+    chosen = choose(believe([control], jobs, build_env(jobs[0])), jobs, replace(_selection_of(folder, job), k=num))
     return [row.sequence for row in chosen.rows], inverse_temperature
 
 
