@@ -6,7 +6,7 @@ from jaxtyping import install_import_hook
 ROOMS = [
     f"narrows.{room}"
     for room in (
-        *("operators", "edit_distance", "envs", "policies", "rewards.base", "rewards.analytic", "exploration"),
+        *("operators", "edit_distance", "envs", "policies", "rewards.base", "rewards.analytic", "noise", "exploration"),
         *("trajectories", "buffers", "objectives", "training", "exact", "metrics"),
     )
 ]
@@ -17,10 +17,11 @@ with install_import_hook(ROOMS, "beartype.beartype"):
 
     from narrows import exact, metrics, objectives
     from narrows.buffers import Replay
-    from narrows.envs import Hypergrid, Sequence, Subsets
+    from narrows.envs import Hypergrid, Sequence, Subsets, perturbed
     from narrows.exploration import Behaviour
+    from narrows.noise import Substitution
     from narrows.policies import MLP, Tabular, Transformer
-    from narrows.rewards import HypergridReward, PairwiseSubsets
+    from narrows.rewards import AbstractReward, Came, HypergridReward, PairwiseSubsets
     from narrows.training import Given, adam, run, trainer
     from narrows.trajectories import sample, score
 
@@ -28,12 +29,15 @@ CASES: tuple = (
     (Hypergrid(2, 3), MLP, HypergridReward(Hypergrid(2, 3))),
     (Subsets(3), Tabular, PairwiseSubsets(Subsets(3))),
 )
+LETTERS = Sequence("AB", 1, 3)
 
 
 def walk() -> None:
     for env, policy_class, reward in CASES:
         for name in objectives.__all__:
-            train(env, policy_class, reward, getattr(objectives, name)())
+            objective = getattr(objectives, name)()
+            if not objective.needs_child_flow:  # those walk in noise
+                train(env, policy_class, reward, objective)
         objective = objectives.TrajectoryBalance()
         model = train(env, policy_class, reward, objective)
         graph = exact.enumerate_graph(env)
@@ -44,7 +48,9 @@ def walk() -> None:
 def train(env, policy_class, reward, objective):
     sizes = (env.num_features, env.num_values, env.num_actions)
     num_backward = env.num_backward_actions if objective.trains_backward else None
-    policy = policy_class(*sizes, num_backward_actions=num_backward, flow_head=True, key=jax.random.key(0))
+    policy = policy_class(
+        *sizes, num_backward_actions=num_backward, flow_head=True, child_flow_head=True, key=jax.random.key(0)
+    )
     terminal = env.from_text(env.to_text(sample_terminals(env, policy)))
     training = trainer(
         env,
@@ -60,6 +66,25 @@ def train(env, policy_class, reward, objective):
     state, history = run(training, training.init(jax.random.key(1)), 2, every=2)
     assert np.isfinite(history[-1]["loss"])
     return state.model
+
+
+def walk_noise() -> None:
+    reward, env = Came(Length()), perturbed(LETTERS, Substitution(LETTERS, 0.2))
+    for objective in (objectives.ExpectedDetailedBalance("all"), objectives.SampledExpectedDetailedBalance()):
+        train(env, MLP, reward, objective)
+    model = train(env, MLP, reward, objectives.StochasticDetailedBalance())
+    graph = exact.enumerate_graph(env)
+    log_reward = np.asarray(reward(graph.terminal_states))
+    solution = exact.solve(graph, log_reward, objectives.SoftQ().operator)
+    assert metrics.total_variation(exact.model_law(model, env, graph), solution.log_law) <= 1.0
+    exact.solve_deconvolution(graph, log_reward)
+
+
+class Length(AbstractReward):
+    """Longer is better."""
+
+    def __call__(self, states):
+        return jax.numpy.asarray(states.length, jax.numpy.float32)
 
 
 def sample_terminals(env, policy):
@@ -81,4 +106,5 @@ def walk_sequences() -> None:
 if __name__ == "__main__":
     walk()
     walk_sequences()
+    walk_noise()
     print("every shape is as annotated")

@@ -18,11 +18,11 @@ LAYERS = [
     {"commands"},
     {"runs", "doctor"},
     {"config", "report"},
-    {"training", "shortlist", "metrics"},
+    {"training", "shortlist", "metrics", "outcomes"},
     {"objectives", "buffers", "archive", "exact", "checkpoint"},
     {"trajectories"},
     {"exploration"},
-    {"rewards", "policies"},
+    {"rewards", "policies", "noise"},
     {"envs"},
     {"operators", "edit_distance", "data", "locks", "leaves"},
 ]

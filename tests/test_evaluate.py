@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 from tests.reference.cases import quick_jit
 
-from narrows.envs import BitSequence, Hypergrid, Sequence, Subsets
+from narrows.envs import BitSequence, Hypergrid, Sequence, Subsets, perturbed
 from narrows.envs.base import NO_ACTION
-from narrows.objectives import DetailedBalance, TrajectoryBalance
+from narrows.envs.perturbed import AbstractPerturbed, ReversiblePerturbed
+from narrows.noise import Substitution
+from narrows.objectives import DetailedBalance, ExpectedDetailedBalance, StochasticDetailedBalance, TrajectoryBalance
+from narrows.objectives.base import Aids
 from narrows.policies import MLP, Tabular, Transformer
 from narrows.policies.base import AbstractPolicy, Model, PolicyOutput, Scaled, scan_unroll
 from narrows.trajectories import evaluate as chunked
@@ -16,6 +19,7 @@ from narrows.trajectories import path, sample, sample_recorded, sampling
 from narrows.trajectories.draw import draw
 
 NUM = 24
+_NOISY = (ExpectedDetailedBalance(), StochasticDetailedBalance())
 
 
 def _sizes(env):
@@ -23,11 +27,25 @@ def _sizes(env):
 
 
 def _mlp(env, **given):
-    return MLP(*_sizes(env), hidden=16, flow_head=True, **given, key=jax.random.key(0))
+    return MLP(*_sizes(env), hidden=16, flow_head=True, child_flow_head=True, **given, key=jax.random.key(0))
 
 
 def _transformer(env, **given):
-    return Transformer(*_sizes(env), layers=2, width=8, heads=2, feed_forward=8, flow_head=True, **given, key=jax.random.key(0))
+    return Transformer(
+        *_sizes(env),
+        layers=2,
+        width=8,
+        heads=2,
+        feed_forward=8,
+        flow_head=True,
+        child_flow_head=True,
+        **given,
+        key=jax.random.key(0),
+    )
+
+
+NOISY_LETTERS = perturbed(Sequence("AB", 1, 5), Substitution(Sequence("AB", 1, 5), 0.3))
+NOISY_GRID = ReversiblePerturbed(Hypergrid(2, 5), Substitution(Hypergrid(2, 5), 0.3))
 
 
 class Remembers(AbstractPolicy):
@@ -53,6 +71,8 @@ CASES = {
     "letters, pre": (Sequence("AB", 1, 5), _transformer, {"norm": "pre", "activation": "silu"}),
     "bits": (BitSequence(16, 2), _transformer, {}),
     "table": (Subsets(4), lambda env: Tabular(*_sizes(env), 1.0, flow_head=True, key=jax.random.key(0)), {}),
+    "noisy letters": (NOISY_LETTERS, _transformer, {}),
+    "noisy grid, backward head": (NOISY_GRID, _mlp, {"num_backward_actions": NOISY_GRID.num_backward_actions}),
     "own": (Sequence("AB", 1, 5), lambda env: Remembers(jnp.array([0.3, -0.5, 0.9])), {}),
 }
 
@@ -81,10 +101,10 @@ def test_losses_and_gradients_are_those_of_stepping(name, rows, monkeypatch):
     monkeypatch.setattr(chunked, "CPU_ROWS", rows)
     batch, record = quick_jit(lambda model: sample_recorded(jax.random.key(1), model, env, NUM))(model)
     batch = batch._replace(log_reward=jnp.linspace(-1.0, 1.0, NUM))
-    for objective in (TrajectoryBalance(), DetailedBalance()):
+    for objective in _NOISY if isinstance(env, AbstractPerturbed) else (TrajectoryBalance(), DetailedBalance()):
 
         def slope(given, objective=objective):
-            return quick_jit(lambda model: jax.value_and_grad(objective.loss)(model, model, env, batch, given))(model)
+            return quick_jit(lambda model: jax.value_and_grad(objective.loss)(model, model, env, batch, Aids(given)))(model)
 
         again, recorded = slope(None), slope(record)
         # Half of the batch was recorded, as when past trajectories are added to fresh ones.

@@ -309,7 +309,7 @@ def test_says_when_there_are_too_few_candidates():
         ({"std": np.array([0.0, -1.0, 0.0])}, "a std is at least 0 .*: got -1.0 for candidate 1 \\('C'\\)"),
         ({"std": np.array([0.0, np.inf, 0.0])}, "a std is at least 0 .*: got inf"),
         ({"by": "lower_bound"}, "a lower bound needs a std: got nan for candidate 0 .* Rank by the mean"),
-        ({"by": "median"}, "by must be 'mean' or 'lower_bound', got 'median'"),
+        ({"by": "median"}, "by must be 'mean', 'lower_bound' or 'expected', got 'median'"),
         ({"lower_bound_kappa": -1.0}, "lower_bound_kappa must be a number of at least 0"),
         ({"measured": ["A"], "measured_scores": [1.0, 2.0]}, "one finite score for each of 1 measured"),
         ({"measured": ["A"], "measured_scores": [np.nan]}, "with 1 that are not finite"),

@@ -10,14 +10,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from narrows.shortlist import COLUMNS, Shortlist, ShortlistRow, read_csv, select, write_csv, write_fasta
+from narrows.shortlist import (
+    COLUMNS,
+    OUTCOME_COLUMNS,
+    Foretold,
+    Outcomes,
+    Shortlist,
+    ShortlistRow,
+    read_csv,
+    select,
+    with_outcomes,
+    write_csv,
+    write_fasta,
+)
 from narrows.shortlist.files import guarded, unguarded
 
 TEXT = st.text(st.one_of(st.sampled_from(list("=+-@'\"\t\r\n;,|\0＝＠A1 ")), st.characters(exclude_categories=["Cs"])))
 NUMBER = st.floats(allow_nan=False, allow_infinity=False)
 WHOLE = st.integers(0, 10**18)
 FORMULA = tuple("=+-@＝＋－＠\t\r\n")
-TEXT_COLUMNS = ("sequence", "nearest_measured", "why", "run")
+TEXT_COLUMNS = ("sequence", "nearest_measured", "why", "run", "asked")
 
 
 @st.composite
@@ -62,7 +74,40 @@ def test_csv_reads_back_equal_and_holds_no_formula(tmp_path_factory, drawn):
     assert read_csv(path) == tuple(drawn)
     with path.open(encoding="utf-8", newline="") as file:
         for cells in csv.DictReader(file):
-            assert not any(cells[column].startswith(FORMULA) for column in TEXT_COLUMNS)
+            assert not any(cells[column].startswith(FORMULA) for column in TEXT_COLUMNS if column in cells)
+
+
+@given(st.lists(rows(), max_size=3), st.data())
+def test_csv_of_a_noisy_run_reads_back_equal_and_holds_no_formula(tmp_path_factory, drawn, data):
+    maybe = st.one_of(st.none(), NUMBER)
+    noisy = [
+        replace(row, asked=row.sequence, expected_mean=data.draw(maybe), expected_std=data.draw(maybe), prob_as_asked=0.5)
+        for row in drawn
+    ]
+    path = tmp_path_factory.mktemp("csv") / "shortlist.csv"
+    write_csv(replace(with_rows(*noisy), foretold=Foretold("noise", "unknown")), path)
+    assert read_csv(path) == tuple(noisy)
+    with path.open(encoding="utf-8", newline="") as file:
+        cells = list(csv.DictReader(file))
+    assert not any(row[column].startswith(FORMULA) for row in cells for column in TEXT_COLUMNS)
+
+
+def test_outcomes_stand_behind_the_other_columns(tmp_path):
+    nan = float("nan")
+    told = Outcomes(np.array([0.123456789, 2.0, nan]), np.array([0.5, 0.0, nan]), np.array([0.25, 1.0, 0.125]))
+    noisy = with_outcomes(EXAMPLE, told, Foretold("Substitution (rate 0.1)", "simulated", 1000, 0.0158, 7))
+    write_csv(noisy, tmp_path / "noisy.csv")
+    lines = (tmp_path / "noisy.csv").read_text(encoding="utf-8").splitlines()
+    assert lines[0] == ",".join(COLUMNS) + ",asked,expected_mean,expected_std,prob_as_asked"
+    assert lines[1].endswith(",ACGU,0.123457,0.5,0.25") and lines[3].endswith(f",{'U' * 90},,,0.125")
+    assert read_csv(tmp_path / "noisy.csv") == noisy.rows
+    write_fasta(noisy, tmp_path / "noisy.fasta")
+    assert " expected_mean=0.123457 expected_std=0.5 prob_as_asked=0.25\nACGU" in (tmp_path / "noisy.fasta").read_text()
+    summary = noisy.summary()
+    assert "noise: Substitution (rate 0.1); a row comes out exactly as asked with probability 0.125 to 1" in summary
+    assert "means of 1,000 simulated outcomes a row; their standard error is at most 0.016" in summary
+    assert "7 candidates with less promise at first sight" in summary
+    assert not set(OUTCOME_COLUMNS) & set(COLUMNS)
 
 
 @given(TEXT)
@@ -104,6 +149,12 @@ def test_csv_looks_as_expected(tmp_path):
     [
         ("", "is not a shortlist: expected the columns rank,sequence"),
         ("sequence,score\nACGU,1\n", "is not a shortlist"),
+        (",".join(COLUMNS) + ",asked\n", "is not a shortlist: .* with or without asked,expected_mean"),
+        (",".join(COLUMNS + OUTCOME_COLUMNS) + "\n1,ACGU\n", "row 2: expected 17 cells, got 2"),
+        (
+            ",".join(COLUMNS + OUTCOME_COLUMNS) + "\n1,A,1.0,,,,,,1,w,r,,,A,1.0,1.0,often\n",
+            "row 2: column prob_as_asked must hold a number, got 'often'",
+        ),
         (",".join(COLUMNS) + "\n1,ACGU\n", "row 2: expected 13 cells, got 2"),
         (",".join(COLUMNS) + "\n1,ACGU,much,,,,,,1,w,r,,\n", "row 2: column proxy_mean must hold a number, got 'much'"),
         (",".join(COLUMNS) + "\n1,ACGU,1.0,,,,,,,w,r,,\n", "row 2: column cluster must hold a number, got ''"),

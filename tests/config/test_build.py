@@ -1,9 +1,14 @@
 """From a job to the objects it names."""
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
-from narrows.config import JobError, build, parse_job
+from narrows import noise
+from narrows.config import JobError, build, build_kernel, parse_job
+from narrows.envs import AbstractKernel, AbstractPerturbed, Sequence
+from narrows.noise import Substitution, Table
 from narrows.rewards import HostReward
 
 GRID = {"env": {"name": "Hypergrid", "side": 4}, "reward": {"name": "HypergridReward", "beta": 2.0}}
@@ -58,3 +63,60 @@ def test_a_missing_landscape_is_named(tmp_path):
     )
     with pytest.raises(JobError, match="nowhere.csv"):
         build(job)
+
+
+# Noise.
+
+LETTERS = {
+    "env": {"name": "Sequence", "alphabet": "AC", "min_length": 1, "max_length": 3},
+    "reward": {"name": "Score", "beta": 1.0},
+}
+LAW = "asked,came,probability\nA,A,0.9\nA,C,0.1\nC,C,1\n"
+
+
+def build_with(tmp_path, **table):
+    return build(parse_job({**LETTERS, "noise": table}, tmp_path), lambda texts: [len(text) for text in texts])
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.3, 1.0])
+def test_noise_perturbs_the_environment(tmp_path, rate):
+    job = job_of(tmp_path, noise={"name": "Substitution", "rate": rate}, policy={"name": "MLP", "hidden": 8})
+    env = build(job).env
+    assert isinstance(env, AbstractPerturbed) and isinstance(env.kernel, Substitution)
+    asked = env.step(env.reset(), jnp.asarray(1, jnp.int32))
+    np.testing.assert_allclose(np.exp(env.chance_log_probs(asked)), [rate / 2, 1 - rate / 2, 0.0], atol=1e-6)
+
+
+def test_a_file_of_noise_is_looked_for_beside_the_job(tmp_path):
+    (tmp_path / "law.csv").write_text(LAW, encoding="utf-8")
+    env = build_with(tmp_path, name="Table", path="law.csv").env
+    assert isinstance(env, AbstractPerturbed) and isinstance(env.kernel, Table)
+    assert build_kernel(parse_job(LETTERS, tmp_path), env.inner) is None
+
+
+def test_errors_of_noise_name_their_section(tmp_path):
+    with pytest.raises(JobError, match=r"\[noise\] .*none.csv: no such file"):
+        build_with(tmp_path, name="Table", path="none.csv")
+    (tmp_path / "law.csv").write_text(LAW.replace("0.1", "0.03"), encoding="utf-8")
+    with pytest.raises(JobError, match=r"\[noise\] .*law.csv: row 2, column 'probability': .* sum to 0.93"):
+        build_with(tmp_path, name="Table", path="law.csv")
+    with pytest.raises(JobError, match=r"\[noise\] rate must lie in \[0, 1\], got 2.0"):
+        build_with(tmp_path, name="Substitution", rate=2.0)
+    with pytest.raises(JobError, match=r"\[noise\] a Table perturbs the letters of a Sequence environment, got Hypergrid"):
+        build(job_of(tmp_path, noise={"name": "Table", "path": "law.csv"}))
+
+
+class Leaky(AbstractKernel):
+    """Loses some of what is asked for, but only after the second action."""
+
+    env: Sequence
+
+    def log_probs(self, state, action):
+        return jnp.log((jnp.arange(3) == action) * jnp.where(action == 1, 0.93, 1.0))
+
+
+def test_a_kernel_that_breaks_its_laws_is_a_mistake_of_the_job(tmp_path, monkeypatch):
+    monkeypatch.setattr(noise, "Table", Leaky)
+    monkeypatch.setattr(noise, "__all__", ["Table"])
+    with pytest.raises(JobError, match=r"\[noise\] .* law 'chance': .* after asking for action 1, .* sum to 0.93\. State"):
+        build_with(tmp_path, name="Table")

@@ -37,6 +37,39 @@ def test_round_trip_through_toml(tmp_path):
     assert again == job
 
 
+def test_noise_is_a_table_like_any_other(tmp_path):
+    quiet = load_job(write(tmp_path, JOB))
+    assert quiet.noise is None and "noise" not in dump_job(quiet)
+    job = load_job(write(tmp_path, JOB + '[noise]\nname = "Substitution"\n'))
+    assert job.noise == {"name": "Substitution", "rate": 0.1}
+    assert load_job(write(tmp_path, dump_job(job))) == job
+    assert load_job(write(tmp_path, JOB), {"noise.name": "Substitution", "noise.rate": 1}).noise == {
+        "name": "Substitution",
+        "rate": 1.0,
+    }
+    learned = load_job(write(tmp_path, JOB + '[noise]\nname = "Observed"\npath = "seen.csv"\nmodel = "network"\n'))
+    assert learned.noise is not None and (learned.noise["model"], learned.noise["seed"]) == ("network", 0)
+    assert load_job(write(tmp_path, dump_job(learned))) == learned
+
+
+@pytest.mark.parametrize(
+    ("table", "expected"),
+    [
+        ('name = "Fog"', r"\[noise\] unknown name 'Fog'. Known: Observed, Substitution, Table\."),
+        ('name = "Matrix"', r"\[noise\] unknown name 'Matrix'"),
+        ("rate = 0.1", r"\[noise\] it has no name. Known: Observed"),
+        ('name = "Substitution"\nrates = 0.1', r"\[noise\] unknown fields \['rates'\]. Known: rate"),
+        ('name = "Substitution"\nrate = "high"', r"\[noise\] rate: .*number, got 'high'"),
+        ('name = "Substitution"\nenv = "Hypergrid"', r"\[noise\] unknown fields \['env'\]"),
+        ('name = "Table"', r"\[noise\] path is missing. Fields: path"),
+        ('name = "Observed"\npath = "x.csv"\nmodel = "forest"', r"\[noise\] model: .*'table' or 'network', got 'forest'"),
+    ],
+)
+def test_mistakes_in_noise_are_named(tmp_path, table, expected):
+    with pytest.raises(JobError, match=expected):
+        load_job(write(tmp_path, f"{JOB}[noise]\n{table}\n"))
+
+
 def test_overrides_replace_values_and_make_tables(tmp_path):
     job = load_job(write(tmp_path, JOB), {"train.num_steps": 7, "seed": 9, "replay.capacity": 5})
     assert (job.train.num_steps, job.seed) == (7, 9)
@@ -70,7 +103,7 @@ def test_mistakes_are_named(tmp_path, change, expected):
         ("[train]\nnum_steps = 0", "num_steps must be at least 1, got 0"),
         ("[train]\nsteps = 10", r"\[train\] unknown fields \['steps'\]. Known: batch_size"),
         ("[shortlist]\nk = 0", "expected k >= 1"),
-        ('[shortlist]\nby = "best"', "by: .*'mean' or 'lower_bound', got 'best'"),
+        ('[shortlist]\nby = "best"', "by: .*'mean', 'lower_bound' or 'expected', got 'best'"),
         ('[data]\npath = "x.csv"', "space is missing"),
         ("train = 3", "train must be a table"),
     ],

@@ -10,9 +10,10 @@ import pytest
 from jaxtyping import Array, Int
 from tests.reference.doubles import Coin, Double
 
-from narrows.envs import BitSequence, Hypergrid, Sequence, Subsets
+from narrows.envs import BitSequence, Hypergrid, Perturbed, Sequence, Subsets, perturbed
 from narrows.envs.base import AbstractEnvironment, AbstractReversibleEnvironment, Prefix
 from narrows.envs.check import LAWS, ContractError, check_environment
+from narrows.noise import Substitution
 
 GRID, LETTERS, SETS = Hypergrid(2, 3), Sequence("AB", 1, 3), Subsets(3, 1, 2)
 
@@ -34,6 +35,15 @@ GRID, LETTERS, SETS = Hypergrid(2, 3), Sequence("AB", 1, 3), Subsets(3, 1, 2)
 )
 def test_public_environments_keep_the_contract(env):
     check_environment(env, num_trajectories=16)
+
+
+@pytest.mark.parametrize("rules", [LETTERS, BitSequence(3, 1), GRID, SETS], ids=str)
+def test_public_environments_keep_the_contract_under_noise(rules):
+    check_environment(perturbed(rules, Substitution(rules, 0.2)), num_trajectories=16)
+
+
+def test_noise_keeps_the_contract_where_nothing_can_be_undone_and_where_all_is_certain():
+    check_environment(Perturbed(LETTERS, Substitution(LETTERS, 0.0)), num_trajectories=16)
 
 
 def caught(env: AbstractEnvironment) -> ContractError:

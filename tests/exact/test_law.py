@@ -10,12 +10,15 @@ from tests.reference.cases import case_of, quick_jit
 from tests.reference.small_envs import HandTree, Hops
 from tests.reference.solution_model import random_model, solution_model, table
 
-from narrows.envs import CHANCE, Hypergrid, Sequence, Subsets
+from narrows.envs import CHANCE, Hypergrid, Sequence, Subsets, perturbed
 from narrows.exact import enumerate_graph, model_law, model_log_backward, model_log_policy, solve
+from narrows.noise import Substitution
 from narrows.operators import GeneralMellowmax
 from narrows.policies import MLP, Tabular, Transformer
 from narrows.policies.base import Model, Scaled
 from narrows.trajectories import NO_ACTION, score
+
+NOISY = perturbed(Sequence("AB", 1, 3), Substitution(Sequence("AB", 1, 3), 0.4))
 
 
 def _loud_transformer(env, layers):
@@ -49,7 +52,9 @@ def _brute_force_law(model, case):
 
 
 @pytest.mark.parametrize(
-    "env", [Sequence("AB", 1, 3), Sequence("A", 2, 4), Hypergrid(2, 4), Subsets(4), Hops(6), Hops(6, coin=True)], ids=repr
+    "env",
+    [Sequence("AB", 1, 3), Sequence("A", 2, 4), Hypergrid(2, 4), Subsets(4), Hops(6), Hops(6, coin=True), NOISY],
+    ids=repr,
 )
 def test_policies_without_memory(env):
     case = case_of(env)
@@ -60,7 +65,7 @@ def test_policies_without_memory(env):
     assert np.max(np.abs(np.exp(log_law) - _brute_force_law(model, case))) < 1e-6
 
 
-@pytest.mark.parametrize("env", [Sequence("AB", 0, 3), Sequence("A", 2, 4)], ids=repr)
+@pytest.mark.parametrize("env", [Sequence("AB", 0, 3), Sequence("A", 2, 4), NOISY], ids=repr)
 def test_policies_with_memory_along_their_paths(env):
     case, model = case_of(env), _loud_transformer(env, layers=2)
     log_law = model_law(model, env, case.graph)

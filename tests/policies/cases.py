@@ -27,10 +27,22 @@ SETTINGS = {
 
 
 @cache
-def make(name: str, seed: int = 0, *, num_backward_actions: int | None = NUM_BACKWARD, flow_head: bool = True):
+def make(
+    name: str,
+    seed: int = 0,
+    *,
+    num_backward_actions: int | None = NUM_BACKWARD,
+    flow_head: bool = True,
+    child_flow_head: bool = True,
+):
     """Return a policy as it is constructed."""
     constructor, settings = SETTINGS[name]
-    given = {"num_backward_actions": num_backward_actions, "flow_head": flow_head, "key": jax.random.key(seed)}
+    given = {
+        "num_backward_actions": num_backward_actions,
+        "flow_head": flow_head,
+        "child_flow_head": child_flow_head,
+        "key": jax.random.key(seed),
+    }
     return constructor(NUM_FEATURES, NUM_VALUES, NUM_ACTIONS, **settings, **given)
 
 

@@ -134,15 +134,18 @@ def test_no_gradient_comes_from_the_future(name):
 @every_policy
 @pytest.mark.parametrize("num_backward_actions", [None, NUM_BACKWARD])
 @pytest.mark.parametrize("flow_head", [False, True])
-def test_heads_are_there_exactly_if_asked_for(name, num_backward_actions, flow_head):
-    policy = make(name, num_backward_actions=num_backward_actions, flow_head=flow_head)
+@pytest.mark.parametrize("child_flow_head", [False, True])
+def test_heads_are_there_exactly_if_asked_for(name, num_backward_actions, flow_head, child_flow_head):
+    policy = make(name, num_backward_actions=num_backward_actions, flow_head=flow_head, child_flow_head=child_flow_head)
     assert policy.has_backward_head == (num_backward_actions is not None)
-    assert policy.has_flow_head == flow_head
+    assert policy.has_flow_head == flow_head and policy.has_child_flow_head == child_flow_head
     output = eqx.filter_eval_shape(policy.unroll, prefixes([1]))
     assert output.forward_logits.shape == (NUM_TIMES, NUM_ACTIONS)
     backward = None if output.backward_logits is None else output.backward_logits.shape
     assert backward == (None if num_backward_actions is None else (NUM_TIMES, NUM_BACKWARD))
     assert (None if output.log_flow is None else output.log_flow.shape) == ((NUM_TIMES,) if flow_head else None)
+    child_flow = None if output.child_log_flow is None else output.child_log_flow.shape
+    assert child_flow == ((NUM_TIMES, NUM_ACTIONS) if child_flow_head else None)
 
 
 def assert_strong_float32(tree):

@@ -13,7 +13,9 @@ from narrows.policies.base import Model
 from narrows.policies.tabular import mixed_radix
 
 
-def random_model(env: AbstractEnvironment, seed: int, *, backward: bool = False, scale: float = 1.0) -> Model:
+def random_model(
+    env: AbstractEnvironment, seed: int, *, backward: bool = False, child_flow: bool = False, scale: float = 1.0
+) -> Model:
     """Return tables of normal numbers, flow head included; float64 where JAX has 64 bits."""
     rng = np.random.default_rng(seed)
     num_backward_actions = env.num_backward_actions if backward and isinstance(env, AbstractReversibleEnvironment) else None
@@ -23,6 +25,7 @@ def random_model(env: AbstractEnvironment, seed: int, *, backward: bool = False,
         env.num_actions,
         num_backward_actions=num_backward_actions,
         flow_head=True,
+        child_flow_head=child_flow,
         key=jax.random.key(0),
     )
     policy = jax.tree.map(lambda leaf: jnp.asarray(scale * rng.normal(size=leaf.shape)), empty)

@@ -1,5 +1,7 @@
 """Report data as a real run would leave it, in any size; all numbers come from a seed."""
 
+from dataclasses import replace
+
 import numpy as np
 from rapidfuzz.distance import Levenshtein
 from rapidfuzz.process import cdist
@@ -8,7 +10,9 @@ from narrows.data import Finding, Space
 from narrows.report import (
     Candidate,
     DataQuality,
+    Foretold,
     History,
+    Noise,
     Provenance,
     ProxyQuality,
     ReportData,
@@ -43,6 +47,18 @@ def sample(space: Space = RNA, *, num_rows: int = 24, name: str = "RNA binders, 
         provenance=_provenance(seed),
         set_aside=(SetAside(measured[0], "log-reward is not finite", 120),),
     )
+
+
+def noisy(data: ReportData, *, prob_as_asked: float = 0.7, drop: float = 0.02) -> ReportData:
+    """Return a report of the same run under noise: rows score less by `drop` than what was asked for, give or take 0.05."""
+    assert data.selection is not None
+    rows = tuple(
+        replace(row, asked=row.sequence, expected_mean=row.proxy_mean - drop, expected_std=0.05, prob_as_asked=prob_as_asked)
+        for row in data.selection.rows
+    )
+    told = Foretold("simulated", 1000, 0.0016, 12_345)
+    selection = replace(data.selection, rows=rows, ranked_by="expected score of what comes out", foretold=told)
+    return replace(data, noise=Noise("Substitution", {"rate": 0.1}), selection=selection)
 
 
 def bare(name: str = "bare") -> ReportData:

@@ -4,13 +4,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tests.report.samples import bare, sample
+from tests.report.samples import bare, noisy, sample
 
 from narrows.data import Space
 from narrows.report import (
     Candidate,
     DataQuality,
     History,
+    Noise,
     ProxyQuality,
     ReportData,
     ScoreGroup,
@@ -47,6 +48,12 @@ RAISED = {
     "2 rows of 4 in the shortlist are further": data(selection=Selection(ROWS), proxy=ProxyQuality(test_distance=[1, 4])),
     "4 rows of 4 have a proxy score above": data(selection=Selection(ROWS), data=DataQuality("t", scores=[0.5, 0.8])),
     "3 rows of the data did not pass": data(data=DataQuality("t", num_rejected=3)),
+    "4 rows of 4 in the shortlist come out as something else more often than as asked (least likely: 20\xa0%": noisy(
+        data(selection=Selection(ROWS)), prob_as_asked=0.2
+    ),
+    "For 4 rows of 4 what comes out is expected to score far below the sequence asked for: by 0.2 at most": noisy(
+        data(selection=Selection(ROWS)), drop=0.2
+    ),
     "few measurements (30)": data(data=DataQuality("t", num_used=30)),
     "1 item with a number that is not finite was set aside": data(set_aside=(SetAside("A", "nan"),)),
     "was stopped before its end when this page was made, at step 5 of 9": data(search=Search("", "stopped", 5, 9)),
@@ -70,6 +77,7 @@ QUIET = {
     "as asked": data(selection=Selection(ROWS, 4)),
     "within what was tested": data(selection=Selection(ROWS), proxy=ProxyQuality(test_distance=[1, 9])),
     "better than measured": data(truth=truth([0.9, 0.8, 0.95], [0.1, 0.2, 0.15], [0.9, 0.8, 0.95])),
+    "hardly any noise": noisy(data(selection=Selection(ROWS))),
     "nothing known": bare(),
 }
 
@@ -89,5 +97,7 @@ def test_serious_ones_come_first_and_lead_to_a_section():
 def test_checks_are_said_to_be_made_only_where_they_could_be():
     made, not_made = checks_made(sample(num_rows=2))
     assert not_made == () and len(made) == 9
+    assert checks_made(noisy(sample(num_rows=2)))[0] == (*made, "what noise does to the rows")
+    assert "what noise does to the rows" in checks_made(replace(bare(), noise=Noise("Table")))[1]
     made, not_made = checks_made(bare())
     assert made == () and len(not_made) == 9

@@ -16,7 +16,9 @@ from narrows.data import Finding, Space
 from narrows.report import (
     Candidate,
     DataQuality,
+    Foretold,
     History,
+    Noise,
     Provenance,
     ProxyQuality,
     ReportData,
@@ -111,7 +113,7 @@ HOSTILE = (
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_hostile_text_stays_text_wherever_it_stands(text):
-    row = Candidate(1, text, 0.5, 0.1, 0.4, text, 0.2, 3, 1, text, text, 0, 5, 0.3)
+    row = Candidate(1, text, 0.5, 0.1, 0.4, text, 0.2, 3, 1, text, text, 0, 5, 0.3, text, 0.4, 0.1, 0.2)
     values = [0.1, 0.4, 0.3]
     data = ReportData(
         name=text,
@@ -119,7 +121,8 @@ def test_hostile_text_stays_text_wherever_it_stands(text):
         folder=text,
         space=Space(text, "ACGU", 1, 9),
         search=Search(text, "stopped", 10, 20, 30, 25, 1.0, {text: 1.0}),
-        selection=Selection((row, replace(row, rank=2, cluster=2)), 5, 4, 9, 1.0, text, text),
+        selection=Selection((row, replace(row, rank=2, cluster=2)), 5, 4, 9, 1.0, text, text, Foretold(text, 5, 0.1, 3, text)),
+        noise=Noise(text, {text: text, "path": text}),
         truth=Truth(
             text, (ScoreGroup("shortlist", text, values, values, text), ScoreGroup("control", text, values)), 2.0, {text: text}
         ),

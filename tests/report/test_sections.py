@@ -5,13 +5,15 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 from tests.report.reading import read
-from tests.report.samples import bare, sample
+from tests.report.samples import bare, noisy, sample
 
 from narrows.data import Finding
-from narrows.report import Candidate, History, ReportData, ScoreGroup, Selection, Truth, render
+from narrows.report import Candidate, Foretold, History, Noise, ReportData, ScoreGroup, Selection, Truth, render
 from narrows.report.glossary import CHAPTERS, FINDINGS, SHORTLIST
 from narrows.report.letters import tint_of, tinted
-from narrows.report.sections.origin import settings_tables
+from narrows.report.sections.headline import headline
+from narrows.report.sections.origin import origin_view, settings_tables
+from narrows.report.sections.outcomes import describe_noise
 from narrows.report.sections.run import run_view
 from narrows.report.sections.shortlist import shortlist_view, with_differences
 from narrows.report.sections.truth import truth_view
@@ -64,6 +66,62 @@ def test_every_heading_of_the_shortlist_leads_to_its_entry():
     reading = read(render(sample(num_rows=3)))
     headings = {value for tag, name, value in reading.attributes if tag == "a" and name == "href" and "#shortlist-" in value}
     assert len(headings) == 9 and {heading[1:] for heading in headings} <= set(reading.ids)
+
+
+def test_a_noisy_run_shows_what_is_asked_for_and_what_is_expected():
+    data = noisy(sample(num_rows=3))
+    reading = read(render(data))
+    headings = {value for tag, name, value in reading.attributes if tag == "a" and name == "href" and "#shortlist-" in value}
+    assert len(headings) == 11 and {heading[1:] for heading in headings} <= set(reading.ids)
+    for words in (
+        "Sequence to ask for",
+        "Exactly as asked a row comes out with probability 70\xa0%.",
+        "means of 1,000 simulated outcomes a row; their standard error is at most 0.0016.",
+        "12,345 candidates with less promise at first sight were not ranked",
+        "taken from the top by expected score of what comes out",
+        "These are true scores of sequences exactly as they stand in the table.",
+    ):
+        assert reading.has_text(words.replace("\xa0", " ")), words
+    assert "mean expected score" in [fact.name for fact in headline(data).facts]
+    assert describe_noise(Noise("Substitution", {"rate": 0.1})) in headline(data).lede
+    assert ("noise", "Substitution, rate 0.1") in origin_view(data).origin
+    view = shortlist_view(data)
+    assert view is not None and [picture.name for picture in view.pictures] == ["expected-score", "score-distance", "spread"]
+    assert view.pictures[0].svg is not None and view.lines[0].spread == "0.050" and view.lines[0].as_asked == "70\xa0%"
+
+
+def test_a_run_without_noise_does_not_speak_of_it():
+    view = shortlist_view(sample(num_rows=3))
+    assert view is not None and not view.has_outcomes
+    assert [picture.name for picture in view.pictures] == ["score-distance", "spread"]
+    page = render(sample(num_rows=3)).split('id="glossary"')[0]
+    assert "noise" not in page.replace("without the noise of measuring", "") and "Expected score" not in page
+
+
+def test_what_is_not_known_of_outcomes_is_said():
+    rows = (Candidate(1, "AC", 0.5, asked="AC", prob_as_asked=0.9),)
+    told = Foretold("unknown", reason="the expected score is not known: nobody asked")
+    data = replace(bare(), selection=Selection(rows, foretold=told), noise=Noise("Table", {"path": "n.csv"}))
+    view = shortlist_view(data)
+    assert view is not None and "The expected score is not known: nobody asked." in " ".join(view.summary)
+    assert view.lines[0].expected == "–" and [picture.name for picture in view.pictures] == ["score-distance", "spread"]
+    assert "mean expected score" not in [fact.name for fact in headline(data).facts]
+
+
+@pytest.mark.parametrize(
+    ("noise", "words"),
+    [
+        (Noise("Substitution", {"rate": 0.25}), "with probability 0.25 (Substitution, rate 0.25)."),
+        (Noise("Table", {"path": "n.csv"}), "as the probabilities of the table n.csv say (Table, path n.csv)."),
+        (
+            Noise("Observed", {"path": "o.csv", "model": "table"}),
+            "orders and deliveries in o.csv (Observed, path o.csv, model table)",
+        ),
+        (Noise("Gremlins"), "noise decides what becomes of each letter (Gremlins)."),
+    ],
+)
+def test_noise_is_named_in_words(noise, words):
+    assert words in describe_noise(noise)
 
 
 def test_scores_are_shown_to_the_digits_their_uncertainty_allows():

@@ -1,16 +1,22 @@
 """What is believed about the objects of one or more runs: candidates with a mean and a standard deviation each."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
+import equinox as eqx
 import numpy as np
+from jaxtyping import Array, Float
 
+from narrows import rewards
 from narrows.archive import Archive
 from narrows.config import SCORE, Job, JobError, build
+from narrows.config.schema import construct
 from narrows.envs import AbstractEnvironment
 from narrows.rewards import Proxy
-from narrows.rewards.ensemble import MANIFEST
+from narrows.rewards.ensemble import MANIFEST, Ensemble
 from narrows.runs import RunError, RunFolder
 from narrows.shortlist import Candidates, Run, merge_candidates
 
@@ -40,8 +46,8 @@ def believe(folders: Sequence[RunFolder], jobs: Sequence[Job], env: AbstractEnvi
     for folder, signature in zip(folders[1:], others, strict=True):
         if signature != first:
             raise JobError(
-                f"{folder.path} and {folders[0].path} had another score or other objects, whose values cannot be ranked "
-                "together. Name runs of one score and one environment."
+                f"{folder.path} and {folders[0].path} had another score, other objects or other noise, so that they "
+                "cannot be ranked together. Name runs of one score and one environment."
             )
     parts: list[Candidates] = []
     scores: dict[str, float] = {}
@@ -71,7 +77,34 @@ def predict(job: Job, env: AbstractEnvironment, objects: Sequence[str]) -> np.nd
     if proxy is not None:
         return proxy.ensemble.predict(objects)[0]
     parts = build(job)
-    return np.asarray(parts.reward(env.from_text(objects)), np.float64) / parts.beta
+    return np.asarray(parts.reward(parts.env.from_text(objects)), np.float64) / parts.beta
+
+
+class _Mean(eqx.Module):
+    """What an ensemble predicts of finished sequences."""
+
+    ensemble: Ensemble
+
+    def __call__(self, states: Any) -> Float[Array, " batch"]:
+        return self.ensemble(states.tokens)[0]
+
+
+def score_of(job: Job, env: AbstractEnvironment) -> Callable[[Any], Float[Array, " batch"]] | None:
+    """Return the score that guided a run as a function of finished objects, for compiled programs; None for the user's own.
+
+    Args:
+        job: the run's job.
+        env: its environment, without noise.
+    """
+    if job.reward["name"] == SCORE:
+        return None
+    proxy = load_proxy(job, env)
+    if proxy is not None:
+        return _Mean(proxy.ensemble)
+    settings = {key: value for key, value in job.reward.items() if key not in ("name", "beta")}
+    if "path" in settings:
+        settings["path"] = str(job.folder / settings["path"])
+    return construct("reward", lambda **fields: getattr(rewards, job.reward["name"])(env, **fields), settings)
 
 
 def load_proxy(job: Job, env: AbstractEnvironment) -> Proxy | None:
@@ -101,10 +134,26 @@ def _rounded(values: np.ndarray) -> np.ndarray:
 
 
 def _signature(folder: RunFolder, job: Job) -> tuple[object, ...]:
-    """Return what makes two runs' scores comparable: the reward's settings, the bytes of its input, and the objects scored."""
+    """Return what makes two runs' scores comparable: the reward's settings and the bytes of its input, objects and noise."""
     settings = {key: value for key, value in job.reward.items() if key not in ("beta", "path")}
     source = job.folder / job.reward["path"] if "path" in job.reward else None
     if source is not None and source.is_dir():
         source = source / MANIFEST  # it holds the hash of the weights
-    content = None if source is None else hashlib.sha256(source.read_bytes()).hexdigest()
-    return (*sorted(settings.items()), content, folder.about().get("score_identity"), *sorted(job.env.items()))
+    return (
+        *sorted(settings.items()),
+        _digest(source),
+        folder.about().get("score_identity"),
+        *sorted(job.env.items()),
+        *_noise_signature(job),
+    )
+
+
+def _noise_signature(job: Job) -> tuple[object, ...]:
+    if job.noise is None:
+        return ()
+    settings = {key: value for key, value in job.noise.items() if key != "path"}
+    return (*sorted(settings.items()), _digest(job.folder / job.noise["path"] if "path" in job.noise else None))
+
+
+def _digest(source: Path | None) -> str | None:
+    return None if source is None else hashlib.sha256(source.read_bytes()).hexdigest()

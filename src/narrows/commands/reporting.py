@@ -16,7 +16,9 @@ from narrows.envs import Sequence as SequenceEnv
 from narrows.report import (
     Candidate,
     DataQuality,
+    Foretold,
     History,
+    Noise,
     Provenance,
     ProxyQuality,
     ReportData,
@@ -33,6 +35,7 @@ from narrows.runs import RunFolder, read_rows, read_set_aside
 from narrows.shortlist import read_csv
 
 _LISTED_SET_ASIDE = 50
+_RANKINGS = {"mean": "proxy mean", "lower_bound": "lower bound", "expected": "expected score of what comes out"}
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,7 @@ def gather(folder: RunFolder) -> ReportData:
         settings=_settings(job),
         folder=str(folder.path),
         space=_space(job),
+        noise=_noise(job),
         search=_search(folder, job),
         selection=_selection(folder, truth),
         truth=_truth(truth),
@@ -98,6 +102,12 @@ def _space(job: Job) -> Space | None:
     if not isinstance(env, SequenceEnv):
         return None
     return Space(job.data.space if job.data is not None else env.alphabet, env.alphabet, env.min_length, env.max_length)
+
+
+def _noise(job: Job) -> Noise | None:
+    if job.noise is None:
+        return None
+    return Noise(job.noise["name"], {name: value for name, value in job.noise.items() if name != "name"})
 
 
 def _search(folder: RunFolder, job: Job) -> Search:
@@ -133,8 +143,18 @@ def _selection(folder: RunFolder, truth: Mapping[str, Any] | None) -> Selection 
         min_distance=facts.get("min_distance"),
         num_considered=facts.get("num_candidates"),
         kappa=facts.get("kappa"),
-        ranked_by="lower bound" if facts.get("ranked_by") == "lower_bound" else "proxy mean",
+        ranked_by=_RANKINGS.get(facts.get("ranked_by", "mean"), "proxy mean"),
         reason_fewer=facts.get("reason_fewer") or "",
+        foretold=_foretold(facts),
+    )
+
+
+def _foretold(facts: Mapping[str, Any]) -> Foretold | None:
+    found = facts.get("foretold")
+    if found is None:
+        return None
+    return Foretold(
+        found["method"], found["num_outcomes"], found["standard_error"], found["num_not_foretold"], found["reason"] or ""
     )
 
 

@@ -3,16 +3,19 @@
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 from tyro.conf import Positional
 
+from narrows.commands.foretelling import choose_by_expected, foretelling, settings_of
 from narrows.commands.predictions import Believed, believe
 from narrows.config import Job, build_env
 from narrows.data.files import write_atomically
 from narrows.runs import RunFolder, measurements
-from narrows.shortlist import Shortlist, select, write_csv, write_fasta
+from narrows.shortlist import Candidates, Shortlist, ShortlistRow, select, write_csv, write_fasta
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,7 @@ def shortlist(
     *,
     k: int | None = None,
     min_distance: int | None = None,
-    by: Literal["mean", "lower_bound"] | None = None,
+    by: Literal["mean", "lower_bound", "expected"] | None = None,
     kappa: float | None = None,
     out: Path | None = None,
 ) -> Selected:
@@ -40,7 +43,8 @@ def shortlist(
         runs: one or more run folders, guided by the same score.
         k: rows to select; by default the job's [shortlist] k.
         min_distance: smallest edit distance between two rows; by default the job's.
-        by: rank by the proxy's mean or by its lower bound; by default the job's.
+        by: rank by the proxy's mean, by its lower bound or, for a job with noise, by the expected score of what comes out; by
+            default the job's, and where it says nothing expected under noise and mean without.
         kappa: the lower bound is the mean minus kappa standard deviations; by default the job's.
         out: the CSV file; by default shortlist.csv in the run folder, and it must be given for several runs.
     """
@@ -53,7 +57,7 @@ def shortlist(
     folders = [RunFolder.open(run) for run in runs]
     jobs = [folder.job() for folder in folders]
     asked = {"k": k, "min_distance": min_distance, "by": by, "kappa": kappa}
-    settings = replace(jobs[0].shortlist, **{name: value for name, value in asked.items() if value is not None})
+    settings = replace(settings_of(jobs[0]), **{name: value for name, value in asked.items() if value is not None})
     believed = believe(folders, jobs, build_env(jobs[0]))
     chosen = choose(believed, jobs, settings)
     csv = folders[0].shortlist if out is None else out
@@ -81,28 +85,40 @@ def _refuse_to_overwrite(out: Path) -> None:
 def choose(believed: Believed, jobs: Sequence[Job], settings: Any) -> Shortlist:
     """Return the shortlist of some runs' candidates without writing anything."""
     table = next((found for found in map(measurements, jobs) if found is not None), None)
-    return select(
-        believed.candidates,
-        believed.mean,
-        believed.std,
+    measured = () if table is None else table.sequences
+    choice = partial(
+        select,
         k=settings.k,
         min_distance=settings.min_distance,
-        measured=() if table is None else table.sequences,
+        measured=measured,
         measured_scores=None if table is None else table.scores,
         lower_bound_kappa=settings.kappa,
-        by=settings.by,
     )
+    foretold = foretelling(jobs[0], build_env(jobs[0]))
+    if settings.by != "expected":
+        chosen = choice(believed.candidates, believed.mean, believed.std, by=settings.by)
+        return chosen if foretold is None else foretold.explained(chosen)
+
+    def by_expected(candidates: Candidates, mean: np.ndarray, std: np.ndarray, expected: np.ndarray) -> Shortlist:
+        return choice(candidates, mean, std, by="expected", expected=expected)
+
+    by_mean = choice(believed.candidates, believed.mean, believed.std, by="mean")
+    return choose_by_expected(foretold, believed, by_mean, {*measured}, by_expected)
 
 
 def render(selected: Selected) -> str:
     """Return what the command prints: the first rows, the summary and where the files are."""
     rows = selected.shortlist.rows
     width = max((len(row.sequence) for row in rows), default=8)
-    lines = [f"rank  {'sequence':<{width}}  proxy mean    std  from data  why"]
+    is_noisy = selected.shortlist.foretold is not None
+    outcome_heads = "  expected      ±  as asked" if is_noisy else ""
+    lines = [f"rank  {'sequence':<{width}}  proxy mean    std{outcome_heads}  from data  why"]
     for row in rows[:10]:
         std = "     " if row.proxy_std is None else f"{row.proxy_std:5.3f}"
         distance = "" if row.distance_to_measured is None else str(row.distance_to_measured)
-        lines.append(f"{row.rank:>4}  {row.sequence:<{width}}  {row.proxy_mean:>10.4f}  {std}  {distance:>9}  {row.why}")
+        outcomes = _outcome_cells(row) if is_noisy else ""
+        start = f"{row.rank:>4}  {row.sequence:<{width}}  {row.proxy_mean:>10.4f}  {std}"
+        lines.append(f"{start}{outcomes}  {distance:>9}  {row.why}")
     if len(rows) > 10:
         lines.append(f"      ... and {len(rows) - 10} more")
     also = "" if selected.fasta is None else f" and {selected.fasta.name}"
@@ -113,7 +129,15 @@ def render(selected: Selected) -> str:
     return "\n".join(lines)
 
 
+def _outcome_cells(row: ShortlistRow) -> str:
+    mean = "" if row.expected_mean is None else f"{row.expected_mean:.4f}"
+    std = "" if row.expected_std is None else f"{row.expected_std:.3f}"
+    probability = "" if row.prob_as_asked is None else f"{row.prob_as_asked:.3f}"
+    return f"  {mean:>8}  {std:>5}  {probability:>8}"
+
+
 def _facts(chosen: Shortlist) -> dict[str, Any]:
     """Return how a shortlist was chosen, for the report."""
     names = ("k", "min_distance", "cluster_distance", "ranked_by", "kappa", "num_candidates", "num_considered", "num_left_out")
-    return {**{name: getattr(chosen, name) for name in names}, "reason_fewer": chosen.reason_fewer, **asdict(chosen.diversity)}
+    facts = {**{name: getattr(chosen, name) for name in names}, "reason_fewer": chosen.reason_fewer, **asdict(chosen.diversity)}
+    return facts if chosen.foretold is None else {**facts, "foretold": asdict(chosen.foretold)}

@@ -12,6 +12,7 @@ import numpy as np
 from rich.console import Console
 from tyro.conf import Positional
 
+from narrows.commands.foretelling import settings_of
 from narrows.commands.predictions import believe, predict
 from narrows.commands.reporting import report
 from narrows.commands.scores import Score, opened
@@ -160,7 +161,7 @@ def _selection_of(folder: RunFolder, job: Job) -> ShortlistSettings:
     """Return how the run's shortlist was selected, which may differ from what its job says."""
     path = folder.shortlist.with_suffix(".json")
     if not path.exists():
-        return job.shortlist
+        return settings_of(job)
     facts = json.loads(path.read_text(encoding="utf-8"))
     return ShortlistSettings(facts["k"], facts["min_distance"], facts["kappa"], facts["ranked_by"])
 

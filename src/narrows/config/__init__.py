@@ -3,6 +3,7 @@
 from narrows.config.build import Parts as Parts
 from narrows.config.build import build as build
 from narrows.config.build import build_env as build_env
+from narrows.config.build import build_kernel as build_kernel
 from narrows.config.job import SCORE as SCORE
 from narrows.config.job import SECTIONS as SECTIONS
 from narrows.config.job import DataSettings as DataSettings

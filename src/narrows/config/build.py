@@ -7,15 +7,16 @@ from typing import Any
 
 import jax
 
-from narrows import envs, objectives, policies, rewards
+from narrows import envs, noise, objectives, policies, rewards
 from narrows.buffers import Replay
 from narrows.config.job import SCORE, Job
 from narrows.config.schema import JobError, Section, construct
-from narrows.envs import AbstractEnvironment, AbstractReversibleEnvironment
+from narrows.envs import AbstractEnvironment, AbstractKernel, AbstractReversibleEnvironment, perturbed
+from narrows.envs.check import check_chance
 from narrows.exploration import Behaviour
 from narrows.objectives import AbstractObjective
 from narrows.policies import AbstractPolicy
-from narrows.rewards import AbstractReward, HostReward, Tempered
+from narrows.rewards import AbstractReward, Came, HostReward, Tempered
 from narrows.training import Trainer, adam, trainer
 
 
@@ -55,12 +56,14 @@ def build(job: Job, score: Callable[[Any], Any] | None = None) -> Parts:
 
     Raises JobError naming the section when a constructor refuses its fields.
     """
-    env = build_env(job)
+    rules = build_env(job)
+    kernel = build_kernel(job, rules)
+    env = rules if kernel is None else construct("noise", lambda: _checked(perturbed(rules, kernel)), {})
     objective = _make("objective", objectives, job.objective)
     beta = job.reward["beta"]
     return Parts(
         env=env,
-        reward=_make_reward(job, env, beta, score),
+        reward=_make_reward(job, rules, env, beta, score),
         objective=objective,
         make_policy=_policy_maker(job, env, objective),
         behaviour=construct("exploration", Behaviour, job.exploration),
@@ -70,12 +73,28 @@ def build(job: Job, score: Callable[[Any], Any] | None = None) -> Parts:
 
 
 def build_env(job: Job) -> AbstractEnvironment:
-    """Construct the environment that a job names."""
+    """Construct the environment that a job names: its objects and rules, without noise."""
     return _make("env", envs, job.env)
 
 
+def build_kernel(job: Job, env: AbstractEnvironment) -> AbstractKernel | None:
+    """Construct the noise that a job names for its environment, None for a job without any."""
+    if job.noise is None:
+        return None
+    name, settings = job.noise["name"], _settings(job.noise)
+    if "path" in settings:
+        settings["path"] = str(job.folder / settings["path"])
+    return construct("noise", lambda **fields: getattr(noise, name)(env, **fields), settings)
+
+
+def _checked(env: AbstractEnvironment) -> AbstractEnvironment:
+    """Return an environment whose chance turns keep their laws: a kernel that does not stops a run before it begins."""
+    check_chance(env)
+    return env
+
+
 def _make_reward(
-    job: Job, env: AbstractEnvironment, beta: float, score: Callable[[Any], Any] | None
+    job: Job, rules: AbstractEnvironment, env: AbstractEnvironment, beta: float, score: Callable[[Any], Any] | None
 ) -> AbstractReward | HostReward:
     if job.reward["name"] == SCORE:
         if score is None:
@@ -86,8 +105,9 @@ def _make_reward(
     settings = {key: value for key, value in job.reward.items() if key not in ("name", "beta")}
     if "path" in settings:
         settings["path"] = str(job.folder / settings["path"])
-    reward = construct("reward", lambda **fields: getattr(rewards, job.reward["name"])(env, **fields), settings)
-    return construct("reward", lambda: Tempered(reward, beta), {})
+    reward = construct("reward", lambda **fields: getattr(rewards, job.reward["name"])(rules, **fields), settings)
+    reward = construct("reward", lambda: Tempered(reward, beta), {})
+    return reward if env is rules else Came(reward)
 
 
 def _policy_maker(job: Job, env: AbstractEnvironment, objective: AbstractObjective) -> Callable[[jax.Array], AbstractPolicy]:
@@ -106,6 +126,7 @@ def _policy_maker(job: Job, env: AbstractEnvironment, objective: AbstractObjecti
                 env.num_actions,
                 num_backward_actions=num_backward,
                 flow_head=objective.needs_flow,
+                child_flow_head=objective.needs_child_flow,
                 key=key,
                 **fields,
             ),
@@ -116,5 +137,8 @@ def _policy_maker(job: Job, env: AbstractEnvironment, objective: AbstractObjecti
 
 
 def _make(section: str, package: ModuleType, table: Section) -> Any:
-    settings = {key: value for key, value in table.items() if key != "name"}
-    return construct(section, getattr(package, table["name"]), settings)
+    return construct(section, getattr(package, table["name"]), _settings(table))
+
+
+def _settings(table: Section) -> dict[str, Any]:
+    return {key: value for key, value in table.items() if key != "name"}

@@ -8,17 +8,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from narrows import envs, objectives, policies, rewards
+from narrows import envs, noise, objectives, policies, rewards
 from narrows.buffers import Replay
 from narrows.config.schema import JobError, Section, checked, construct, named, refuse_unknown
 from narrows.exploration import Behaviour
 from narrows.training import adam
 
 Scalar = str | bool | int | float
-PACKAGES = {"env": envs, "reward": rewards, "policy": policies, "objective": objectives}
-POLICY_CONTEXT = ("num_features", "num_values", "num_actions", "num_backward_actions", "flow_head", "key")
+PACKAGES = {"env": envs, "noise": noise, "reward": rewards, "policy": policies, "objective": objectives}
+POLICY_CONTEXT = (
+    *("num_features", "num_values", "num_actions", "num_backward_actions", "flow_head", "child_flow_head", "key"),
+)
 """What a policy is told by the environment and the objective, not by the job."""
-SECTIONS = ("env", "reward", "policy", "objective", "optimizer", "exploration", "replay", "train", "shortlist", "data")
+SECTIONS = (
+    *("env", "noise", "reward", "policy", "objective", "optimizer", "exploration", "replay", "train", "shortlist", "data"),
+)
 SCORE = "Score"
 """The reward that a job names when the score is a function the user gives on the command line."""
 
@@ -81,13 +85,14 @@ class ShortlistSettings:
         k: rows.
         min_distance: smallest edit distance between two rows.
         kappa: the lower bound is the proxy's mean minus `kappa` times its standard deviation.
-        by: what ranks the candidates, `mean` or `lower_bound`.
+        by: what ranks the candidates: their own score by its `mean` or its `lower_bound`, or under noise the score `expected`
+            of what comes out. By default `expected` where that can be known, and else `mean`.
     """
 
     k: int = 24
     min_distance: int = 4
     kappa: float = 1.0
-    by: Literal["mean", "lower_bound"] = "mean"
+    by: Literal["mean", "lower_bound", "expected"] | None = None
 
     def __post_init__(self) -> None:
         if self.k < 1 or self.min_distance < 0:
@@ -110,6 +115,7 @@ class Job:
     exploration: Section
     train: TrainSettings
     shortlist: ShortlistSettings
+    noise: Section | None = None
     replay: Section | None = None
     data: DataSettings | None = None
     folder: Path = field(default=Path(), compare=False)
@@ -165,6 +171,7 @@ def parse_job(document: Mapping[str, Any], folder: Path, name: str = "job") -> J
         shortlist=construct(
             "shortlist", ShortlistSettings, checked("shortlist", tables.get("shortlist", {}), ShortlistSettings, ())
         ),
+        noise=named("noise", tables["noise"], noise, ("env",)) if "noise" in tables else None,
         replay=None if replay is None else checked("replay", replay, Replay, ()),
         data=None if data is None else construct("data", DataSettings, checked("data", data, DataSettings, ())),
         folder=folder,

@@ -7,8 +7,13 @@ from narrows.envs.base import Prefix as Prefix
 from narrows.envs.base import features as features
 from narrows.envs.bit_sequence import BitSequence
 from narrows.envs.check import ContractError as ContractError
+from narrows.envs.check import check_chance as check_chance
 from narrows.envs.check import check_environment as check_environment
 from narrows.envs.hypergrid import Hypergrid
+from narrows.envs.perturbed import AbstractKernel as AbstractKernel
+from narrows.envs.perturbed import AbstractPerturbed as AbstractPerturbed
+from narrows.envs.perturbed import Perturbed as Perturbed
+from narrows.envs.perturbed import perturbed as perturbed
 from narrows.envs.sequence import Sequence
 from narrows.envs.subsets import Subsets
 

@@ -9,11 +9,13 @@ import numpy as np
 from jaxtyping import Array, Bool, Int
 
 from narrows.envs.base import CHANCE, NO_ACTION, AbstractEnvironment, AbstractReversibleEnvironment, Prefix, features
+from narrows.envs.chance import check_chance as check_chance
+from narrows.envs.chance import check_chance_around, is_chance_kept, play_with_chance
 from narrows.envs.contract import LAWS as LAWS
 from narrows.envs.contract import ContractError as ContractError
 from narrows.envs.contract import as_lists, raise_first, rows_of
 from narrows.envs.declarations import check_declarations, require_state
-from narrows.envs.play import concatenate, distinct, is_same, play, play_backwards
+from narrows.envs.play import concatenate, distinct, is_same, play_backwards
 
 MAX_MOVES = 16_384
 """Moves checked at most; more than that in the sample are thinned at random."""
@@ -23,7 +25,8 @@ def check_environment(env: AbstractEnvironment, *, num_trajectories: int = 64, s
     """Check that `env` keeps every law in `LAWS`, on the states that random legal play visits.
 
     Half of the trajectories end as soon as chance has it, half go on as long as they can, so that both ends of the rules are
-    seen. A reversible environment is also played backwards from the ends.
+    seen. A reversible environment is also played backwards from the ends. Chance turns are looked at as in `check_chance`,
+    after every legal action of every visited state.
 
     Args:
         env: the rules.
@@ -39,7 +42,8 @@ def check_environment(env: AbstractEnvironment, *, num_trajectories: int = 64, s
         raise ValueError(f"num_trajectories must be at least 2, got {num_trajectories}.")
     generator = np.random.default_rng(seed)
     check_declarations(env)
-    states, ends = play(env, num_trajectories, generator)
+    states, ends = play_with_chance(env, num_trajectories, generator)
+    check_chance_around(env, states)
     _check_texts(env, distinct(ends))
     if isinstance(env, AbstractReversibleEnvironment):
         states = distinct(concatenate([states, play_backwards(env, ends, generator)]))
@@ -61,11 +65,9 @@ def _state_laws(env: AbstractEnvironment, state: Any) -> tuple[dict[str, Bool[Ar
     """Return the laws and, in passing, the masks of the moves that lead on and back (none: None)."""
     observation, turn, mask = env.observe(state), env.turn(state), env.action_mask(state)
     tokens = features(observation)
-    log_probs = env.chance_log_probs(state)
-    sums_to_one = jnp.abs(jnp.sum(jnp.where(mask, jnp.exp(log_probs), 0.0)) - 1.0) < 1e-5
     laws = {
         "turn": (turn == 0) | (turn == 1) | (turn == CHANCE),
-        "chance": (turn != CHANCE) | env.is_terminal(state) | (sums_to_one & jnp.all(mask | (log_probs == -jnp.inf))),
+        "chance": is_chance_kept(env, state),
         "observation": jnp.all((tokens >= 0) & (tokens < env.num_values)),
     }
     if isinstance(observation, Prefix):

@@ -35,7 +35,7 @@ LAWS = {
     "distinct texts": "distinct objects have distinct texts",
     "refusal": "from_text answers a text that names no object with ValueError",
 }
-"""Each law that `check_environment` checks: its name and what it says."""
+"""Each law that `check_environment` checks: its name and what it says. `check_chance` checks those of moves and of chance."""
 
 
 class ContractError(ValueError):
@@ -48,7 +48,7 @@ class ContractError(ValueError):
         where = "" if state is None else f" State: {as_lists(state)}."
         what = "" if action is None else f" Action: {action}."
         super().__init__(
-            f"{type(env).__name__} breaks the law {law!r}: {LAWS[law]}.{found and ' Found: ' + found}{where}{what}"
+            f"{type(env).__name__} breaks the law {law!r}: {LAWS[law]}.{found and f' Found: {found}.'}{where}{what}"
         )
 
 

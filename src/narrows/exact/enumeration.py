@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from narrows.envs.base import CHANCE, AbstractEnvironment, AbstractReversibleEnvironment
 from narrows.exact.blocks import in_blocks
@@ -20,8 +20,9 @@ def enumerate_graph(env: AbstractEnvironment, *, limit: int = 5_000_000) -> Grap
         env: the rules; anything small enough can be enumerated.
         limit: most states to find.
 
-    Raises ValueError where there are more states than `limit`, for a state that is not terminal and has no legal action,
-    and where moves outnumber the environment's `max_steps`, as they do where play can return to a state.
+    Raises ValueError where there are more states than `limit`, for a state that is not terminal and has no legal action, for
+    a chance turn whose outcomes' probabilities do not sum to one, and where moves outnumber the environment's `max_steps`, as
+    they do where play can return to a state.
     """
     ids: dict[bytes, int] = {}
     frontier = jax.tree.map(lambda leaf: np.asarray(leaf)[None], env.reset())
@@ -132,9 +133,8 @@ def _assemble(
     is_chance = (facts.turn == CHANCE) & ~facts.is_terminal
     if np.any(is_chance):
         chance_log_probs = np.full(children.shape, -np.inf)
-        chance_log_probs[is_chance] = in_blocks(
-            partial(_chance_log_probs, env), jax.tree.map(lambda leaf: leaf[is_chance], states)
-        )
+        chance_states = jax.tree.map(lambda leaf: leaf[is_chance], states)
+        chance_log_probs[is_chance] = _outcomes(env, chance_states, children[is_chance] >= 0)
     return Graph(
         states=states,
         children=children,
@@ -146,6 +146,25 @@ def _assemble(
         level_starts=np.searchsorted(level[order], np.arange(level.max() + 2)),
         _ids={key: int(number) for key, number in zip(ids, rank, strict=True)},
     )
+
+
+def _outcomes(
+    env: AbstractEnvironment, states: Any, is_legal: Bool[np.ndarray, "state action"]
+) -> Float[np.ndarray, "state action"]:
+    """Return the log-probabilities of the outcomes of chance states, of sum one to the last digit of float64."""
+    with jax.enable_x64(True):
+        log_probs = in_blocks(partial(_chance_log_probs, env), states).astype(np.float64)
+    total = np.sum(np.exp(log_probs), axis=1, where=is_legal, keepdims=True)
+    # Rules that count in float32 sum to one in six digits; more than that is a mistake, not rounding.
+    is_wrong = ~(np.abs(total[:, 0] - 1.0) < 1e-5)
+    if np.any(is_wrong):
+        row = int(np.argmax(is_wrong))
+        state = jax.tree.map(lambda leaf: leaf[row].tolist(), states)
+        raise ValueError(
+            f"the probabilities of the legal outcomes of the chance turn {state} must sum to one, got {total[row, 0]}. Run "
+            "check_environment on this environment."
+        )
+    return np.where(is_legal, log_probs - np.log(total), -np.inf)
 
 
 def _levels(depths: Int[np.ndarray, " state"], edges: _Edges, max_steps: int) -> Int[np.ndarray, " state"]:

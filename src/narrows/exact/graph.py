@@ -9,6 +9,8 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from narrows.envs.base import CHANCE
+
 
 @dataclass(frozen=True, eq=False)
 class Graph:
@@ -21,7 +23,8 @@ class Graph:
         is_terminal: which states are finished objects.
         num_parents: actions that lead to each state; 0 for the root alone.
         turn: whose turn it is in each state.
-        chance_log_probs: log-probabilities of the outcomes in `CHANCE` states, `-inf` in other rows; None if there are none.
+        chance_log_probs: log-probabilities of the outcomes in `CHANCE` states, float64 and of sum one, `-inf` in other rows;
+            None if there are none.
         level_starts: level `l`, the states whose longest path from the root has `l` moves, is the half-open range
             `level_starts[l] .. level_starts[l + 1]`.
     """
@@ -50,6 +53,11 @@ class Graph:
     def terminal_states(self) -> Any:
         """The terminal states as a batch, to be scored by a reward or named by `env.to_text`."""
         return self.rows(self.terminals)
+
+    @property
+    def is_chance(self) -> Bool[np.ndarray, " state"]:
+        """Which states are nature's to move in."""
+        return (self.turn == CHANCE) & ~self.is_terminal
 
     def rows(self, ids: Int[np.ndarray, " row"]) -> Any:
         """Return a batch of states by their numbers."""

@@ -8,10 +8,12 @@ import jax
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from narrows.envs.base import CHANCE, AbstractEnvironment
+from narrows.envs.base import AbstractEnvironment
+from narrows.envs.perturbed import AbstractPerturbed
 from narrows.exact.blocks import in_blocks, pad
 from narrows.exact.graph import Graph
-from narrows.exact.solution import terminal_law
+from narrows.exact.noise import noise_free_graph
+from narrows.exact.solution import terminal_law, with_chance
 from narrows.policies.base import AbstractPolicy, Model
 
 _PATH_BLOCK = 512
@@ -21,7 +23,8 @@ _SMALL_PATH_BLOCK = 64
 def model_law(model: Model, env: AbstractEnvironment, graph: Graph) -> Float[np.ndarray, " terminal"]:
     """Return the log-probability that `sample(key, model, env, ...)` ends in each of `graph.terminals`.
 
-    A policy without memory is read state by state. One with memory is read along the paths, which must be unique.
+    A policy without memory is read state by state. One with memory is read along the paths, which must be unique but for what
+    was asked for in a perturbed environment, since that is not shown to a policy.
 
     Raises ValueError for a policy with memory on a graph whose states have several parents.
     """
@@ -32,17 +35,19 @@ def model_log_policy(model: Model, env: AbstractEnvironment, graph: Graph) -> Fl
     """Return the model's log-probability of each action, the environment's in `CHANCE` states, `-inf` where illegal."""
     mask = graph.children >= 0
     # A forced move has probability one whatever the policy, so its state is read only on the way to others.
-    is_read = (np.sum(mask, axis=1) > 1) & (graph.turn != CHANCE)
+    is_read = (np.sum(mask, axis=1) > 1) & ~graph.is_chance
     logits = np.zeros(mask.shape)
-    if jax.tree.leaves(model.policy.start()):
+    if model.policy.has_memory and isinstance(env, AbstractPerturbed):
+        quiet = noise_free_graph(graph)
+        read = np.zeros((quiet.ids.size, mask.shape[1]))
+        _read_along_paths(model.policy, env.inner, quiet.graph, is_read[quiet.ids], read)
+        logits[quiet.ids] = read
+    elif model.policy.has_memory:
         _read_along_paths(model.policy, env, graph, is_read, logits)
     elif np.any(is_read):
         logits[is_read] = in_blocks(partial(_forward_logits, model.policy, env), graph.rows(np.flatnonzero(is_read)))
     logits = np.where(mask, logits, -np.inf)
-    log_policy = np.where(mask, logits - _log_normaliser(logits), -np.inf)
-    if graph.chance_log_probs is None:
-        return log_policy
-    return np.where((graph.turn == CHANCE)[:, None], graph.chance_log_probs, log_policy)
+    return with_chance(graph, np.where(mask, logits - _log_normaliser(logits), -np.inf))
 
 
 def model_log_backward(model: Model, env: AbstractEnvironment, graph: Graph) -> Float[np.ndarray, "state action"]:

@@ -1,13 +1,14 @@
-"""Backward induction on an enumerated graph (tgm sections 1.2, 1.3 and 2.1)."""
+"""Backward induction on an enumerated graph (tgm sections 1.2, 1.3 and 2.1; eflow section 2 where nature moves)."""
 
 from functools import partial
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 import equinox as eqx
 import jax
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
+from narrows.envs.base import CHANCE
 from narrows.exact.blocks import in_blocks
 from narrows.exact.graph import Graph
 
@@ -30,10 +31,11 @@ class Solution(NamedTuple):
     """The solution of the Bellman equations of an operator, float64.
 
     Attributes:
-        values: v of each state, the log-reward where it is terminal.
-        q_values: Q of each action, `-inf` where it is illegal and in terminal states.
-        log_policy: the operator's policy, `-inf` where an action is illegal and in terminal states.
-        log_law: log-probability that the policy ends in each terminal state.
+        values: v of each state, the log-reward where it is terminal; at omega = 1, q = 0 the logarithm of its flow F.
+        q_values: Q of each action or outcome, `-inf` where it is illegal and in terminal states.
+        log_policy: the operator's policy, the environment's law of the outcomes in `CHANCE` states, `-inf` where an action is
+            illegal and in terminal states.
+        log_law: log-probability that the policy, in the environment with its noise, ends in each terminal state.
     """
 
     values: Float[np.ndarray, " state"]
@@ -52,8 +54,9 @@ def solve(
     log_reward: Float[np.ndarray, " terminal"],
     operator: Operator,
     *,
-    dag_correction: bool = True,
+    dag_correction: bool | None = None,
     log_backward: Float[np.ndarray, "state action"] | None = None,
+    averaging: Literal["flow", "value"] = "flow",
 ) -> Solution:
     """Return the values, policy and sampling law that solve an operator's Bellman equations, by backward induction.
 
@@ -61,34 +64,74 @@ def solve(
     the correction, q = 0 samples an object with probability proportional to `exp(omega log_reward)`; without it, also
     proportional to its number of trajectories.
 
+    At a `CHANCE` state `v(s) = (1/omega) log sum_o P(o) exp(omega v(s_o))`: soft Bellman is then the expected flow network
+    (eflow eqs. 2.1 to 2.3), which does not sample in proportion to the reward. With `averaging="value"` it is
+    `v(s) = sum_o P(o) v(s_o)`: maximum-entropy reinforcement learning. Both are about the tree of histories, in which every
+    state has one parent, so a state that several histories share is only solved once (eflow section 1.2).
+
     Args:
         graph: the states.
         log_reward: `beta Phi` of each of `graph.terminals`, finite.
         operator: evaluated in float64.
-        dag_correction: count the backward policy.
+        dag_correction: count the backward policy; by default where there are no chance turns, with which it has no meaning.
         log_backward: `log P_B(s | s')` of each action's move; by default uniform, `-log(num_parents)` of the child.
+        averaging: what is averaged over the outcomes of a chance turn.
 
-    Raises ValueError for a log-reward of the wrong shape or not finite, and for a graph with chance turns or two players.
+    Raises ValueError for a log-reward of the wrong shape or not finite, for a graph with two players, and for a correction
+    where there are chance turns.
     """
     log_reward = np.asarray(log_reward, np.float64)
     _check(graph, log_reward)
-    bonus = np.zeros(graph.children.shape)
-    if dag_correction:
-        bonus = uniform_log_backward(graph) if log_backward is None else np.asarray(log_backward, np.float64)
-    elif log_backward is not None:
-        raise ValueError("log_backward has no meaning with dag_correction=False. Leave one of them out.")
+    if averaging not in ("flow", "value"):
+        raise ValueError(f"averaging must be 'flow' or 'value', got {averaging!r}.")
+    bonus = _backward_bonus(graph, dag_correction, log_backward)
     values = np.zeros(graph.num_states)
     values[graph.terminals] = log_reward
     q_values = np.full(graph.children.shape, -np.inf)
     log_policy = np.full(graph.children.shape, -np.inf)
     with jax.enable_x64(True):
         for level in reversed(list(graph.levels())):
-            if level.size:
-                mask = graph.children[level] >= 0
-                q = np.where(mask, values[graph.children[level]] + bonus[level] / operator.omega, 0.0)
-                values[level], log_policy[level] = in_blocks(partial(_back_up, operator), (q, mask))
-                q_values[level] = np.where(mask, q, -np.inf)
+            is_chance = graph.is_chance[level]
+            mask = graph.children[level] >= 0
+            q_values[level] = np.where(mask, values[graph.children[level]] + bonus[level] / operator.omega, -np.inf)
+            ours, natures = level[~is_chance], level[is_chance]
+            if ours.size:
+                rows = (np.where(mask, q_values[level], 0.0)[~is_chance], mask[~is_chance])
+                values[ours], log_policy[ours] = in_blocks(partial(_back_up, operator), rows)
+            if natures.size:
+                assert graph.chance_log_probs is not None, "a graph with chance turns knows their outcomes"
+                log_policy[natures] = graph.chance_log_probs[natures]
+                values[natures] = _expect(q_values[natures], log_policy[natures], operator.omega, averaging)
     return Solution(values, q_values, log_policy, terminal_law(graph, log_policy))
+
+
+def rollout_law(graph: Graph, log_policy: Float[np.ndarray, "state action"]) -> Float[np.ndarray, " terminal"]:
+    """Return the log-probability that a policy, in the environment with its noise, ends in each terminal state.
+
+    What `log_policy` says of `CHANCE` states is not read: the environment's own law of the outcomes stands there.
+
+    Raises ValueError for a policy of the wrong shape, and for one whose probabilities of the legal actions do not sum to one.
+    """
+    if log_policy.shape != graph.children.shape:
+        raise ValueError(
+            f"log_policy must have one entry for each state and action, {graph.children.shape}, got {log_policy.shape}."
+        )
+    total = np.sum(np.exp(log_policy), axis=1, where=graph.children >= 0)
+    is_wrong = ~(np.abs(total - 1.0) < 1e-6) & ~graph.is_terminal & ~graph.is_chance
+    if np.any(is_wrong):
+        state = int(np.argmax(is_wrong))
+        raise ValueError(
+            f"the policy's probabilities of the legal actions must sum to one, got {total[state]} in state {state}. "
+            "Normalise them over the actions that have children."
+        )
+    return terminal_law(graph, with_chance(graph, log_policy))
+
+
+def with_chance(graph: Graph, log_policy: Float[np.ndarray, "state action"]) -> Float[np.ndarray, "state action"]:
+    """Return the policy with the environment's law of the outcomes in `CHANCE` states."""
+    if graph.chance_log_probs is None:
+        return log_policy
+    return np.where(graph.is_chance[:, None], graph.chance_log_probs, log_policy)
 
 
 def terminal_law(graph: Graph, log_policy: Float[np.ndarray, "state action"]) -> Float[np.ndarray, " terminal"]:
@@ -112,9 +155,44 @@ def _back_up(operator: Operator, rows: tuple[Array, Array]) -> tuple[Array, Arra
     return operator.value(*rows), operator.log_policy(*rows)
 
 
+def _expect(
+    values: Float[np.ndarray, "state action"],
+    log_probs: Float[np.ndarray, "state action"],
+    omega: float,
+    averaging: Literal["flow", "value"],
+) -> Float[np.ndarray, " state"]:
+    """Return the value of chance states: of the flow `exp(omega v)` an arithmetic mean or a geometric one."""
+    probs = np.exp(log_probs)
+    if averaging == "value":
+        return np.sum(probs * np.where(probs > 0.0, values, 0.0), axis=1)
+    possible = np.where(probs > 0.0, values, -np.inf)
+    top = np.max(possible, axis=1, keepdims=True)
+    gap = possible - top
+    # At omega = inf the largest value is left; its own gap of 0 must not become inf * 0.
+    scaled = np.multiply(omega, gap, where=gap < 0.0, out=np.zeros_like(gap))
+    return top[:, 0] + np.log(np.sum(probs * np.exp(scaled), axis=1)) / omega
+
+
+def _backward_bonus(
+    graph: Graph, dag_correction: bool | None, log_backward: Float[np.ndarray, "state action"] | None
+) -> Float[np.ndarray, "state action"]:
+    """Return `log P_B` of each action's move, 0 without the correction."""
+    has_chance = bool(np.any(graph.is_chance))
+    if has_chance and (dag_correction or log_backward is not None):
+        raise ValueError(
+            "with chance turns the equations are those of the tree of histories, where every state has one parent: there is "
+            "no backward policy to count. Leave dag_correction and log_backward out."
+        )
+    if dag_correction or (dag_correction is None and not has_chance):
+        return uniform_log_backward(graph) if log_backward is None else np.asarray(log_backward, np.float64)
+    if log_backward is not None:
+        raise ValueError("log_backward has no meaning with dag_correction=False. Leave one of them out.")
+    return np.zeros(graph.children.shape)
+
+
 def _check(graph: Graph, log_reward: Float[np.ndarray, " terminal"]) -> None:
-    if np.any(graph.turn != 0):
-        raise ValueError("this graph has chance turns or two players, which have no operator's Bellman equation here.")
+    if np.any((graph.turn != 0) & (graph.turn != CHANCE)):
+        raise ValueError("this graph has two players, who have no operator's Bellman equation here.")
     if log_reward.shape != graph.terminals.shape:
         raise ValueError(
             f"log_reward must have one entry for each terminal state, {graph.terminals.shape}, got {log_reward.shape}. "

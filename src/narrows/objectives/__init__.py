@@ -9,10 +9,26 @@ from narrows.objectives.balance import (
 )
 from narrows.objectives.base import AbstractObjective as AbstractObjective
 from narrows.objectives.bellman import BellmanGeneralMellowmax
+from narrows.objectives.expected import (
+    ExpectedDetailedBalance,
+    ExpectedFlowMatching,
+    ExpectedTrajectoryBalance,
+    NaiveDetailedBalance,
+    SampledExpectedDetailedBalance,
+    SoftQ,
+    StochasticDetailedBalance,
+)
 
 __all__ = [
     "BellmanGeneralMellowmax",
     "DetailedBalance",
+    "ExpectedDetailedBalance",
+    "ExpectedFlowMatching",
+    "ExpectedTrajectoryBalance",
+    "NaiveDetailedBalance",
+    "SampledExpectedDetailedBalance",
+    "SoftQ",
+    "StochasticDetailedBalance",
     "SubTrajectoryBalance",
     "TrajectoryBalance",
     "TrajectoryGeneralMellowmax",

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from narrows.envs.base import AbstractEnvironment
-from narrows.objectives.base import AbstractObjective, Total, here
+from narrows.objectives.base import ALONE, AbstractObjective, Aids, Total, here
 from narrows.operators import GeneralMellowmax, masked_log_softmax
 from narrows.policies.base import Model
 from narrows.trajectories import Path, Record, Trajectory, follow, gather
@@ -63,6 +63,14 @@ class AbstractBalance(AbstractObjective):
         return None
 
     @property
+    def needs_child_flow(self) -> bool:
+        return False
+
+    @property
+    def needs_keys(self) -> bool:
+        return False
+
+    @property
     def trains_backward(self) -> bool:
         return self.dag_correction
 
@@ -89,12 +97,11 @@ class AbstractBalance(AbstractObjective):
         target: Model,
         env: AbstractEnvironment,
         batch: Trajectory,
-        record: Record | None = None,
-        total: Total = here,
+        aids: Aids = ALONE,
     ) -> Float[Array, ""]:
         batch, is_usable = usable(batch)
-        error, weight = self.residuals(model, env, batch, record)
-        return self.reduce(error, jnp.where(is_usable[:, None], weight, 0.0), total)
+        error, weight = self.residuals(model, env, batch, aids.record)
+        return self.reduce(error, jnp.where(is_usable[:, None], weight, 0.0), aids.total)
 
 
 class TrajectoryBalance(AbstractBalance):

@@ -2,14 +2,15 @@
 
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import equinox as eqx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Key
 
 from narrows.envs.base import AbstractEnvironment
 from narrows.operators import GeneralMellowmax
 from narrows.policies.base import Model
+from narrows.rewards.base import AbstractReward
 from narrows.trajectories import Record, Trajectory
 
 if TYPE_CHECKING:  # a type checker would read an AbstractVar as an argument of the constructor
@@ -27,19 +28,48 @@ def here(part: Float[Array, "*sums"]) -> Float[Array, "*sums"]:
     return part
 
 
+class Aids(NamedTuple):
+    """What a training step lends to a loss beside the batch.
+
+    Attributes:
+        record: what the sampler kept of the first trajectories of the batch under this very model.
+        total: makes sums over these items sums over the batch, of which other devices may have the rest. A loss takes its
+            means from such sums; no sum through which a gradient flows may go into another.
+        reward: the log-reward of any finished object, where that can be had inside a compiled step; else None, and the batch's
+            own log-rewards are all that is known.
+        keys: randomness for each item of the batch, for an objective that draws, `needs_keys`; None for the others.
+    """
+
+    record: Record | None = None
+    total: Total = here
+    reward: AbstractReward | None = None
+    keys: Key[Array, " batch"] | None = None
+
+
+ALONE = Aids()
+"""No aids: a loss then computes everything itself."""
+
+
 class AbstractObjective(eqx.Module):
     """A loss whose minimiser is the policy of `operator` (`exact.solve` gives it where states can be enumerated).
 
-    `needs_flow` asks for a policy with a `log_flow` head; `target_period` is the number of updates after which the target
-    copy of the model is renewed, None for an objective without one; `trains_backward` says whether a learned backward policy
-    gets a gradient, and `min_batch_size` how many trajectories one loss takes at least.
+    `needs_flow` and `needs_child_flow` ask for a policy with those heads; `needs_keys` says whether the loss draws random
+    numbers; `target_period` is the number of updates after which the target copy of the model is renewed, None for an objective
+    without one; `trains_backward` says whether a learned backward policy gets a gradient, and `min_batch_size` how many
+    trajectories one loss takes at least.
     """
 
     operator: AbstractVar[GeneralMellowmax]
     needs_flow: AbstractVar[bool]
+    needs_child_flow: AbstractVar[bool]
+    needs_keys: AbstractVar[bool]
     target_period: AbstractVar[int | None]
     trains_backward: AbstractVar[bool]
     min_batch_size: AbstractVar[int]
+
+    def accounts_for(self, env: AbstractEnvironment) -> bool:
+        """Return whether the constraints hold in such an environment: by default one where a single player has every turn."""
+        return type(env).turn is AbstractEnvironment.turn
 
     @abstractmethod
     def loss(
@@ -48,8 +78,7 @@ class AbstractObjective(eqx.Module):
         target: Model,
         env: AbstractEnvironment,
         batch: Trajectory,
-        record: Record | None = None,
-        total: Total = here,
+        aids: Aids = ALONE,
     ) -> Float[Array, ""]:
         """Return the loss of a batch. Items whose `log_reward` is not finite count for nothing.
 
@@ -58,7 +87,5 @@ class AbstractObjective(eqx.Module):
             target: its target copy; the model itself for an objective without one.
             env: the rules.
             batch: complete trajectories.
-            record: what the sampler kept of the first of them under this very model.
-            total: makes sums over these items sums over the batch, of which other devices may have the rest. A loss takes its
-                means from such sums; no sum through which a gradient flows may go into another.
+            aids: what training lends beside them.
         """

@@ -9,10 +9,10 @@ from jaxtyping import Array, Float
 
 from narrows.envs.base import AbstractEnvironment
 from narrows.objectives.balance import mean_square, usable
-from narrows.objectives.base import AbstractObjective, Total, here
+from narrows.objectives.base import ALONE, AbstractObjective, Aids
 from narrows.operators import GeneralMellowmax
 from narrows.policies.base import Model
-from narrows.trajectories import Path, Record, Trajectory, follow, gather
+from narrows.trajectories import Path, Trajectory, follow, gather
 
 
 class BellmanGeneralMellowmax(AbstractObjective):
@@ -32,6 +32,8 @@ class BellmanGeneralMellowmax(AbstractObjective):
     target_period: int | None = eqx.field(default=100, static=True)
     dag_correction: bool = eqx.field(default=True, static=True)
     needs_flow: ClassVar[bool] = False
+    needs_child_flow: ClassVar[bool] = False
+    needs_keys: ClassVar[bool] = False
     trains_backward: ClassVar[bool] = False
     min_batch_size: ClassVar[int] = 1
 
@@ -50,13 +52,12 @@ class BellmanGeneralMellowmax(AbstractObjective):
         target: Model,
         env: AbstractEnvironment,
         batch: Trajectory,
-        record: Record | None = None,
-        total: Total = here,
+        aids: Aids = ALONE,
     ) -> Float[Array, ""]:
         batch, is_usable = usable(batch)
-        path, target_path = follow(model, env, batch.actions, record), follow(target, env, batch.actions)
+        path, target_path = follow(model, env, batch.actions, aids.record), follow(target, env, batch.actions)
         error, weight = jax.vmap(self._errors, in_axes=(1, 1, 0))(path, target_path, batch.log_reward)
-        return mean_square(error, jnp.where(is_usable[:, None], weight, 0.0), total)
+        return mean_square(error, jnp.where(is_usable[:, None], weight, 0.0), aids.total)
 
     def _errors(
         self, path: Path, target_path: Path, log_reward: Float[Array, ""]

@@ -24,17 +24,24 @@ Tape: TypeAlias = Any
 
 
 class PolicyOutput(NamedTuple):
-    """Every head of a policy. Logits are unmasked: whoever reads them knows the state and its legal actions."""
+    """Every head of a policy. Logits are unmasked: whoever reads them knows the state and its legal actions.
+
+    `log_flow` is that of the state, `child_log_flow` that of the state which each action leads to once it takes place: where
+    nature answers, one look at a state gives the flows of all her outcomes, for which the children themselves would else have
+    to be looked at one by one.
+    """
 
     forward_logits: Float[Array, "*time action"]
     backward_logits: Float[Array, "*time backward_action"] | None = None
     log_flow: Float[Array, "*time"] | None = None
+    child_log_flow: Float[Array, "*time action"] | None = None
 
 
 class AbstractPolicy(eqx.Module):
     """A policy over one trajectory. `unroll` equals scanning `step`; a contract test says so.
 
-    `backward_logits` is None for the uniform backward policy, `log_flow` None for a policy without that head.
+    `backward_logits` is None for the uniform backward policy, `log_flow` and `child_log_flow` None for a policy without those
+    heads.
     """
 
     has_backward_head: AbstractVar[bool]
@@ -54,6 +61,11 @@ class AbstractPolicy(eqx.Module):
         A trajectory alone, without a batch axis, will do as well. Without an implementation of its own a policy steps.
         """
         return scan_unroll(self, observations)
+
+    @property
+    def has_child_flow_head(self) -> bool:
+        """Whether there is a `child_log_flow`."""
+        return False
 
     @property
     def has_memory(self) -> bool:
@@ -103,6 +115,10 @@ class Scaled(AbstractPolicy):
         self.scale = scale
         self.has_backward_head = policy.has_backward_head
         self.has_flow_head = policy.has_flow_head
+
+    @property
+    def has_child_flow_head(self) -> bool:
+        return self.policy.has_child_flow_head
 
     def start(self) -> Carry:
         return self.policy.start()

@@ -115,11 +115,12 @@ def _recall_gradient(residuals: None, d_value: Array, perturbed: Any, call: Any,
 
 
 class Heads(eqx.Module):
-    """Linear heads on one trunk: forward logits, and backward logits and log-flow where asked for."""
+    """Linear heads on one trunk: forward logits, and backward logits and log-flows where asked for."""
 
     forward: Affine
     backward: Affine | None
     flow: Affine | None
+    child_flow: Affine | None
 
     def __init__(
         self,
@@ -129,6 +130,7 @@ class Heads(eqx.Module):
         flow_head: bool,
         key: PRNGKeyArray,
         precision: Precision = "f32",
+        child_flow_head: bool = False,
     ) -> None:
         forward_key, backward_key, flow_key = jax.random.split(key, 3)
 
@@ -138,6 +140,7 @@ class Heads(eqx.Module):
         self.forward = head(num_actions, forward_key)
         self.backward = None if num_backward_actions is None else head(num_backward_actions, backward_key)
         self.flow = head(1, flow_key) if flow_head else None
+        self.child_flow = head(num_actions, jax.random.fold_in(flow_key, 1)) if child_flow_head else None
 
     def __call__(self, hidden: Float[Array, "*time width"]) -> PolicyOutput:
         """Return every head for the trunk's output, of one state or of several."""
@@ -145,6 +148,7 @@ class Heads(eqx.Module):
             forward_logits=self.forward(hidden),
             backward_logits=None if self.backward is None else self.backward(hidden),
             log_flow=None if self.flow is None else self.flow(hidden)[..., 0],
+            child_log_flow=None if self.child_flow is None else self.child_flow(hidden),
         )
 
 

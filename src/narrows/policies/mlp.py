@@ -42,6 +42,7 @@ class MLP(AbstractPolicy):
         precision: "f32", or "bf16" to round the factors of matrix products to bfloat16, faster where the processor has it.
         num_backward_actions: length of the backward action axis for a learned backward policy; None for the uniform one.
         flow_head: whether to have a head for the log-flow.
+        child_flow_head: whether to have a head for the log-flow of the state that each action leads to.
         key: randomness of the initial weights.
 
     Raises ValueError for sizes below 1 and for an unknown activation or precision.
@@ -72,6 +73,7 @@ class MLP(AbstractPolicy):
         *,
         num_backward_actions: int | None = None,
         flow_head: bool = False,
+        child_flow_head: bool = False,
         key: PRNGKeyArray,
     ) -> None:
         check_environment_sizes(num_features, num_values, num_actions, num_backward_actions)
@@ -86,10 +88,15 @@ class MLP(AbstractPolicy):
         self.rows = jax.random.normal(rows_key, shape, jnp.float32) * (2.0 / (num_features * num_values)) ** 0.5
         self.bias = jnp.zeros(hidden, jnp.float32)
         self.layers = tuple(Affine(hidden, hidden, 2**0.5, layer_key, precision) for layer_key in layer_keys)
-        self.heads = Heads(hidden, num_actions, num_backward_actions, flow_head, head_key, precision)
+        self.heads = Heads(hidden, num_actions, num_backward_actions, flow_head, head_key, precision, child_flow_head)
         self.activation = activation
         self.has_backward_head = num_backward_actions is not None
         self.has_flow_head = flow_head
+
+    @property
+    def has_child_flow_head(self) -> bool:
+        """Whether there is a head for the log-flows of the states that actions lead to."""
+        return self.heads.child_flow is not None
 
     def start(self) -> tuple[()]:
         """Return no memory: the network reads the whole state."""

@@ -26,6 +26,7 @@ class Tabular(AbstractPolicy):
         init_scale: standard deviation of the initial entries, >= 0.
         num_backward_actions: length of the backward action axis for a learned backward policy; None for the uniform one.
         flow_head: whether to hold a table of log-flows.
+        child_flow_head: whether to hold a table of the log-flows of the states that actions lead to.
         key: randomness of the initial entries.
 
     Raises ValueError for sizes below 1, for a negative or non-finite `init_scale`, and for tables of more than 20 million
@@ -39,6 +40,7 @@ class Tabular(AbstractPolicy):
     forward_logits: Float[Array, "state action"]
     backward_logits: Float[Array, "state backward_action"] | None
     log_flow: Float[Array, " state"] | None
+    child_log_flow: Float[Array, "state action"] | None
     num_values: int = eqx.field(static=True)
     has_backward_head: bool = eqx.field(static=True)
     has_flow_head: bool = eqx.field(static=True)
@@ -52,21 +54,30 @@ class Tabular(AbstractPolicy):
         *,
         num_backward_actions: int | None = None,
         flow_head: bool = False,
+        child_flow_head: bool = False,
         key: PRNGKeyArray,
     ) -> None:
         check_environment_sizes(num_features, num_values, num_actions, num_backward_actions)
         if not 0.0 <= init_scale < float("inf"):
             raise ValueError(f"init_scale must be at least 0 and finite, got {init_scale}. 0 is the uniform policy.")
-        num_rows = _num_rows(num_features, num_values, num_actions + (num_backward_actions or 0) + int(flow_head))
+        num_columns = num_actions * (1 + child_flow_head) + (num_backward_actions or 0) + flow_head
+        num_rows = _num_rows(num_features, num_values, num_columns)
         forward_key, backward_key, flow_key = jax.random.split(key, 3)
         self.forward_logits = _table(forward_key, (num_rows, num_actions), init_scale)
         self.backward_logits = (
             None if num_backward_actions is None else _table(backward_key, (num_rows, num_backward_actions), init_scale)
         )
         self.log_flow = _table(flow_key, (num_rows,), init_scale) if flow_head else None
+        child_key = jax.random.fold_in(flow_key, 1)
+        self.child_log_flow = _table(child_key, (num_rows, num_actions), init_scale) if child_flow_head else None
         self.num_values = num_values
         self.has_backward_head = num_backward_actions is not None
         self.has_flow_head = flow_head
+
+    @property
+    def has_child_flow_head(self) -> bool:
+        """Whether there is a table of the log-flows of the states that actions lead to."""
+        return self.child_log_flow is not None
 
     def start(self) -> tuple[()]:
         """Return no memory: a row depends on the state alone."""
@@ -86,6 +97,7 @@ class Tabular(AbstractPolicy):
             forward_logits=self.forward_logits[row],
             backward_logits=None if self.backward_logits is None else self.backward_logits[row],
             log_flow=None if self.log_flow is None else self.log_flow[row],
+            child_log_flow=None if self.child_log_flow is None else self.child_log_flow[row],
         )
 
 

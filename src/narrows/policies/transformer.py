@@ -50,6 +50,7 @@ class Transformer(AbstractPolicy):
             processor has it; attention itself stays float32.
         num_backward_actions: length of the backward action axis for a learned backward policy; None for the uniform one.
         flow_head: whether to have a head for the log-flow.
+        child_flow_head: whether to have a head for the log-flow of the state that each action leads to.
         key: randomness of the initial weights.
 
     Raises ValueError for sizes below 1, `heads` that do not divide `width` while `head_width` is left out, and unknown names;
@@ -86,6 +87,7 @@ class Transformer(AbstractPolicy):
         *,
         num_backward_actions: int | None = None,
         flow_head: bool = False,
+        child_flow_head: bool = False,
         key: PRNGKeyArray,
     ) -> None:
         check_environment_sizes(num_features, num_values, num_actions, num_backward_actions)
@@ -103,9 +105,14 @@ class Transformer(AbstractPolicy):
             Block(width, heads, head_width, feed_forward, norm, activation, precision, block_key) for block_key in block_keys
         )
         self.final_norm = eqx.nn.LayerNorm(width, dtype=jnp.float32) if norm == "pre" else None
-        self.heads = Heads(width, num_actions, num_backward_actions, flow_head, head_key, precision)
+        self.heads = Heads(width, num_actions, num_backward_actions, flow_head, head_key, precision, child_flow_head)
         self.has_backward_head = num_backward_actions is not None
         self.has_flow_head = flow_head
+
+    @property
+    def has_child_flow_head(self) -> bool:
+        """Whether there is a head for the log-flows of the states that actions lead to."""
+        return self.heads.child_flow is not None
 
     def start(self) -> tuple[Cache, ...]:
         """Return an empty cache for each layer."""

@@ -3,7 +3,9 @@
 from narrows.report.content import (
     Candidate,
     DataQuality,
+    Foretold,
     History,
+    Noise,
     Provenance,
     ProxyQuality,
     ReportData,
@@ -18,7 +20,9 @@ from narrows.report.page import render, write_report
 __all__ = [
     "Candidate",
     "DataQuality",
+    "Foretold",
     "History",
+    "Noise",
     "Provenance",
     "ProxyQuality",
     "ReportData",

@@ -18,6 +18,9 @@ FEWEST_REPEATS_SHARE = 0.1
 STALLED_GROWTH = 0.01
 OVERCONFIDENT_COVERAGE = 0.55
 SMALL_TABLE = 200
+RARELY_AS_ASKED = 0.5
+FAR_BELOW = 1.0
+"""Standard deviations of the outcomes by which an object's own score may exceed the expected one."""
 
 
 @final
@@ -38,6 +41,7 @@ def cautions(data: ReportData) -> tuple[Caution, ...]:
         _collapse,
         _loss,
         _selection,
+        _outcomes,
         _promises,
         _extrapolation,
         _table,
@@ -63,6 +67,9 @@ def checks_made(data: ReportData) -> tuple[tuple[str, ...], tuple[str, ...]]:
         "rejected data": data.data is not None,
         "proxy against truth": truth is not None,
     }
+    if data.noise is not None:
+        rows = () if data.selection is None else data.selection.rows
+        possible["what noise does to the rows"] = any(row.prob_as_asked is not None for row in rows)
     made = tuple(check for check, could in possible.items() if could)
     return made, tuple(check for check, could in possible.items() if not could)
 
@@ -160,6 +167,37 @@ def _selection(data: ReportData) -> Iterator[Caution]:
         because = selection.reason_fewer.rstrip(".") or "the reason was not recorded"
         yield Caution(
             "caution", f"The shortlist has {plural(got, 'row')}, {count(asked)} were asked for: {because}.", "shortlist"
+        )
+
+
+def _outcomes(data: ReportData) -> Iterator[Caution]:
+    """Worry about rows that hardly come out, and about rows that are good only if they do."""
+    rows = () if data.selection is None else data.selection.rows
+    probabilities = [row.prob_as_asked for row in rows if row.prob_as_asked is not None]
+    rare = [value for value in probabilities if value < RARELY_AS_ASKED]
+    if rare:
+        comes = "comes" if len(rare) == 1 else "come"
+        of = f"{plural(len(rare), 'row')} of {count(len(probabilities))} in the shortlist"
+        yield Caution(
+            "caution",
+            f"{of} {comes} out as something else more often than as asked (least likely: {percent(min(rare))} as asked). "
+            "Go by the expected score, and look at what was delivered.",
+            "shortlist",
+        )
+    known = [
+        (row.proxy_mean - row.expected_mean, row.expected_std, row.proxy_mean)
+        for row in rows
+        if row.expected_mean is not None and row.expected_std is not None
+    ]
+    # A rounded digit is no drop.
+    far = [drop for drop, spread, own in known if drop > FAR_BELOW * spread + 1e-4 * abs(own)]
+    if far:
+        yield Caution(
+            "caution",
+            f"For {plural(len(far), 'row')} of {count(len(known))} what comes out is expected to score far below the sequence "
+            f"asked for: by {number(max(far))} at most, more than one standard deviation of the outcomes. Such a row is good "
+            "only if it comes out right.",
+            "shortlist",
         )
 
 

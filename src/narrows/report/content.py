@@ -36,8 +36,30 @@ class Search:
 
 
 @dataclass(frozen=True)
+class Noise:
+    """Name what decides what becomes of the letters that are asked for; `settings` as in the job, without the name."""
+
+    name: str
+    settings: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Foretold:
+    """Say how expected scores were found: every outcome `enumerated`, some `simulated`, or not, for a `reason`."""
+
+    method: str
+    num_outcomes: int | None = None
+    standard_error: float | None = None
+    num_not_foretold: int = 0
+    reason: str = ""
+
+
+@dataclass(frozen=True)
 class Candidate:
-    """Hold one row of `shortlist.csv`; `true_score` is known after `narrows verify`."""
+    """Hold one row of `shortlist.csv`; `true_score` is known after `narrows verify`.
+
+    `asked`, `expected_mean`, `expected_std` and `prob_as_asked` are there in a run under noise only.
+    """
 
     rank: int
     sequence: str
@@ -53,6 +75,10 @@ class Candidate:
     seed: int | None = None
     step: int | None = None
     true_score: float | None = None
+    asked: str | None = None
+    expected_mean: float | None = None
+    expected_std: float | None = None
+    prob_as_asked: float | None = None
 
 
 @dataclass(frozen=True)
@@ -66,6 +92,7 @@ class Selection:
     kappa: float | None = None
     ranked_by: str = "proxy mean"
     reason_fewer: str = ""
+    foretold: Foretold | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,6 +207,7 @@ class ReportData:
         name: what the run is called, for readers.
         settings: the resolved job, a mapping of tables as in a TOML file.
         folder: the run folder as a user would type it, for the commands the page suggests.
+        noise: what decides what becomes of the letters asked for; `None` where everything comes out as asked.
         set_aside: items with a non-finite number; `num_set_aside` counts them where only some are listed.
     """
 
@@ -187,6 +215,7 @@ class ReportData:
     settings: Mapping[str, object]
     folder: str = ""
     space: Space | None = None
+    noise: Noise | None = None
     search: Search | None = None
     selection: Selection | None = None
     truth: Truth | None = None

@@ -69,6 +69,29 @@ SHORTLIST = Chapter(
         Entry("seed", "Seed", "The number that started that run's random choices; the same seed gives the same run."),
         Entry("step", "Step", "The training step at which the object was first seen."),
         Entry(
+            "asked",
+            "Asked for",
+            "In a run under noise, what to ask for, letter by letter in this order, whatever has come out so far: the sequence "
+            "itself.",
+        ),
+        Entry(
+            "expected_mean",
+            "Expected score",
+            "In a run under noise, the mean proxy score of what comes out when the row is asked for, over everything that "
+            "noise can make of it.",
+        ),
+        Entry(
+            "expected_std",
+            "Spread of the outcomes (±)",
+            "The standard deviation of that score from one outcome to the next. Noise makes it, not the proxy's uncertainty, "
+            "which is not in it.",
+        ),
+        Entry(
+            "prob_as_asked",
+            "Comes as asked",
+            "The probability that every letter turns out as it was asked for, so that exactly this sequence comes out.",
+        ),
+        Entry(
             "true_score",
             "True score",
             "What the true scorer said afterwards (narrows verify). Empty where it was not asked or failed.",
@@ -165,6 +188,12 @@ TERMS = Chapter(
             "Matched inverse temperature",
             "A plain GFlowNet is given (omega + q alpha) beta, the greed that TGM has in one step, so that the two "
             "are compared at equal greed.",
+        ),
+        Entry(
+            "noise",
+            "Noise",
+            "What decides what becomes of a letter that is asked for: it may turn out as another one. The sampler learns to "
+            "ask for what comes out well.",
         ),
         Entry("objective", "Objective", "The equation the sampler is trained to satisfy; its error is the loss."),
         Entry(

@@ -2,6 +2,7 @@
 
 from narrows.rewards.analytic import BitModes, HypergridReward, PairwiseSubsets
 from narrows.rewards.base import AbstractReward as AbstractReward
+from narrows.rewards.base import Came as Came
 from narrows.rewards.base import Tempered as Tempered
 from narrows.rewards.host import HostReward as HostReward
 from narrows.rewards.landscape import Landscape

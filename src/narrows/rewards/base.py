@@ -6,6 +6,8 @@ from typing import Any
 import equinox as eqx
 from jaxtyping import Array, Float
 
+from narrows.envs.perturbed import PerturbedState
+
 
 class AbstractReward(eqx.Module):
     """A log-reward over terminal states, player 0's in games; a pure JAX function, fused into the training chunk."""
@@ -26,6 +28,15 @@ class Tempered(AbstractReward):
 
     def __call__(self, states: Any) -> Float[Array, " batch"]:
         return self.beta * self.reward(states)
+
+
+class Came(AbstractReward):
+    """Another reward, of an environment's objects, for that environment under a kernel: what came out is what counts."""
+
+    reward: AbstractReward
+
+    def __call__(self, states: PerturbedState) -> Float[Array, " batch"]:
+        return self.reward(states.inner)
 
 
 def check_inverse_temperature(beta: float) -> None:

@@ -1,6 +1,6 @@
 """A measured score for every object of a space: the truth is known, so every law and every shortlist can be judged exactly."""
 
-from typing import Literal
+from typing import Final, Literal, get_args
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -16,6 +16,11 @@ from narrows.rewards.base import AbstractReward
 _COMPLEMENT = str.maketrans("ACGTU", "TGCAA")
 _MAX_OBJECTS = 2**26
 
+Scale = Literal["unit", "log", "none"]
+
+LEAST_SCORE: Final = 1e-8
+"""What `scale = "log"` takes for a scaled score that is smaller: the smallest one is 0, and has no logarithm."""
+
 
 class Landscape(AbstractReward):
     """The measured score of a table that holds every object of a sequence environment.
@@ -26,9 +31,11 @@ class Landscape(AbstractReward):
         sequence_column: name of its column of sequences, or its position such as `#1`.
         score_column: name of its column of scores.
         both_strands: a row of double-stranded DNA scores its reverse complement too.
-        scale: `unit` maps the smallest score to 0 and the largest to 1, `none` leaves them.
+        scale: `unit` maps the smallest score to 0 and the largest to 1, `none` leaves them. `log` is the natural logarithm of
+            the `unit` one, which counts as 1e-8 where it is smaller: a law in proportion to the reward is then one
+            in proportion to that score to the power of beta.
 
-    Raises ValueError for another environment, for a table with bad rows, and for one that lacks an object.
+    Raises ValueError for another environment or scale, for a table with bad rows, and for one that lacks an object.
     """
 
     scores: Float[Array, " object"]
@@ -43,18 +50,22 @@ class Landscape(AbstractReward):
         sequence_column: str | None = None,
         score_column: str | None = None,
         both_strands: bool = False,
-        scale: Literal["unit", "none"] = "unit",
+        scale: Scale = "unit",
     ) -> None:
         if not isinstance(env, Sequence):
             raise ValueError(f"a Landscape scores the objects of a Sequence environment, got {type(env).__name__}.")
+        if scale not in get_args(Scale):
+            raise ValueError(f"scale must be one of {', '.join(get_args(Scale))}, got {scale!r}.")
         self.num_tokens, self.min_length, self.max_length = env.num_tokens, env.min_length, env.max_length
         if self._num_objects() > _MAX_OBJECTS:
             raise ValueError(f"the environment has more than {_MAX_OBJECTS} objects. A Landscape is for spaces one can list.")
         objects = space(CUSTOM_PREFIX + env.alphabet, min_length=env.min_length, max_length=env.max_length)
         table = read_table(path, objects, sequence_column=sequence_column, score_column=score_column)
         scores = self._tabulate(env, table.sequences, table.scores, both_strands)
-        if scale == "unit":
+        if scale != "none":
             scores = (scores - scores.min()) / max(scores.max() - scores.min(), np.finfo(np.float64).tiny)
+        if scale == "log":
+            scores = np.log(np.maximum(scores, LEAST_SCORE))
         self.scores = jnp.asarray(scores, jnp.float32)
 
     def __call__(self, states: SequenceState) -> Float[Array, " batch"]:

@@ -10,6 +10,7 @@ Where several processes train together, the first one `execute`s and writes; the
 """
 
 import contextlib
+import hashlib
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -240,7 +241,11 @@ def _what_decides(job: Job) -> dict[str, str]:
     tables = {section: getattr(job, section) for section in SECTIONS if section not in ("train", "shortlist", "data")}
     tables["train"] = {name: value for name, value in vars(job.train).items() if name not in free}
     # As text, which JSON holds whatever the value, infinity included.
-    return {"seed": str(job.seed), **{section: repr(table and sorted(table.items())) for section, table in tables.items()}}
+    texts = {section: repr(table and sorted(table.items())) for section, table in tables.items()}
+    if job.noise is not None and "path" in job.noise:
+        # The law of the noise is in its file, from which each command reads it anew.
+        texts["noise"] += f", {hashlib.sha256((job.folder / job.noise['path']).read_bytes()).hexdigest()}"
+    return {"seed": str(job.seed), **texts}
 
 
 def _rewind(folder: RunFolder, step: int) -> None:
@@ -269,7 +274,8 @@ def _restore(folder: RunFolder, trainer: Trainer, job: Job, console: Console) ->
     if found.path is None:
         return trainer.init(key), 0
     before, now = checkpoint.read_manifest(found.path).metadata["job"], _what_decides(job)
-    changed = [section for section in now if before.get(section) != now[section]]
+    # A run from before a section existed had none.
+    changed = [section for section in now if before.get(section, repr(None)) != now[section]]
     if changed:
         raise RunError(
             f"{folder.job_file} was changed in {', '.join(changed)} since {found.path.name}, so the run cannot go on as if "

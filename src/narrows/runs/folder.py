@@ -180,6 +180,9 @@ def _copy_inputs(job: Job, draft: Path) -> Job:
     if "path" in job.reward:
         path = _copy(job.folder / job.reward["path"], inputs, "[reward] path")
         kept = replace(kept, reward={**job.reward, "path": path})
+    if job.noise is not None and "path" in job.noise:
+        path = _copy(job.folder / job.noise["path"], inputs, "[noise] path")
+        kept = replace(kept, noise={**job.noise, "path": path})
     return kept
 
 

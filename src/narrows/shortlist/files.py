@@ -14,7 +14,10 @@ from narrows.shortlist.rows import Shortlist, ShortlistRow
 
 Number = TypeVar("Number", int, float)
 
-COLUMNS = tuple(field.name for field in fields(ShortlistRow))
+OUTCOME_COLUMNS = ("asked", "expected_mean", "expected_std", "prob_as_asked")
+"""What the table of a run under noise has besides."""
+
+COLUMNS = tuple(field.name for field in fields(ShortlistRow) if field.name not in OUTCOME_COLUMNS)
 _LETTERS_A_LINE = 80
 _FASTA_SEQUENCE = re.compile(r"[!-:<=?-~]*")
 
@@ -33,9 +36,11 @@ def write_csv(shortlist: Shortlist, path: str | os.PathLike[str]) -> None:
 
     No text cell can act as a formula in a spreadsheet: one that would gets an apostrophe in front, which `read_csv`
     takes away. The file is complete or not there; an older one is replaced. Raises OSError where it cannot be written.
+    `OUTCOME_COLUMNS` are there in the shortlist of a run under noise only.
     """
-    rows = [[_cell(getattr(row, column)) for column in COLUMNS] for row in shortlist.rows]
-    _write(path, "".join(map(_line, [COLUMNS, *rows])))
+    columns = COLUMNS if shortlist.foretold is None else COLUMNS + OUTCOME_COLUMNS
+    rows = [[_cell(getattr(row, column)) for column in columns] for row in shortlist.rows]
+    _write(path, "".join(map(_line, [columns, *rows])))
 
 
 def read_csv(path: str | os.PathLike[str]) -> tuple[ShortlistRow, ...]:
@@ -46,9 +51,10 @@ def read_csv(path: str | os.PathLike[str]) -> tuple[ShortlistRow, ...]:
     with Path(path).open(encoding="utf-8", newline="") as file:
         reader = csv.reader(file, strict=True)
         header = tuple(next(reader, ()))
-        if header != COLUMNS:
-            raise ValueError(f"{path} is not a shortlist: expected the columns {','.join(COLUMNS)}, got {header}.")
-        return tuple(_parsed(cells, f"{path}, row {reader.line_num}") for cells in reader)
+        if header not in (COLUMNS, COLUMNS + OUTCOME_COLUMNS):
+            more = f", with or without {','.join(OUTCOME_COLUMNS)} after them"
+            raise ValueError(f"{path} is not a shortlist: expected the columns {','.join(COLUMNS)}{more}, got {header}.")
+        return tuple(_parsed(header, cells, f"{path}, row {reader.line_num}") for cells in reader)
 
 
 def write_fasta(shortlist: Shortlist, path: str | os.PathLike[str]) -> None:
@@ -86,10 +92,10 @@ def _cell(value: str | float | int | None) -> str:
     return "" if value is None else repr(value)
 
 
-def _parsed(cells: Sequence[str], place: str) -> ShortlistRow:
-    if len(cells) != len(COLUMNS):
-        raise ValueError(f"{place}: expected {len(COLUMNS)} cells, got {len(cells)}.")
-    cell = dict(zip(COLUMNS, cells, strict=True))
+def _parsed(columns: Sequence[str], cells: Sequence[str], place: str) -> ShortlistRow:
+    if len(cells) != len(columns):
+        raise ValueError(f"{place}: expected {len(columns)} cells, got {len(cells)}.")
+    cell = dict.fromkeys(OUTCOME_COLUMNS, "") | dict(zip(columns, cells, strict=True))
 
     def maybe(column: str, kind: Callable[[str], Number]) -> Number | None:
         return number(column, kind) if cell[column] else None
@@ -115,6 +121,10 @@ def _parsed(cells: Sequence[str], place: str) -> ShortlistRow:
         run=unguarded(cell["run"]),
         seed=maybe("seed", int),
         step=maybe("step", int),
+        asked=unguarded(cell["asked"]) if "asked" in columns else None,
+        expected_mean=maybe("expected_mean", float),
+        expected_std=maybe("expected_std", float),
+        prob_as_asked=maybe("prob_as_asked", float),
     )
 
 
@@ -128,6 +138,9 @@ def _fasta_record(row: ShortlistRow) -> str:
         "run": quote(row.run),
         "seed": row.seed,
         "step": row.step,
+        "expected_mean": None if row.expected_mean is None else f"{row.expected_mean:.6g}",
+        "expected_std": None if row.expected_std is None else f"{row.expected_std:.6g}",
+        "prob_as_asked": None if row.prob_as_asked is None else f"{row.prob_as_asked:.6g}",
     }
     words = [f"{name}={value}" for name, value in about.items() if value not in (None, "")]
     starts = range(0, max(1, len(row.sequence)), _LETTERS_A_LINE)

@@ -1,8 +1,10 @@
 """A shortlist as data: its rows, what it was chosen from, and how diverse it is."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+
+from narrows.shortlist.foretold import Foretold, Outcomes
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,10 @@ class ShortlistRow:
         run: the run that saw the object first.
         seed: the seed of that run.
         step: the training step of that run.
+        asked: in a run under noise, what to ask for letter by letter so that the object may come out: the sequence itself.
+        expected_mean: in a run under noise, the mean score of what comes out.
+        expected_std: the standard deviation of that score from one outcome to the next.
+        prob_as_asked: the probability that exactly this object comes out.
     """
 
     rank: int
@@ -38,6 +44,10 @@ class ShortlistRow:
     run: str
     seed: int | None
     step: int | None
+    asked: str | None = None
+    expected_mean: float | None = None
+    expected_std: float | None = None
+    prob_as_asked: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +89,7 @@ class Shortlist:
         k: how many rows were asked for.
         min_distance: the edits that any two rows are apart, at least.
         cluster_distance: rows fewer edits than this from the head of a cluster belong to it.
-        ranked_by: what "better" means here, `mean` or `lower_bound`.
+        ranked_by: what "better" means here, `mean`, `lower_bound` or `expected`.
         kappa: how many standard deviations the lower bound lies below the mean.
         num_candidates: distinct objects that could have been chosen.
         num_considered: how many of those, from the best down, were looked at until the list was complete.
@@ -87,6 +97,7 @@ class Shortlist:
         diversity: how different the rows are.
         letter_counts: letters by position.
         distances: edits between rows, int64 `[rows, rows]`.
+        foretold: how it was found out what comes out of the rows; `None` where everything comes out as asked.
     """
 
     rows: tuple[ShortlistRow, ...]
@@ -102,6 +113,7 @@ class Shortlist:
     diversity: Diversity
     letter_counts: LetterCounts
     distances: np.ndarray
+    foretold: Foretold | None = None
 
     def summary(self) -> str:
         """Return a few lines for a terminal."""
@@ -113,7 +125,36 @@ class Shortlist:
             f"{_number(diversity.mean_distance)}; {diversity.num_clusters} clusters",
             f"edits to the nearest measured sequence, on average: {_number(diversity.novelty)}",
         ]
+        if self.foretold is not None:
+            lines += [f"noise: {self.foretold.noise}{self._probabilities()}", *self.foretold.sentences()]
         return "\n".join([*lines, self.reason_fewer] if self.reason_fewer else lines)
+
+    def _probabilities(self) -> str:
+        known = [row.prob_as_asked for row in self.rows if row.prob_as_asked is not None]
+        if not known:
+            return ""
+        shown = _number(min(known)) if min(known) == max(known) else f"{_number(min(known))} to {_number(max(known))}"
+        return f"; a row comes out exactly as asked with probability {shown}"
+
+
+def with_outcomes(shortlist: Shortlist, outcomes: Outcomes | None, foretold: Foretold) -> Shortlist:
+    """Return a shortlist whose rows say what comes out of them, to six digits; NaN where it is not known.
+
+    Args:
+        shortlist: its rows are objects to ask for.
+        outcomes: what comes out of them, in order of rank; None where that is not known at all.
+        foretold: how it was found out.
+    """
+    columns = [[None] * len(shortlist.rows)] * 3 if outcomes is None else [_known(column) for column in outcomes]
+    rows = (
+        replace(row, asked=row.sequence, expected_mean=mean, expected_std=std, prob_as_asked=probability)
+        for row, mean, std, probability in zip(shortlist.rows, *columns, strict=True)
+    )
+    return replace(shortlist, rows=tuple(rows), foretold=foretold)
+
+
+def _known(values: np.ndarray) -> list[float | None]:
+    return [None if np.isnan(value) else float(f"{value:.6g}") for value in values.tolist()]
 
 
 def letter_counts(sequences: list[str]) -> LetterCounts:

@@ -14,16 +14,23 @@ from narrows.shortlist.rows import Diversity, Shortlist, ShortlistRow, letter_co
 
 
 class _Scored(NamedTuple):
-    """Hold candidates with the two numbers that the proxy gives them, NaN where `std` is not known."""
+    """Hold candidates with the numbers that rank them, NaN where `std` is not known."""
 
     candidates: Candidates
     mean: np.ndarray
     std: np.ndarray
     kappa: float
     ranked_by: str
+    expected: np.ndarray | None
 
     def ranking_scores(self) -> np.ndarray:
+        if self.expected is not None:
+            return self.expected
         return self.mean if self.ranked_by == "mean" else self.mean - self.kappa * self.std
+
+    def label(self) -> str:
+        names = {"mean": "proxy mean", "expected": "expected score"}
+        return names.get(self.ranked_by, f"lower bound (mean - {self.kappa:g} std)")
 
 
 class _Measured(NamedTuple):
@@ -45,6 +52,7 @@ def select(
     measured_scores: Sequence[float] | np.ndarray | None = None,
     lower_bound_kappa: float = 1.0,
     by: str = "mean",
+    expected: np.ndarray | None = None,
     exclude_measured: bool = True,
     cluster_distance: int | None = None,
 ) -> Shortlist:
@@ -64,7 +72,8 @@ def select(
         measured: sequences whose true score is known.
         measured_scores: those scores, one each.
         lower_bound_kappa: the lower bound is `mean - lower_bound_kappa std`.
-        by: rank by `mean` or by `lower_bound`.
+        by: rank by `mean`, by `lower_bound` or by `expected`.
+        expected: expected scores of what comes out, finite, shape `[n]`; with `by="expected"` only.
         exclude_measured: choose only what is not measured yet.
         cluster_distance: `1.5 min_distance`, rounded up, by default: wide enough to group variants, too narrow to join
             unrelated sequences: random RNAs of 14 letters are 9 edits apart on average, 7 at the lowest twentieth.
@@ -80,7 +89,7 @@ def select(
     """
     _check_distance("min_distance", min_distance)
     cluster_distance = (3 * min_distance + 1) // 2 if cluster_distance is None else cluster_distance
-    scored = _checked(objects, mean, std, lower_bound_kappa, by)
+    scored = _checked(objects, mean, std, expected, lower_bound_kappa, by)
     _check_distance("cluster_distance", cluster_distance)
     references = _checked_measured(measured, measured_scores)
     pool = _pool(scored, set(measured) if exclude_measured else set())
@@ -89,8 +98,7 @@ def select(
     distances = distance_matrix(sequences)
     clusters = _clusters(sequences, distances, cluster_distance)
     nearest_measured = _nearest_measured(sequences, *references)
-    label = "proxy mean" if by == "mean" else f"lower bound (mean - {lower_bound_kappa:g} std)"
-    why = reasons(choice, min_distance, label)
+    why = reasons(choice, min_distance, scored.label())
     positions = pool.positions[choice.kept].tolist()
     rows = [
         _row(row + 1, scored, position, nearest_measured[row], clusters[row], why[row])
@@ -113,7 +121,14 @@ def select(
     )
 
 
-def _checked(objects: Candidates | Sequence[str], mean: np.ndarray, std: np.ndarray | None, kappa: float, by: str) -> _Scored:
+def _checked(
+    objects: Candidates | Sequence[str],
+    mean: np.ndarray,
+    std: np.ndarray | None,
+    expected: np.ndarray | None,
+    kappa: float,
+    by: str,
+) -> _Scored:
     """Return candidates with their numbers or say which number is missing or wrong."""
     candidates = objects if isinstance(objects, Candidates) else candidates_from_objects(objects)
     names = candidates.objects
@@ -126,15 +141,22 @@ def _checked(objects: Candidates | Sequence[str], mean: np.ndarray, std: np.ndar
             f"expected one mean and one std for each of {len(names)} candidates, "
             f"got means of shape {mean.shape} and stds of shape {std.shape}."
         )
-    if by not in ("mean", "lower_bound"):
-        raise ValueError(f"by must be 'mean' or 'lower_bound', got {by!r}.")
+    if by not in ("mean", "lower_bound", "expected"):
+        raise ValueError(f"by must be 'mean', 'lower_bound' or 'expected', got {by!r}.")
+    if (by == "expected") != (expected is not None):
+        raise ValueError("by='expected' and expected scores go together: give both or neither.")
+    if expected is not None:
+        expected = np.asarray(expected, np.float64)
+        if expected.shape != mean.shape:
+            raise ValueError(f"expected one expected score for each of {len(names)} candidates, got shape {expected.shape}.")
+        _refuse(~np.isfinite(expected), names, expected, "an expected score must be finite", "Leave out what cannot be scored.")
     if not (math.isfinite(kappa) and kappa >= 0):
         raise ValueError(f"lower_bound_kappa must be a number of at least 0, got {kappa}.")
     _refuse(~np.isfinite(mean), names, mean, "the mean must be finite", "Leave out candidates without a prediction.")
     _refuse((std < 0) | np.isinf(std), names, std, "a std is at least 0 and finite, or NaN if not known", "")
     if by == "lower_bound":
         _refuse(np.isnan(std), names, std, "a lower bound needs a std", "Rank by the mean, or fit several members.")
-    return _Scored(candidates, mean, std, kappa, by)
+    return _Scored(candidates, mean, std, kappa, by, expected)
 
 
 def _refuse(wrong: np.ndarray, names: Sequence[str], values: np.ndarray, expected: str, cure: str) -> None:

@@ -9,12 +9,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Bool, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Int, Key, PRNGKeyArray
 
 from narrows.buffers import Replay
 from narrows.envs.base import AbstractEnvironment, AbstractReversibleEnvironment
 from narrows.exploration import Behaviour, on_policy
-from narrows.objectives.base import AbstractObjective
+from narrows.objectives.base import AbstractObjective, Aids
 from narrows.policies.base import AbstractPolicy, Model, Scaled
 from narrows.rewards.base import AbstractReward
 from narrows.rewards.host import HostReward
@@ -35,6 +35,7 @@ def trainer(
     behaviour: Behaviour = on_policy,
     replay: Replay | None = None,
     given: Given | None = None,
+    believed: AbstractEnvironment | None = None,
     devices: Devices | int = 1,
 ) -> Trainer:
     """Compose rules, policy, reward, objective and optimiser into a training step.
@@ -50,6 +51,8 @@ def trainer(
         behaviour: exploration while sampling.
         replay: past trajectories to train on beside the fresh ones.
         given: known objects to train on beside the fresh ones.
+        believed: what the loss takes the environment for, where nature's laws are not known but learned: the same rules under
+            another kernel. Objects are sampled in `env`; by default it is believed as it is.
         devices: what shares each batch, or how many devices of this process; every batch size must be a multiple of their
             number. Objects and numbers are those of one device, up to the order in which sums are taken.
 
@@ -57,9 +60,13 @@ def trainer(
     batch too small, an environment with chance or a second player, or given objects where moves cannot be undone; also for
     more devices than there are, a batch that they cannot share alike, or a host reward across processes.
     """
+    believed = env if believed is None else believed
     _check_batch(batch_size, replay, given, objective, env)
+    _check_believed(env, believed)
     devices = Devices.first(devices) if isinstance(devices, int) else devices
     _check_devices(devices, batch_size, replay, given, reward)
+
+    portions = [batch_size, *(() if replay is None else [replay.batch_size]), *(() if given is None else [given.batch_size])]
 
     def make_model(key: PRNGKeyArray) -> Model:
         network = policy if isinstance(policy, AbstractPolicy) else policy(key)
@@ -95,7 +102,10 @@ def trainer(
         if given is not None:
             batch = _concatenate(batch, _walk_back(key_choice, key_walk, state.model, env, given, share))
         target = state.model if state.target is None else state.target
-        loss, gradient = jax.value_and_grad(objective.loss)(state.model, target, env, batch, record, devices.total)
+        # Only an objective that draws takes keys, so that the others' random numbers are what they always were.
+        keys = _keys(jax.random.fold_in(key_walk, 1), portions, share) if objective.needs_keys else None
+        aids = Aids(record, devices.total, reward if isinstance(reward, AbstractReward) else None, keys)
+        loss, gradient = jax.value_and_grad(objective.loss)(state.model, target, believed, batch, aids)
         gradient, num_usable = devices.add((gradient, jnp.sum(jnp.isfinite(batch.log_reward), dtype=jnp.float32)))
         params: Any = state.model  # any pytree to optax, whose annotations name a few containers only
         updates, opt_state = optimizer.update(gradient, state.opt_state, params)
@@ -138,8 +148,19 @@ def _check_batch(
         )
     if given is not None and not isinstance(env, AbstractReversibleEnvironment):
         raise ValueError(f"training from given objects needs an environment that can step back, got {name}.")
-    if type(env).turn is not AbstractEnvironment.turn:
-        raise ValueError(f"{name} has chance turns or two players, which {type(objective).__name__} does not account for.")
+    if not objective.accounts_for(env):
+        raise ValueError(
+            f"{name} has chance turns or two players, which {type(objective).__name__} does not account for. "
+            "ExpectedDetailedBalance takes chance turns."
+        )
+
+
+def _check_believed(env: AbstractEnvironment, believed: AbstractEnvironment) -> None:
+    if jax.eval_shape(env.reset) != jax.eval_shape(believed.reset) or env.num_actions != believed.num_actions:
+        raise ValueError(
+            f"believed must have the states and actions of env, got {type(believed).__name__} and {type(env).__name__}. "
+            "Give the same rules under another kernel."
+        )
 
 
 def _check_devices(
@@ -158,6 +179,8 @@ def _check_heads(network: AbstractPolicy, objective: AbstractObjective) -> None:
     name = type(objective).__name__
     if objective.needs_flow and not network.has_flow_head:
         raise ValueError(f"{name} needs a policy with a flow head. Construct the policy with flow_head=True.")
+    if objective.needs_child_flow and not network.has_child_flow_head:
+        raise ValueError(f"{name} needs a policy with a child-flow head. Construct the policy with child_flow_head=True.")
     if network.has_backward_head and not objective.trains_backward:
         raise ValueError(f"{name} as set here never trains a backward policy. Use the uniform one or another objective.")
 
@@ -169,6 +192,12 @@ def _walk_back(
     index = share.take(jax.random.randint(key_choice, (given.batch_size,), 0, given.log_reward.shape[0]))
     terminal = jax.tree.map(lambda leaf: jnp.asarray(leaf)[index], given.terminal)
     return sample_backward(key_walk, model, env, terminal, jnp.asarray(given.log_reward)[index], share=share)
+
+
+def _keys(key: PRNGKeyArray, portions: list[int], share: Share) -> Key[Array, " batch"]:
+    """Return a key for each item of a share of a batch, the one that it has in the whole batch."""
+    parts = [share.take(jax.random.split(jax.random.fold_in(key, place), num)) for place, num in enumerate(portions)]
+    return jnp.concatenate(parts)
 
 
 def _concatenate(first: Trajectory, second: Trajectory) -> Trajectory:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from narrows.envs.base import NO_ACTION, AbstractEnvironment, AbstractReversibleEnvironment
+from narrows.envs.perturbed import AbstractPerturbed
 from narrows.operators import masked_log_softmax
 from narrows.policies.base import AbstractPolicy, Model, PolicyOutput
 from narrows.trajectories.evaluate import evaluate
@@ -17,14 +18,17 @@ from narrows.trajectories.sampling import Record, Trajectory
 class Path(NamedTuple):
     """What a model says along trajectories. Rows after the end hold finite values; `is_valid` tells them apart.
 
-    `follow` returns a batch of them with time first and batch second, as they were sampled; a loss maps over axis 1.
+    `follow` returns a batch of them with time first and batch second, as they were sampled; a loss maps over axis 1. `states`
+    has one time more than the rest, the end.
     """
 
+    states: Any
     forward_logits: Float[Array, "time *batch action"]
     action_mask: Bool[Array, "time *batch action"]
     actions: Int[Array, "time *batch"]
     log_pb: Float[Array, "time *batch"]
     log_flow: Float[Array, "time *batch"] | None
+    child_log_flow: Float[Array, "time *batch action"] | None
     turn: Int[Array, "time *batch"]
     is_valid: Bool[Array, "time *batch"]
 
@@ -81,17 +85,29 @@ def _follow(model: Model, env: AbstractEnvironment, actions: Int[Array, "batch t
     is_valid = actions != NO_ACTION
     is_learned = graph is not None and model.policy.has_backward_head
     observations = _each(env.observe)(states)
-    output, backward_logits = _heads(model.policy, observations, is_valid, record, is_learned)
+    run = _evaluate_asked if isinstance(env, AbstractPerturbed) else evaluate
+    output, backward_logits = _heads(run, model.policy, observations, is_valid, record, is_learned)
     log_pb = jnp.zeros(actions.shape)
     if graph is not None:
         mask = _each(graph.backward_mask)(after)
         log_probs = masked_log_softmax(jnp.zeros(mask.shape) if backward_logits is None else backward_logits, mask)
         log_pb = jnp.where(is_valid, gather(log_probs, _each(graph.backward_action)(before, actions)), 0.0)
     mask, turn = _each(env.action_mask)(before), _each(env.turn)(before)
-    return Path(output.forward_logits, mask, actions, log_pb, output.log_flow, turn, is_valid)
+    heads = (output.forward_logits, mask, actions, log_pb, output.log_flow, output.child_log_flow)
+    return Path(states, *heads, turn, is_valid)
+
+
+def _evaluate_asked(
+    policy: AbstractPolicy, observations: Any, is_needed: Bool[Array, "time batch"], record: Record | None
+) -> PolicyOutput:
+    """Return what `evaluate` does where players and nature alternate: on her turn a policy sees what it saw before it."""
+    asked, is_asked = jax.tree.map(lambda leaf: leaf[::2], (observations, is_needed))
+    output = evaluate(policy, asked, is_asked, record)
+    return jax.tree.map(lambda leaf: jnp.repeat(leaf, 2, axis=0)[: is_needed.shape[0]], output)
 
 
 def _heads(
+    run: Callable[..., PolicyOutput],
     policy: AbstractPolicy,
     observations: Any,
     is_valid: Bool[Array, "time batch"],
@@ -101,13 +117,13 @@ def _heads(
     """Return every head before each step, and the backward logits after it where a backward policy is learned."""
     before = jax.tree.map(lambda leaf: leaf[:-1], observations)
     if not is_learned:
-        return evaluate(policy, before, is_valid, record), None
+        return run(policy, before, is_valid, record), None
     if policy.has_memory:  # the last state comes after all that led to it
         is_needed = jnp.concatenate([jnp.ones_like(is_valid[:1]), is_valid])
-        output = evaluate(policy, observations, is_needed, None)
+        output = run(policy, observations, is_needed, None)
         return jax.tree.map(lambda leaf: leaf[:-1], output), _backward_logits(output)[1:]
-    output = evaluate(policy, before, is_valid, record)
-    last = evaluate(policy, jax.tree.map(lambda leaf: leaf[-1:], observations), jnp.ones_like(is_valid[:1]), None)
+    output = run(policy, before, is_valid, record)
+    last = run(policy, jax.tree.map(lambda leaf: leaf[-1:], observations), jnp.ones_like(is_valid[:1]), None)
     following = jnp.concatenate([_backward_logits(output)[1:], _backward_logits(last)])
     is_last = is_valid & ~jnp.concatenate([is_valid[1:], jnp.zeros_like(is_valid[:1])])
     return output, jnp.where(is_last[..., None], _backward_logits(last), following)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from narrows.envs.base import CHANCE, NO_ACTION, AbstractEnvironment, AbstractReversibleEnvironment
+from narrows.envs.perturbed import AbstractPerturbed
 from narrows.exploration import Behaviour, on_policy
 from narrows.policies.base import Model, PolicyOutput, Tape
 from narrows.trajectories.draw import draw
@@ -30,7 +31,8 @@ class Trajectory(NamedTuple):
 class Record(NamedTuple):
     """What the policy said and kept while a batch was sampled, every array `[time, batch, ...]`; rows after the end are free.
 
-    As long as the parameters are the same, a loss reads it instead of running the policy a second time.
+    In an `AbstractPerturbed` environment there is one row for a player's turn and nature's answer to it. As long as the
+    parameters are the same, a loss reads it instead of running the policy a second time.
     """
 
     output: PolicyOutput
@@ -103,8 +105,16 @@ def _sample(
 ) -> tuple[Trajectory, Any]:
     policy, num = model.policy, uniforms.shape[1]
     has_chance = type(env).turn is not AbstractEnvironment.turn
+    # Where players and nature alternate, her turns need no policy: one pass of the loop is a player's turn and hers.
+    turns_a_pass = 2 if isinstance(env, AbstractPerturbed) else 1
 
-    def advance(uniform: Float[Array, ""], state: Any, carry: Any) -> tuple[Any, Any, Int[Array, ""], Any]:
+    def move(state: Any, weights: Float[Array, " action"], uniform: Float[Array, ""]) -> tuple[Any, Int[Array, ""]]:
+        action = draw(weights, uniform)
+        is_over = env.is_terminal(state)
+        state = jax.tree.map(lambda old, new: jnp.where(is_over, old, new), state, env.step(state, action))
+        return state, jnp.where(is_over, NO_ACTION, action)
+
+    def advance(uniform: Float[Array, " turn"], state: Any, carry: Any) -> tuple[Any, Any, Int[Array, " turn"], Any]:
         if is_recording:
             output, carry, tape = policy.step_taped(carry, env.observe(state))
             record = Record(output, tape)
@@ -112,45 +122,51 @@ def _sample(
             output, carry = policy.step(carry, env.observe(state))
             record = None
         weights = behaviour(output.forward_logits, env.action_mask(state))
-        if has_chance:
+        if has_chance and turns_a_pass == 1:
             weights = jnp.where(env.turn(state) == CHANCE, jnp.exp(env.chance_log_probs(state)), weights)
-        action = draw(weights, uniform)
-        is_over = env.is_terminal(state)
-        state = jax.tree.map(lambda old, new: jnp.where(is_over, old, new), state, env.step(state, action))
-        return state, carry, jnp.where(is_over, NO_ACTION, action), record
+        state, *actions = move(state, weights, uniform[0])
+        if turns_a_pass == 2:
+            state, came = move(state, jnp.exp(env.chance_log_probs(state)), uniform[1])
+            actions.append(came)
+        return state, carry, jnp.stack(actions), record
 
     def body(loop: tuple) -> tuple:
-        time, states, carries, actions, records = loop
-        states, carries, chosen, record = jax.vmap(advance)(uniforms[time], states, carries)
-        records = jax.tree.map(lambda rows, row: rows.at[time].set(row), records, record)
-        return time + 1, states, carries, actions.at[time].set(chosen), records
+        number, states, carries, actions, records = loop
+        states, carries, chosen, record = jax.vmap(advance, in_axes=(1, 0, 0), out_axes=(0, 0, 1, 0))(
+            uniforms[number], states, carries
+        )
+        records = jax.tree.map(lambda rows, row: rows.at[number].set(row), records, record)
+        return number + 1, states, carries, actions.at[number].set(chosen), records
+
+    uniforms = uniforms.reshape(-1, turns_a_pass, num)
+    num_passes = uniforms.shape[0]
 
     def start() -> tuple:
         states, carries = _repeat(env.reset(), num), _repeat(policy.start(), num)
-        record = jax.eval_shape(jax.vmap(advance), uniforms[0], states, carries)[3]
-        records = jax.tree.map(lambda leaf: jnp.zeros((env.max_steps, *leaf.shape), leaf.dtype), record)
-        actions = jnp.full((env.max_steps, num), NO_ACTION, jnp.int32)
+        record = jax.eval_shape(jax.vmap(advance, in_axes=(1, 0, 0)), uniforms[0], states, carries)[3]
+        records = jax.tree.map(lambda leaf: jnp.zeros((num_passes, *leaf.shape), leaf.dtype), record)
+        actions = jnp.full((num_passes, turns_a_pass, num), NO_ACTION, jnp.int32)
         return jnp.zeros((), jnp.int32), states, carries, actions, records
 
     def run_until(limit: int, loop: tuple) -> tuple:
         def is_running(loop: tuple) -> Bool[Array, ""]:
-            time, states, *_ = loop
-            return (time < limit) & ~jnp.all(jax.vmap(env.is_terminal)(states))
+            number, states, *_ = loop
+            return (number < limit) & ~jnp.all(jax.vmap(env.is_terminal)(states))
 
-        time, states, carries, *rest = loop
-        return jax.lax.while_loop(is_running, body, (time, states, policy.with_room(carries, limit), *rest))
+        number, states, carries, *rest = loop
+        return jax.lax.while_loop(is_running, body, (number, states, policy.with_room(carries, limit), *rest))
 
     loop = start()
-    for limit in _limits(env.max_steps) if policy.has_growing_memory else [env.max_steps]:
+    for limit in _limits(num_passes) if policy.has_growing_memory else [num_passes]:
         loop = run_until(limit, loop)
     _, states, _, actions, records = loop
-    return Trajectory(states, actions.T, jnp.full((num,), jnp.nan)), records
+    return Trajectory(states, actions.reshape(-1, num).T, jnp.full((num,), jnp.nan)), records
 
 
-def _limits(max_steps: int) -> list[int]:
+def _limits(num_steps: int) -> list[int]:
     """Return the steps at which a growing memory gets more room: about every `ROOM`, and the last one at the end."""
-    num = max(1, round(max_steps / ROOM))
-    return [-(-max_steps * part // num) for part in range(1, num + 1)]
+    num = max(1, round(num_steps / ROOM))
+    return [-(-num_steps * part // num) for part in range(1, num + 1)]
 
 
 def sample_backward(

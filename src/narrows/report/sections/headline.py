@@ -10,6 +10,7 @@ from narrows.data import Space
 from narrows.report.cautions import Caution, cautions, checks_made
 from narrows.report.content import ReportData, Selection, Truth
 from narrows.report.plots import stream
+from narrows.report.sections.outcomes import describe_noise
 from narrows.report.statistics import finite, largest, num_objects, pairwise_distances
 from narrows.report.words import UNKNOWN, count, duration, listing, number, percent, plural
 
@@ -65,6 +66,8 @@ def _lede(data: ReportData) -> list[str]:
     table = f" learned from {plural(data.data.num_used, 'measurement')}" if data.data and data.data.num_used else ""
     searched = describe_space(data.space) if data.space else "a set of objects too large to list"
     sentences = [f"This run searched {searched} for those that a proxy{table} scores highest."]
+    if data.noise is not None:
+        sentences.append(describe_noise(data.noise))
     if data.search and data.search.num_distinct is not None:
         sentences.append(f"It saw {plural(data.search.num_distinct, 'distinct object')}{_share_seen(data)}.")
     if data.selection is not None:
@@ -123,6 +126,7 @@ def _facts(data: ReportData) -> list[Fact]:
         best = largest(data.data.scores) if data.data is not None else None
         context = "" if best is None else f"best measurement: {number(best)}"
         facts.append(Fact(number(float(means.mean())) if means.size else UNKNOWN, "mean proxy score", context))
+        facts += _expected_facts(data.selection)
     if data.truth is not None:
         facts += _truth_facts(data.truth)
     if data.proxy is not None and data.proxy.spearman is not None:
@@ -131,6 +135,13 @@ def _facts(data: ReportData) -> list[Fact]:
         steps = plural(data.search.num_steps, "step") if data.search.num_steps is not None else ""
         facts.append(Fact(duration(data.search.seconds), "computing time", steps))
     return facts
+
+
+def _expected_facts(selection: Selection) -> list[Fact]:
+    expected = finite([row.expected_mean for row in selection.rows if row.expected_mean is not None])
+    if not expected.size:
+        return []
+    return [Fact(number(float(expected.mean())), "mean expected score", "of what comes out under noise")]
 
 
 def _truth_facts(truth: Truth) -> list[Fact]:

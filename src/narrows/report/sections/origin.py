@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from narrows.report.content import ReportData, SetAside
+from narrows.report.sections.outcomes import listed
 from narrows.report.words import plural
 
 MOST_SET_ASIDE = 50
@@ -40,7 +41,7 @@ class OriginView:
 def origin_view(data: ReportData) -> OriginView:
     """Return the section's content; the settings are always there."""
     provenance = data.provenance
-    origin = [("run folder", data.folder)]
+    origin = [("run folder", data.folder), ("noise", "" if data.noise is None else listed(data.noise))]
     if provenance is not None:
         origin += [
             ("seed", "" if provenance.seed is None else str(provenance.seed)),

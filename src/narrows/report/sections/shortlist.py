@@ -17,8 +17,9 @@ from narrows.report.content import Candidate, ReportData, Selection
 from narrows.report.letters import tint_of, tinted
 from narrows.report.logos import axis_end, draw_logo, fewest_for_logo, information
 from narrows.report.plots import Cloud, histogram, scatter
+from narrows.report.sections.outcomes import MOST_RANKS, expected_score_picture, outcome_sentences
 from narrows.report.statistics import finite, largest, pairwise_distances
-from narrows.report.words import UNKNOWN, count, decimals_for, fixed, number, plural, printable
+from narrows.report.words import UNKNOWN, count, decimals_for, fixed, number, percent, plural, printable
 
 LONG = 20
 """From this many letters on a row gives its sequence the whole width."""
@@ -37,6 +38,9 @@ class Line:
     mean: str
     std: str
     lower: str
+    expected: str
+    spread: str
+    as_asked: str
     true: str
     nearest: Markup
     nearest_score: str
@@ -54,6 +58,7 @@ class ShortlistView:
     lines: tuple[Line, ...]
     has_truth: bool
     has_std: bool
+    has_outcomes: bool
     is_long: bool
     logos: tuple[Picture, ...]
     pictures: tuple[Picture, ...]
@@ -69,9 +74,10 @@ def shortlist_view(data: ReportData) -> ShortlistView | None:
         lines=_lines(rows, tint_of(_alphabet(data))),
         has_truth=any(row.true_score is not None for row in rows),
         has_std=finite([_nan(row.proxy_std) for row in rows]).size > 0,
+        has_outcomes=any(row.asked is not None for row in rows),
         is_long=any(len(row.sequence) > LONG for row in rows),
         logos=tuple(_logos(data)) if rows and data.space is not None else (),
-        pictures=(_score_against_distance(data), _spread(data.selection)) if rows else (),
+        pictures=_pictures(data, data.selection) if rows else (),
     )
 
 
@@ -97,7 +103,7 @@ def _summary(selection: Selection) -> list[str]:
     clusters = {row.cluster for row in rows if row.cluster is not None}
     if clusters:
         sentences.append(f"The rows fall into {plural(len(clusters), 'cluster')}.")
-    return sentences
+    return [*sentences, *outcome_sentences(selection)]
 
 
 def _lines(rows: tuple[Candidate, ...], tints: Mapping[str, int]) -> tuple[Line, ...]:
@@ -116,6 +122,9 @@ def _lines(rows: tuple[Candidate, ...], tints: Mapping[str, int]) -> tuple[Line,
             mean=fixed(row.proxy_mean, scores),
             std=fixed(row.proxy_std, scores),
             lower=fixed(row.lower_bound, scores),
+            expected=fixed(row.expected_mean, scores),
+            spread=fixed(row.expected_std, scores),
+            as_asked=percent(row.prob_as_asked),
             true=fixed(row.true_score, scores),
             nearest=with_differences(row.nearest_measured, row.sequence),
             nearest_score=fixed(row.nearest_measured_score, measured),
@@ -131,7 +140,8 @@ def _lines(rows: tuple[Candidate, ...], tints: Mapping[str, int]) -> tuple[Line,
 def _score_decimals(rows: tuple[Candidate, ...]) -> int:
     """Return the decimals that tell the rows apart, but no more than the uncertainty leaves any sense to."""
     stds = finite([_nan(row.proxy_std) for row in rows])
-    apart = decimals_for([row.proxy_mean for row in rows] + [row.true_score for row in rows])
+    known = [score for row in rows for score in (row.proxy_mean, row.expected_mean, row.true_score)]
+    apart = decimals_for(known)
     typical = float(np.median(stds)) if stds.size else 0.0
     return min(apart, max(0, 1 - math.floor(math.log10(typical)))) if typical > 0 else apart
 
@@ -210,6 +220,11 @@ def _most(alphabet: str) -> float:
     return math.log2(max(len(alphabet), 2))
 
 
+def _pictures(data: ReportData, selection: Selection) -> tuple[Picture, ...]:
+    outcomes = expected_score_picture(selection.rows)
+    return (*(() if outcomes is None else (outcomes,)), _score_against_distance(data), _spread(selection))
+
+
 def _score_against_distance(data: ReportData) -> Picture:
     selection = data.selection
     assert selection is not None
@@ -218,7 +233,7 @@ def _score_against_distance(data: ReportData) -> Picture:
     mean, std = [row.proxy_mean for row in rows], [_nan(row.proxy_std) for row in rows]
     # Distances are whole numbers: a golden-ratio shift sideways keeps rows of one distance from hiding each other.
     shifted = [value + ((row.rank * 0.618034) % 1.0 - 0.5) * 0.6 for value, row in zip(distance, rows, strict=True)]
-    ranks = tuple(str(row.rank) for row in rows) if len(rows) <= 12 else ()
+    ranks = tuple(str(row.rank) for row in rows) if len(rows) <= MOST_RANKS else ()
     cloud = Cloud("shortlist", shifted, mean, error=std, text=ranks)
     drawing = scatter("score-distance", [cloud], x="edits to the nearest measured sequence", y="proxy score", whole_x=True)
     best = largest(data.data.scores) if data.data is not None else None

@@ -58,7 +58,7 @@ def truth_view(data: ReportData) -> TruthView | None:
     return TruthView(
         scorer=truth.scorer,
         matched="" if truth.matched_inverse_temperature is None else number(truth.matched_inverse_temperature),
-        verdict=tuple(_verdict(truth)),
+        verdict=(*_verdict(truth), *_under_noise(data)),
         lines=_lines(truth),
         pictures=(_strips(truth), _scatter(truth)),
         failures=tuple(truth.failures.items()),
@@ -80,6 +80,15 @@ def _verdict(truth: Truth) -> list[str]:
         "much that changes is not shown here."
     )
     return [sentence for sentence in sentences if sentence]
+
+
+def _under_noise(data: ReportData) -> list[str]:
+    if data.noise is None:
+        return []
+    return [
+        "These are true scores of sequences exactly as they stand in the table. What comes out when they are asked for under "
+        "noise scores otherwise; its expected score in the shortlist is the proxy's word, not checked here."
+    ]
 
 
 def _comparison(shortlist: ScoreGroup, group: ScoreGroup) -> str:

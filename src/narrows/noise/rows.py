@@ -1,0 +1,109 @@
+"""Columns of a small CSV file by their names, every row with its line number, and the error that lists what is wrong."""
+
+import re
+from collections.abc import Sequence
+from typing import NamedTuple, NoReturn
+
+from narrows.data.findings import DataError, FileRefused, Finding, count, error, quote
+from narrows.data.layout import DELIMITERS
+from narrows.data.records import Record, is_blank, read_records
+from narrows.data.text import Text, bad_byte, read_text, show_path
+
+_LISTED = 20
+"""Problems that a message lists; the error holds all."""
+
+
+class Row(NamedTuple):
+    """One row: its line number in the file and its cells, in the order in which the columns were asked for."""
+
+    row: int
+    cells: tuple[str, ...]
+
+
+class Columns(NamedTuple):
+    """The rows of a file; `names` are the columns that were asked for and are there."""
+
+    path: str
+    names: tuple[str, ...]
+    rows: tuple[Row, ...]
+
+
+def read_columns(path: str, required: Sequence[str], optional: Sequence[str] = ()) -> Columns:
+    """Read named columns of a CSV file separated by commas, semicolons or tabs; other columns are passed over.
+
+    Names are compared without regard to case, blanks around cells are taken off and blank lines passed over.
+
+    Raises DataError for a file that cannot be read, a header without a required column and every row that is damaged.
+    """
+    shown = show_path(path)
+    try:
+        text = read_text(path)
+        delimiter, header = _find_header(text, required)
+        names = [field.strip().casefold() for field in header.fields]
+        wanted = [*required, *(name for name in optional if name in names)]
+        places = [_place(names, name, header.row) for name in wanted]
+    except FileRefused as refused:
+        refuse(shown, [refused.finding])
+    rows: list[Row] = []
+    problems: list[Finding] = []
+    for record in read_records(text.lines, delimiter, header.end):
+        if problem := _damage(text, record, len(names)):
+            problems.append(problem)
+        elif not is_blank(record.fields):
+            rows.append(Row(record.row, tuple(record.fields[place].strip() for place in places)))
+    if not rows and not problems:
+        problems.append(error(header.row, None, "no_rows", "there is a header and no row after it"))
+    refuse_any(shown, problems)
+    return Columns(shown, tuple(wanted), tuple(rows))
+
+
+def refuse_any(path: str, problems: Sequence[Finding]) -> None:
+    """Raise DataError that lists the problems of a file, if there are any."""
+    if problems:
+        refuse(path, problems)
+
+
+def refuse(path: str, problems: Sequence[Finding]) -> NoReturn:
+    """Raise DataError that lists the problems of a file, in its order."""
+    ordered = sorted(problems, key=lambda problem: problem.row)
+    lines = [f"{path}: {_words(problem)}" for problem in ordered[:_LISTED]]
+    if len(ordered) > _LISTED:
+        lines.append(f"{path}: and {count(len(ordered) - _LISTED, 'more problem')}")
+    raise DataError("\n".join(lines), ordered)
+
+
+def _words(problem: Finding) -> str:
+    column = "" if problem.column is None else f", column {problem.column!r}"
+    return f"row {problem.row}{column}: {problem.message}" if problem.row else problem.message
+
+
+def _find_header(text: Text, required: Sequence[str]) -> tuple[str, Record]:
+    """Return the separator for which the first line that is not blank has every required column, and that line."""
+    first = next((index for index, line in enumerate(text.lines) if not is_blank(re.split(r"[,;\t]", line))), None)
+    expected = f"Expected a header with the columns {', '.join(required)}, separated by commas, semicolons or tabs."
+    if first is None:
+        raise FileRefused("header", f"there are separators and nothing else. {expected}")
+    for delimiter in DELIMITERS:
+        record = next(read_records(text.lines, delimiter, first))
+        if {*required} <= {field.strip().casefold() for field in record.fields}:
+            return delimiter, record
+    raise FileRefused("header", f"the first line is {quote(text.lines[first].strip(), 80)}. {expected}", first + 1)
+
+
+def _place(names: list[str], name: str, row: int) -> int:
+    if names.count(name) > 1:
+        raise FileRefused("header", f"{names.count(name)} columns are called {name!r}. Keep one.", row)
+    return names.index(name)
+
+
+def _damage(text: Text, record: Record, width: int) -> Finding | None:
+    """Return why the cells of a record cannot be trusted, None where they can."""
+    for index in range(record.start, record.end):
+        if index in text.suspect:
+            return error(index + 1, None, "encoding", f"{bad_byte(text.lines[index])}. Save the file as UTF-8.")
+    if record.problem is not None:
+        return error(record.row, None, "quote", f'{record.problem}. Close the quote, or write "" for a quote sign.')
+    if not is_blank(record.fields) and len(record.fields) != width:
+        came = count(len(record.fields), "cell")
+        return error(record.row, None, "ragged", f"{came} where the header has {width}. A row needs a cell for every column.")
+    return None

@@ -1,0 +1,252 @@
+"""Flow networks where nature has turns: expected flow networks, and the formulations they are measured against (eflow 2).
+
+At a player's turn the flow is shared out by the policy, `F(s) pi(a|s) = F(s, a)` (2.1), and at nature's it is an average over
+her outcomes `o` that each method takes in its own way:
+
+    expected flow network   log F(s, a) = log sum_o P(o) F(s_o)      (2.2), the arithmetic mean; always satisfiable
+    soft Q, MaxEnt RL       log F(s, a) = sum_o P(o) log F(s_o)      the geometric mean; always satisfiable
+    naive flow network      log F(s, a) = log F(s_o)                 as if the outcome had been the action's doing
+    stochastic GFlowNet     log F(s, a) = log F(s_o) + log P_B((s, a)|s_o) - log P(o)      for every outcome that comes
+
+The flows of all outcomes come from one look at the state that a player acts in (`child_log_flow`), so that a step costs what
+it costs without noise, and a policy with memory need not branch.
+"""
+
+from abc import abstractmethod
+from typing import Final, Literal
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, Key
+
+from narrows.envs.base import AbstractEnvironment
+from narrows.objectives.balance import usable
+from narrows.objectives.base import ALONE, AbstractObjective, Aids
+from narrows.objectives.nature import Nature, nature_along
+from narrows.objectives.turns import Terms, Turns, shares_outcomes
+from narrows.operators import GeneralMellowmax, masked_log_softmax, masked_logsumexp
+from narrows.policies.base import Model
+from narrows.trajectories import Trajectory, follow, gather
+from narrows.trajectories.draw import draw
+
+MAX_RATIO: Final = 10.0
+"""How many nats the flow that came may exceed a player's by before it sets the scale of a sampled violation."""
+
+
+class AbstractChanceBalance(AbstractObjective):
+    """Balance at the players' turns and at nature's, with the average over her outcomes left to be defined."""
+
+    @property
+    def operator(self) -> GeneralMellowmax:
+        return GeneralMellowmax(1.0, 0.0, 0.0)
+
+    @property
+    def needs_flow(self) -> bool:
+        return False
+
+    @property
+    def needs_child_flow(self) -> bool:
+        return True
+
+    @property
+    def target_period(self) -> int | None:
+        return None
+
+    @property
+    def min_batch_size(self) -> int:
+        return 1
+
+    @property
+    def needs_keys(self) -> bool:
+        return False
+
+    @property
+    def trains_backward(self) -> bool:
+        return False
+
+    def accounts_for(self, env: AbstractEnvironment) -> bool:
+        return True
+
+    @abstractmethod
+    def terms(self, turns: Turns, nature: Nature, aids: Aids) -> Terms:
+        """Return what is added up for each item of the batch."""
+
+    def loss(
+        self,
+        model: Model,
+        target: Model,
+        env: AbstractEnvironment,
+        batch: Trajectory,
+        aids: Aids = ALONE,
+    ) -> Float[Array, ""]:
+        batch, is_usable = usable(batch)
+        path = follow(model, env, batch.actions, aids.record)
+        nature = nature_along(env, path, aids.reward, batch.log_reward)
+        turns = Turns(env, path, nature, model.log_z)
+        terms = self.terms(turns, nature, aids)
+        if aids.reward is None:
+            terms = terms.and_also(turns.ends().squared())
+        weight = jnp.where(is_usable, terms.weight, 0.0)
+        sums = aids.total(jnp.stack([jnp.sum(weight * terms.value), jnp.sum(weight)]))
+        return sums[0] / jnp.maximum(sums[1], jnp.finfo(weight.dtype).tiny)
+
+
+class ExpectedDetailedBalance(AbstractChanceBalance):
+    """Expected detailed balance (eflow 2.5; Jiralerspong et al. 2024, arXiv:2310.02779): every turn, all of nature's outcomes.
+
+    Args:
+        actions: `visited` takes the action of the trajectory, `all` every legal one; the latter needs an environment under a
+            kernel, where the outcomes of all actions lead to the same states.
+    """
+
+    actions: Literal["visited", "all"] = eqx.field(default="visited", static=True)
+
+    def __check_init__(self) -> None:
+        if self.actions not in ("visited", "all"):
+            raise ValueError(f'actions must be "visited" or "all", got {self.actions!r}.')
+
+    def accounts_for(self, env: AbstractEnvironment) -> bool:
+        return self.actions == "visited" or shares_outcomes(env)
+
+    def terms(self, turns: Turns, nature: Nature, aids: Aids) -> Terms:
+        flows = nature.log_flow(nature.all_outcomes, of_any_action=self.actions == "all")
+        arrival = gather(flows, nature.came)
+        if self.actions == "visited":
+            return turns.errors(arrival, nature.expected(flows)).squared()
+        choices = turns.choices(flows)
+        flow = turns.of_players(turns.flow(arrival))
+        error = flow[..., None] + choices.log_policy - choices.answer
+        return choices.terms(error, jnp.ones_like(error)).squared()
+
+
+class ExpectedTrajectoryBalance(AbstractChanceBalance):
+    """The trajectory form of expected detailed balance (eflow L3): the sum of the violations along a trajectory, squared.
+
+    `log_z + sum log pi + sum over nature's turns of (log F(s_o) - log sum_o P(o) F(s_o)) - log_reward`.
+    """
+
+    def terms(self, turns: Turns, nature: Nature, aids: Aids) -> Terms:
+        flows = nature.log_flow(nature.all_outcomes)
+        errors = turns.errors(gather(flows, nature.came), nature.expected(flows))
+        error = jnp.sum(errors.value, axis=0, keepdims=True)
+        return Terms(error, jnp.ones_like(error)).squared()
+
+
+class ExpectedFlowMatching(AbstractChanceBalance):
+    """Expected flow matching (eflow L2): flows alone, `F(s) = sum_a sum_o P(o|s, a) F(s_o)`.
+
+    The policy is the one read off the flows, `pi(a|s)` in proportion to the inner sum. The policy head is fitted to it in the
+    same step, so that sampling needs neither kernel nor rewards. Needs an environment under a kernel, or one without chance.
+    """
+
+    def accounts_for(self, env: AbstractEnvironment) -> bool:
+        return shares_outcomes(env)
+
+    def terms(self, turns: Turns, nature: Nature, aids: Aids) -> Terms:
+        flows = nature.log_flow(nature.all_outcomes, of_any_action=True)
+        choices = turns.choices(flows)
+        is_turn = jnp.any(choices.is_legal, axis=-1)
+        # An all-True stand-in keeps the rows after the end finite.
+        inflow = masked_logsumexp(choices.answer, choices.is_legal | ~is_turn[..., None])
+        flow = turns.of_players(turns.flow(gather(flows, nature.came)))
+        matching = Terms(jnp.where(is_turn, flow - inflow, 0.0), is_turn.astype(flow.dtype))
+        read_off = jax.lax.stop_gradient(masked_log_softmax(choices.answer, choices.is_legal))
+        misfit = choices.log_policy - jnp.where(choices.is_legal, read_off, 0.0)
+        return matching.and_also(choices.terms(misfit, jnp.exp(read_off))).squared()
+
+
+class SampledExpectedDetailedBalance(AbstractChanceBalance):
+    """Expected detailed balance from a few outcomes of each of nature's turns, for when there are thousands (eflow 2.6).
+
+    For a player's turn with `x = log F(s) pi(a|s)` and outcomes `o_1 .. o_n` drawn from the kernel, each by itself,
+
+        mean over i != j of (e^x - F(o_i)) (e^x - F(o_j)) / c^2
+
+    is an unbiased estimate of `((e^x - sum_o P(o) F(s_o)) / c)^2`, and so is its gradient: expectations of products of
+    independent numbers. `c`, which takes no gradient, is `e^x`, or what came in the trajectory where that is far larger; it
+    does not depend on the outcomes drawn. The square of a difference of logarithms, or the one outcome that came in place of a
+    second draw, would be biased. An estimate may be negative. Flows and rewards are computed for the drawn outcomes only.
+
+    Args:
+        num_outcomes: outcomes drawn at each turn of nature's, >= 2.
+    """
+
+    num_outcomes: int = eqx.field(default=2, static=True)
+
+    def __check_init__(self) -> None:
+        if self.num_outcomes < 2:
+            raise ValueError(f"num_outcomes must be at least 2, got {self.num_outcomes}: with one the estimate is biased.")
+
+    @property
+    def needs_keys(self) -> bool:
+        return True
+
+    def terms(self, turns: Turns, nature: Nature, aids: Aids) -> Terms:
+        if aids.keys is None:
+            raise ValueError("this objective draws outcomes and needs aids with a key for each item of the batch.")
+        flows = nature.log_flow(jnp.concatenate([nature.came[..., None], self._draw(nature, aids.keys)], axis=-1))
+        arrival, drawn = flows[..., 0], turns.spread(flows[..., 1:])
+        is_drawn = turns.is_answered | turns.is_lone
+        own = jnp.where(turns.is_lone, 0.0, turns.log_pi) + turns.flow(arrival)
+        came = jnp.where(turns.is_lone, turns.spread(arrival), turns.onward(turns.spread(arrival)))
+        drawn = jnp.where(turns.is_lone[..., None], drawn, turns.onward(drawn))
+        scale = jax.lax.stop_gradient(jnp.maximum(own, came - MAX_RATIO))
+        exponents = jnp.where(is_drawn[..., None], jnp.concatenate([own[..., None], drawn], axis=-1) - scale[..., None], 0.0)
+        gap = jnp.exp(exponents[..., :1]) - jnp.exp(exponents[..., 1:])
+        pairs = (jnp.sum(gap, axis=-1) ** 2 - jnp.sum(gap**2, axis=-1)) / (self.num_outcomes * (self.num_outcomes - 1))
+        direct = turns.errors(arrival, arrival).squared()
+        return Terms(jnp.where(is_drawn, pairs, direct.value), direct.weight)
+
+    def _draw(self, nature: Nature, keys: Key[Array, " batch"]) -> Int[Array, "turn batch outcome"]:
+        num_turns = nature.came.shape[0]
+        uniforms = jax.vmap(lambda key: jax.random.uniform(key, (num_turns, self.num_outcomes)), out_axes=1)(keys)
+        of_turn = jax.vmap(jax.vmap(jax.vmap(draw, in_axes=(None, 0))))
+        return of_turn(jnp.exp(nature.log_probs), uniforms)
+
+
+class SoftQ(AbstractChanceBalance):
+    """Soft Q-learning, maximum-entropy RL with reward `log R`, as path consistency (eflow section 2.5).
+
+    It averages log-flows where an expected flow network averages flows: `log F(s, a) = sum_o P(o) log F(s_o)`.
+    """
+
+    def terms(self, turns: Turns, nature: Nature, aids: Aids) -> Terms:
+        flows = nature.log_flow(nature.all_outcomes)
+        is_possible = nature.log_probs > -jnp.inf
+        answer = jnp.sum(jnp.exp(nature.log_probs) * jnp.where(is_possible, flows, 0.0), axis=-1)
+        return turns.errors(gather(flows, nature.came), answer).squared()
+
+
+class NaiveDetailedBalance(AbstractChanceBalance):
+    """Detailed balance that takes the outcome for the action's doing: `F(s) pi(a|s) = F(s_o)` for whatever came (eflow 2.5).
+
+    No policy satisfies it under noise; where it ends depends on what is sampled. It is here to be compared with.
+    """
+
+    def terms(self, turns: Turns, nature: Nature, aids: Aids) -> Terms:
+        arrival = nature.log_flow(nature.came[..., None])[..., 0]
+        return turns.errors(arrival, arrival).squared()
+
+
+class StochasticDetailedBalance(AbstractChanceBalance):
+    """The stochastic GFlowNet (Pan et al. 2023, arXiv:2302.09465): nature's outcomes are edges of fixed probability.
+
+    `F(s) pi(a|s) P(o|s, a) = F(s_o) P_B((s, a)|s_o)`, which asks of a policy that it sample in proportion to the reward.
+
+    Args:
+        dag_correction: count the backward policy, uniform or learned, over the actions that may have been asked for. Without
+            it histories are told apart (P_B = 1), and under noise no policy satisfies all constraints.
+    """
+
+    dag_correction: bool = eqx.field(default=True, static=True)
+
+    @property
+    def trains_backward(self) -> bool:
+        return self.dag_correction
+
+    def terms(self, turns: Turns, nature: Nature, aids: Aids) -> Terms:
+        arrival = nature.log_flow(nature.came[..., None])[..., 0]
+        log_prob = jnp.maximum(gather(nature.log_probs, nature.came), jnp.finfo(arrival.dtype).min)
+        answer = arrival - log_prob + (nature.log_pb if self.dag_correction else 0.0)
+        return turns.errors(arrival, answer).squared()

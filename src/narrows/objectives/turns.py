@@ -1,0 +1,140 @@
+"""Constraints of flow at the players' turns and at nature's, along a batch of trajectories."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from narrows.envs.base import CHANCE, AbstractEnvironment
+from narrows.envs.perturbed import AbstractPerturbed
+from narrows.objectives.nature import Nature
+from narrows.operators import masked_log_softmax, masked_logsumexp
+from narrows.trajectories import Path, gather
+
+
+class Terms(NamedTuple):
+    """What a loss is the weighted mean of: a value and a weight, for any number of things in each item of the batch."""
+
+    value: Float[Array, "term batch"]
+    weight: Float[Array, "term batch"]
+
+    def squared(self) -> "Terms":
+        """Return the squares of the values, weighted alike."""
+        return Terms(self.value**2, self.weight)
+
+    def and_also(self, other: "Terms") -> "Terms":
+        """Return both."""
+        return Terms(jnp.concatenate([self.value, other.value]), jnp.concatenate([self.weight, other.weight]))
+
+
+class Choices(NamedTuple):
+    """Every action at the players' turns: what the policy says of it, and the log-flow of the state in which nature answers."""
+
+    log_policy: Float[Array, "turn batch action"]
+    answer: Float[Array, "turn batch action"]
+    is_legal: Bool[Array, "turn batch action"]
+
+    def terms(self, value: Float[Array, "turn batch action"], weight: Float[Array, "turn batch action"]) -> Terms:
+        """Return a term an action; illegal ones count for nothing."""
+
+        def flat(numbers: Float[Array, "turn batch action"]) -> Float[Array, "term batch"]:
+            return jnp.moveaxis(jnp.where(self.is_legal, numbers, 0.0), 1, 2).reshape(-1, numbers.shape[1])
+
+        return Terms(flat(value), flat(weight))
+
+
+class Turns(NamedTuple):
+    """The turns of a batch of trajectories, of which `nature` has some as its rows; other arrays are `[time, batch]`."""
+
+    env: AbstractEnvironment
+    path: Path
+    nature: Nature
+    log_z: Float[Array, ""]
+
+    @property
+    def is_natures(self) -> Bool[Array, "time batch"]:
+        return self.path.is_valid & (self.path.turn == CHANCE)
+
+    @property
+    def is_players(self) -> Bool[Array, "time batch"]:
+        return self.path.is_valid & (self.path.turn != CHANCE)
+
+    @property
+    def is_answered(self) -> Bool[Array, "time batch"]:
+        """The players' turns after which nature has hers."""
+        return self.is_players & self.onward(self.is_natures)
+
+    @property
+    def is_lone(self) -> Bool[Array, "time batch"]:
+        """Nature's turns that follow on none of a player's: the first of all, or one more after her own."""
+        return self.is_natures & ~jnp.concatenate([jnp.zeros_like(self.is_players[:1]), self.is_players[:-1]])
+
+    @property
+    def log_pi(self) -> Float[Array, "time batch"]:
+        """The policy's log-probability of each action."""
+        return gather(masked_log_softmax(self.path.forward_logits, self.path.action_mask), self.path.actions)
+
+    def spread(self, rows: Float[Array, "turn batch *outcome"]) -> Float[Array, "time batch *outcome"]:
+        """Return numbers of nature's turns at their times, zeros at the players' where the two alternate."""
+        if not isinstance(self.env, AbstractPerturbed):
+            return rows
+        return jnp.stack([jnp.zeros_like(rows), rows], axis=1).reshape(-1, *rows.shape[1:])
+
+    def of_players(self, numbers: Float[Array, "time batch"]) -> Float[Array, "turn batch"]:
+        """Return the rows of the players' turns where these and nature's alternate, else every row."""
+        return numbers[::2] if isinstance(self.env, AbstractPerturbed) else numbers
+
+    def onward(self, numbers: Array) -> Array:
+        """Return each time's number of the next time, zero at the last."""
+        return jnp.concatenate([numbers[1:], jnp.zeros_like(numbers[:1])])
+
+    def flow(self, arrival: Float[Array, "turn batch"]) -> Float[Array, "time batch"]:
+        """Return the log-flow of the state before each turn: `log_z` at the root, then that of what came."""
+        arrived = self.spread(arrival)
+        return jnp.concatenate([jnp.broadcast_to(self.log_z, arrived[:1].shape), arrived[:-1]])
+
+    def errors(self, arrival: Float[Array, "turn batch"], answer: Float[Array, "turn batch"]) -> Terms:
+        """Return `log F(s) + log pi(a|s) - log F(s, a)` of each player's turn (eflow 2.5), to be squared or summed.
+
+        Args:
+            arrival: log-flow of the state that came.
+            answer: log-flow of the state in which nature answers: what a method takes for her average.
+
+        At a lone turn of nature's the flow of the state is held against her average directly.
+        """
+        answer = self.spread(answer)
+        onward = jnp.where(self.is_answered, self.onward(answer), self.spread(arrival))
+        flow = self.flow(arrival)
+        error = jnp.where(self.is_players, flow + self.log_pi - onward, flow - answer)
+        counts = self.is_players | self.is_lone
+        return Terms(jnp.where(counts, error, 0.0), counts.astype(error.dtype))
+
+    def choices(self, flows: Float[Array, "turn batch action"]) -> Choices:
+        """Return every action at the players' turns; the environment must be one that `shares_outcomes`.
+
+        Args:
+            flows: log-flows of the states that all outcomes lead to.
+        """
+        rows = slice(0, None, 2) if isinstance(self.env, AbstractPerturbed) else slice(None)
+        mask = self.path.action_mask[rows] & self.is_players[rows][..., None]
+        log_policy = jnp.where(mask, masked_log_softmax(self.path.forward_logits[rows], mask), 0.0)
+        if not isinstance(self.env, AbstractPerturbed):
+            return Choices(log_policy, flows, mask)
+        law = jax.vmap(jax.vmap(self.env.kernel.all_log_probs))(self.nature.states)
+        # Rows of illegal actions have no meaning, and maybe no probability above zero.
+        law = jnp.where(mask[..., None], law, 0.0)
+        return Choices(log_policy, masked_logsumexp(law + flows[..., None, :], law > -jnp.inf), mask)
+
+    def ends(self) -> Terms:
+        """Return the head's error at the object that each trajectory ended in.
+
+        Where no other reward is known, the head is all there is for nature's other outcomes, and it learns from these.
+        """
+        error = gather(self.nature.head, self.nature.came) - self.nature.log_reward
+        return Terms(jnp.where(self.nature.is_end, error, 0.0), self.nature.is_end.astype(error.dtype))
+
+
+def shares_outcomes(env: AbstractEnvironment) -> bool:
+    """Return whether the outcomes of all actions of a state lead to the same states: under a kernel, or without chance."""
+    return isinstance(env, AbstractPerturbed) or type(env).turn is AbstractEnvironment.turn
