@@ -16,16 +16,18 @@ from tests.test_hosted import Scripted
 
 from narrows import checkpoint
 from narrows.buffers import Replay
-from narrows.envs import Hypergrid, Sequence, Subsets
+from narrows.envs import Hypergrid, Sequence, Subsets, perturbed
+from narrows.noise import Substitution
 from narrows.objectives import (
     BellmanGeneralMellowmax,
     DetailedBalance,
+    SampledExpectedDetailedBalance,
     TrajectoryBalance,
     TrajectoryGeneralMellowmax,
     VarGrad,
 )
 from narrows.policies import MLP, Transformer
-from narrows.rewards import HypergridReward
+from narrows.rewards import Came, HypergridReward
 from narrows.rewards.base import AbstractReward
 from narrows.rewards.host import HostReward
 from narrows.training import Devices, Given, objects_of, run, simulate, trainer
@@ -71,6 +73,17 @@ def given(env, reward, texts):
     return Given(states, reward(states), 4)
 
 
+def noisy(env):
+    return dict(
+        env=env,
+        policy=mlp(env, child_flow_head=True),
+        reward=Came(GRID_REWARD),
+        objective=SampledExpectedDetailedBalance(),
+        replay=REPLAY,
+        given=given(env, Came(GRID_REWARD), ["0 0", "5 5", "2 3"]),
+    )
+
+
 GRID_REWARD, WORD_REWARD = HypergridReward(GRID), FirstLetter(2)
 CASES = {
     "TB, MLP, backward policy, replay and given": lambda: dict(
@@ -106,6 +119,7 @@ CASES = {
         objective=BellmanGeneralMellowmax(target_period=2),
         given=given(GRID, GRID_REWARD, ["1 0", "4 5"]),
     ),
+    "drawn outcomes of noise, MLP, replay and given": lambda: noisy(perturbed(GRID, Substitution(GRID, 0.3))),
     "nothing has a score": lambda: dict(env=WORDS, policy=mlp(WORDS), reward=Nothing(), objective=TrajectoryBalance()),
 }
 
@@ -150,7 +164,8 @@ def compared(one, two):
 
 
 def cases_of(env):
-    pairs = {name: (make(), make()) for name, make in CASES.items() if make()["env"] is env}
+    pairs = {name: (make(), make()) for name, make in CASES.items()}
+    pairs = {name: pair for name, pair in pairs.items() if getattr(pair[0]["env"], "inner", pair[0]["env"]) is env}
     return {name: compared(train(1, **one), train(NUM, **four)) for name, (one, four) in pairs.items()}
 
 

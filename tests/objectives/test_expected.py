@@ -26,7 +26,7 @@ from narrows.objectives import (
     TrajectoryBalance,
 )
 from narrows.objectives.base import Aids
-from narrows.objectives.expected import MAX_RATIO
+from narrows.objectives.expected import SHARE_OF_KERNEL
 from narrows.operators import soft_bellman
 from narrows.policies import MLP, Tabular
 from narrows.policies.base import Model
@@ -182,7 +182,7 @@ def test_drawn_outcomes_estimate_the_loss_and_its_gradient_without_bias(env, num
             return jax.tree.map(lambda leaf: (leaf.mean(axis=0), leaf.std(axis=0) / num_draws**0.5), both)
 
         def exact(model):
-            return jax.value_and_grad(lambda model: _exact_square(model, loop, batch))(model)
+            return jax.value_and_grad(lambda model: _exact_square(model, loop, batch, num_outcomes))(model)
 
         found, expected = quick_jit(mean_and_error)(model), quick_jit(exact)(model)
     means, errors = (jax.tree.leaves(jax.tree.map(lambda pair, n=n: pair[n], found, is_leaf=_is_pair)) for n in (0, 1))
@@ -195,36 +195,51 @@ def _is_pair(leaf):
     return isinstance(leaf, tuple) and len(leaf) == 2 and not hasattr(leaf, "_fields") and hasattr(leaf[0], "shape")
 
 
-def _exact_square(model, loop, batch):
-    """Return the mean over turns of `((e^x - sum_o P(o) F(s_o)) / c)^2`, in a loop over the states of the graph."""
-    graph, heads, total, count = loop.graph, model.policy, jnp.zeros(()), 0
+def _exact_square(model, loop, batch, num_outcomes):
+    """Return the expectation of the loss in a loop over the states of the graph: squares, and what the head has to learn."""
+    graph, heads, total, count, fixed = loop.graph, model.policy, jnp.zeros(()), 0, jax.lax.stop_gradient
+
+    def known(state, action, own_end):
+        child = graph.children[state, action]
+        return loop.reward[child] if child == own_end else loop.known(child)
+
+    def head(state, action):
+        return heads.child_log_flow[loop.rows[state], action]
 
     def flow(state, action, own_end):
-        child = graph.children[state, action]
-        known = loop.reward[child] if child == own_end else loop.known(child)
-        return heads.child_log_flow[loop.rows[state], action] if known is None else jnp.asarray(known)
+        value = known(state, action, own_end)
+        return head(state, action) if value is None else jnp.asarray(value)
+
+    def misfit(state, action, own_end):
+        value = known(state, action, own_end)
+        return 0.0 if value is None else (head(state, action) - value) ** 2
 
     for row in np.asarray(batch.actions):
         states, played = loop.walk(row)
+        end = states[-1]
         for time, action in enumerate(played):
             state, child = states[time], states[time + 1]
             if graph.turn[state] == CHANCE:
                 assert graph.turn[states[time - 1]] != CHANCE
                 continue
-            legal = graph.children[state] >= 0
-            log_pi = heads.forward_logits[loop.rows[state]] - jax.nn.logsumexp(
-                heads.forward_logits[loop.rows[state]], where=jnp.asarray(legal)
-            )
-            own = log_pi[action] + (model.log_z if time == 0 else flow(states[time - 1], played[time - 1], states[-1]))
+            logits = heads.forward_logits[loop.rows[state]]
+            log_pi = logits - jax.nn.logsumexp(logits, where=jnp.asarray(graph.children[state] >= 0))
+            own = log_pi[action] + (model.log_z if time == 0 else flow(states[time - 1], played[time - 1], end))
             count += 1
             if graph.is_terminal[child] or graph.turn[child] != CHANCE:
-                total += (own - flow(state, action, states[-1])) ** 2
+                total += (own - flow(state, action, end)) ** 2
                 continue
-            scale = jax.lax.stop_gradient(jnp.maximum(own, flow(child, played[time + 1], states[-1]) - MAX_RATIO))
-            average = sum(
-                jnp.exp(log_prob + flow(child, outcome, states[-1]) - scale) for outcome, log_prob in loop.outcomes(child)
-            )
+            came, outcomes = played[time + 1], loop.outcomes(child)
+            believed = jax.nn.logsumexp(jnp.stack([log_prob + fixed(head(child, outcome)) for outcome, log_prob in outcomes]))
+            larger = jnp.maximum(believed, fixed(flow(child, came, end)))
+            scale = fixed((own + jnp.logaddexp(own, larger)) / 2)
+            average = sum(jnp.exp(log_prob + fixed(flow(child, outcome, end)) - scale) for outcome, log_prob in outcomes)
             total += (jnp.exp(own - scale) - average) ** 2
+            total += misfit(child, came, end) / (num_outcomes + 1)
+            for outcome, log_prob in outcomes:
+                by_flow = jnp.exp(log_prob + fixed(head(child, outcome)) - believed)
+                drawn = (1 - SHARE_OF_KERNEL) * by_flow + SHARE_OF_KERNEL * jnp.exp(log_prob)
+                total += num_outcomes * drawn * misfit(child, outcome, end) / (num_outcomes + 1)
     return total / count
 
 
@@ -288,7 +303,7 @@ def test_what_does_not_fit_is_refused():
     reward = reward_of(case_of(LETTERS))
     with pytest.raises(ValueError, match="child_flow_head=True"):
         trainer(LETTERS, policy, reward, ExpectedDetailedBalance(), adam())
-    with pytest.raises(ValueError, match="ReversiblePerturbed has chance turns .* TrajectoryBalance"):
+    with pytest.raises(ValueError, match="Sequence in noise has chance turns .* TrajectoryBalance"):
         trainer(LETTERS, policy, reward, TrajectoryBalance(), adam())
     for objective in (ExpectedFlowMatching(), ExpectedDetailedBalance("all")):
         with pytest.raises(ValueError, match="Hops has chance turns"):

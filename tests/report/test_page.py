@@ -122,7 +122,7 @@ def test_hostile_text_stays_text_wherever_it_stands(text):
         space=Space(text, "ACGU", 1, 9),
         search=Search(text, "stopped", 10, 20, 30, 25, 1.0, {text: 1.0}),
         selection=Selection((row, replace(row, rank=2, cluster=2)), 5, 4, 9, 1.0, text, text, Foretold(text, 5, 0.1, 3, text)),
-        noise=Noise(text, {text: text, "path": text}),
+        noise=Noise(text, {text: text, "path": text}, text),
         truth=Truth(
             text, (ScoreGroup("shortlist", text, values, values, text), ScoreGroup("control", text, values)), 2.0, {text: text}
         ),

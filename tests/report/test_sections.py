@@ -85,6 +85,8 @@ def test_a_noisy_run_shows_what_is_asked_for_and_what_is_expected():
     assert "mean expected score" in [fact.name for fact in headline(data).facts]
     assert describe_noise(Noise("Substitution", {"rate": 0.1})) in headline(data).lede
     assert ("noise", "Substitution, rate 0.1") in origin_view(data).origin
+    learned = replace(data, noise=Noise("Observed", {"path": "o.csv"}, "0.4 nats"))
+    assert ("noise", "Observed, path o.csv; 0.4 nats") in origin_view(learned).origin
     view = shortlist_view(data)
     assert view is not None and [picture.name for picture in view.pictures] == ["expected-score", "score-distance", "spread"]
     assert view.pictures[0].svg is not None and view.lines[0].spread == "0.050" and view.lines[0].as_asked == "70\xa0%"

@@ -30,8 +30,11 @@ from narrows.policies.base import Model
 from narrows.trajectories import Trajectory, follow, gather
 from narrows.trajectories.draw import draw
 
-MAX_RATIO: Final = 10.0
-"""How many nats the flow that came may exceed a player's by before it sets the scale of a sampled violation."""
+SHARE_OF_KERNEL: Final = 0.25
+"""How often an outcome is drawn from the kernel as it is, and not in proportion to the flow that is believed to come of it."""
+
+MAX_EXPONENT: Final = 20.0
+"""What a drawn flow may exceed its scale by, in nats, so that squares are finite numbers. Beyond it an estimate is too low."""
 
 
 class AbstractChanceBalance(AbstractObjective):
@@ -159,14 +162,19 @@ class ExpectedFlowMatching(AbstractChanceBalance):
 class SampledExpectedDetailedBalance(AbstractChanceBalance):
     """Expected detailed balance from a few outcomes of each of nature's turns, for when there are thousands (eflow 2.6).
 
-    For a player's turn with `x = log F(s) pi(a|s)` and outcomes `o_1 .. o_n` drawn from the kernel, each by itself,
+    For a player's turn with `x = log F(s) pi(a|s)`, and outcomes `o_1 .. o_n` drawn independently from a law `q` with weights
+    `w = P / q`,
 
-        mean over i != j of (e^x - F(o_i)) (e^x - F(o_j)) / c^2
+        mean over i != j of (e^x - w_i F(o_i)) (e^x - w_j F(o_j)) / c^2
 
-    is an unbiased estimate of `((e^x - sum_o P(o) F(s_o)) / c)^2`, and so is its gradient: expectations of products of
-    independent numbers. `c`, which takes no gradient, is `e^x`, or what came in the trajectory where that is far larger; it
-    does not depend on the outcomes drawn. The square of a difference of logarithms, or the one outcome that came in place of a
-    second draw, would be biased. An estimate may be negative. Flows and rewards are computed for the drawn outcomes only.
+    is an unbiased estimate of `((e^x - sum_o P(o) F(s_o)) / c)^2`, the expectation of a product of independent numbers being
+    the product of their expectations; and its gradient is an unbiased estimate of that square's in the player's flow and
+    policy, the flows of outcomes being held fixed. The square of a difference of logarithms, or of one drawn outcome, would be
+    biased. An estimate may be negative.
+
+    `q` is mostly in proportion to `P(o)` times the flow that the head gives for it, which draws what matters; `c` is between
+    `e^x` and the mean of those flows or what came in the trajectory, whichever is larger. Neither depends on the outcomes drawn
+    nor takes a gradient. Rewards are asked for the drawn outcomes only, and the head learns them, to draw by them.
 
     Args:
         num_outcomes: outcomes drawn at each turn of nature's, >= 2.
@@ -185,24 +193,34 @@ class SampledExpectedDetailedBalance(AbstractChanceBalance):
     def terms(self, turns: Turns, nature: Nature, aids: Aids) -> Terms:
         if aids.keys is None:
             raise ValueError("this objective draws outcomes and needs aids with a key for each item of the batch.")
-        flows = nature.log_flow(jnp.concatenate([nature.came[..., None], self._draw(nature, aids.keys)], axis=-1))
-        arrival, drawn = flows[..., 0], turns.spread(flows[..., 1:])
-        is_drawn = turns.is_answered | turns.is_lone
+        log_q, believed = self._proposal(nature)
+        outcomes = jnp.concatenate([nature.came[..., None], self._draw(log_q, aids.keys)], axis=-1)
+        known, is_known = nature.known(outcomes)
+        heads = jnp.take_along_axis(nature.head, outcomes, axis=-1)
+        flows = jnp.where(is_known, known, heads)
+        log_weight = jnp.take_along_axis(nature.log_probs - log_q, outcomes, axis=-1)
+        arrival, drawn = flows[..., 0], jax.lax.stop_gradient(flows + log_weight)[..., 1:]
+        direct, is_drawn = turns.errors(arrival, arrival).squared(), turns.is_answered | turns.is_lone
         own = jnp.where(turns.is_lone, 0.0, turns.log_pi) + turns.flow(arrival)
-        came = jnp.where(turns.is_lone, turns.spread(arrival), turns.onward(turns.spread(arrival)))
-        drawn = jnp.where(turns.is_lone[..., None], drawn, turns.onward(drawn))
-        scale = jax.lax.stop_gradient(jnp.maximum(own, came - MAX_RATIO))
-        exponents = jnp.where(is_drawn[..., None], jnp.concatenate([own[..., None], drawn], axis=-1) - scale[..., None], 0.0)
-        gap = jnp.exp(exponents[..., :1]) - jnp.exp(exponents[..., 1:])
+        scale = jax.lax.stop_gradient((own + jnp.logaddexp(own, turns.answered(jnp.maximum(believed, arrival)))) / 2.0)
+        exponents = jnp.concatenate([own[..., None], turns.answered(drawn)], axis=-1) - scale[..., None]
+        exponents = jnp.exp(jnp.minimum(jnp.where(is_drawn[..., None], exponents, 0.0), MAX_EXPONENT))
+        gap = exponents[..., :1] - exponents[..., 1:]
         pairs = (jnp.sum(gap, axis=-1) ** 2 - jnp.sum(gap**2, axis=-1)) / (self.num_outcomes * (self.num_outcomes - 1))
-        direct = turns.errors(arrival, arrival).squared()
-        return Terms(jnp.where(is_drawn, pairs, direct.value), direct.weight)
+        # The weights do not depend on what is drawn, or the mean over them would be biased.
+        misfit = jnp.mean(jnp.where(is_known, heads - known, 0.0) ** 2, axis=-1)
+        return Terms(jnp.where(is_drawn, pairs + turns.answered(misfit), direct.value), direct.weight)
 
-    def _draw(self, nature: Nature, keys: Key[Array, " batch"]) -> Int[Array, "turn batch outcome"]:
-        num_turns = nature.came.shape[0]
-        uniforms = jax.vmap(lambda key: jax.random.uniform(key, (num_turns, self.num_outcomes)), out_axes=1)(keys)
-        of_turn = jax.vmap(jax.vmap(jax.vmap(draw, in_axes=(None, 0))))
-        return of_turn(jnp.exp(nature.log_probs), uniforms)
+    def _proposal(self, nature: Nature) -> tuple[Float[Array, "turn batch action"], Float[Array, "turn batch"]]:
+        """Return the law that outcomes are drawn from, and the log-flow that the head expects of them."""
+        law, head = nature.log_probs, jax.lax.stop_gradient(nature.head)
+        believed = nature.expected(head)
+        by_flow = law + head - believed[..., None]
+        return jnp.logaddexp(by_flow + jnp.log1p(-SHARE_OF_KERNEL), law + jnp.log(SHARE_OF_KERNEL)), believed
+
+    def _draw(self, log_q: Float[Array, "turn batch action"], keys: Key[Array, " batch"]) -> Int[Array, "turn batch outcome"]:
+        uniforms = jax.vmap(lambda key: jax.random.uniform(key, (log_q.shape[0], self.num_outcomes)), out_axes=1)(keys)
+        return jax.vmap(jax.vmap(jax.vmap(draw, in_axes=(None, 0))))(jnp.exp(log_q), uniforms)
 
 
 class SoftQ(AbstractChanceBalance):

@@ -14,7 +14,9 @@ from narrows.rewards.base import AbstractReward
 from narrows.trajectories import Path
 
 CHUNK: Final = 256
-"""Objects scored at a time: as many as there are, without room for all that there could be."""
+"""Objects scored at a time, at least: as many as there are in a few portions, without room for all that there could be."""
+
+PORTIONS: Final = 16
 
 
 class Nature(NamedTuple):
@@ -43,14 +45,20 @@ class Nature(NamedTuple):
         moves lead to one. Only where the reward cannot be had inside a compiled step, the head stands in for the objects that
         the trajectory did not end in.
         """
-        flows = jnp.take_along_axis(self.head, outcomes, axis=-1)
+        known, is_known = self.known(outcomes, of_any_action=of_any_action)
+        return jnp.where(is_known, known, jnp.take_along_axis(self.head, outcomes, axis=-1))
+
+    def known(
+        self, outcomes: Int[Array, "turn batch outcome"], *, of_any_action: bool = False
+    ) -> tuple[Float[Array, "turn batch outcome"], Bool[Array, "turn batch outcome"]]:
+        """Return those of the log-flows of `log_flow` that are log-rewards, zero elsewhere, and which they are."""
+        known, is_known = jnp.zeros(outcomes.shape), jnp.zeros(outcomes.shape, bool)
         if self.reward is not None:
             is_possible = _each(self.env.action_mask)(self.states) if of_any_action else self.log_probs > -jnp.inf
             is_possible = jnp.take_along_axis(is_possible, outcomes, axis=-1)
             known, is_known = known_log_reward(self.env, self.reward, self.states, outcomes, is_possible)
-            flows = jnp.where(is_known, known, flows)
         is_own = (outcomes == self.came[..., None]) & self.is_end[..., None]
-        return jnp.where(is_own, self.log_reward[:, None], flows)
+        return jnp.where(is_own, self.log_reward[:, None], known), is_known | is_own
 
     def expected(self, flows: Float[Array, "turn batch action"]) -> Float[Array, "turn batch"]:
         """Return `log sum_o P(o) F(s_o)` (eflow 2.2) of the log-flows of all outcomes' states."""
@@ -97,7 +105,7 @@ def known_log_reward(
 ) -> tuple[Float[Array, "turn batch outcome"], Bool[Array, "turn batch outcome"]]:
     """Return the log-rewards of those outcomes' states that are finished objects or must become one, and which they are.
 
-    The reward is asked for these alone, `CHUNK` at a time; an object whose log-reward is not finite counts as unknown.
+    The reward is asked for these alone, in portions; an object whose log-reward is not finite counts as unknown.
     """
     shape, num_outcomes = outcomes.shape, outcomes.shape[-1]
     flat, size = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), states), outcomes.size
@@ -108,7 +116,7 @@ def known_log_reward(
         return settled(env, env.step(state, outcomes[index]))
 
     is_known = jax.vmap(lambda index: became(index)[1])(jnp.arange(size)) & is_possible.reshape(-1)
-    chunk = min(CHUNK, size)
+    chunk = min(max(CHUNK, -(-size // PORTIONS)), size)
     padded = -(-size // chunk) * chunk
     places = jnp.nonzero(is_known, size=padded, fill_value=size)[0].reshape(-1, chunk)
 

@@ -89,6 +89,12 @@ class Turns(NamedTuple):
         """Return each time's number of the next time, zero at the last."""
         return jnp.concatenate([numbers[1:], jnp.zeros_like(numbers[:1])])
 
+    def answered(self, rows: Float[Array, "turn batch *outcome"]) -> Float[Array, "time batch *outcome"]:
+        """Return numbers of nature's turns at the turns of the players that she answers, and at her own lone ones."""
+        numbers = self.spread(rows)
+        is_lone = self.is_lone.reshape(*self.is_lone.shape, *(1,) * (numbers.ndim - 2))
+        return jnp.where(is_lone, numbers, self.onward(numbers))
+
     def flow(self, arrival: Float[Array, "turn batch"]) -> Float[Array, "time batch"]:
         """Return the log-flow of the state before each turn: `log_z` at the root, then that of what came."""
         arrived = self.spread(arrival)

@@ -37,10 +37,14 @@ class Search:
 
 @dataclass(frozen=True)
 class Noise:
-    """Name what decides what becomes of the letters that are asked for; `settings` as in the job, without the name."""
+    """Name what decides what becomes of the letters that are asked for; `settings` as in the job, without the name.
+
+    `quality` says in words how well it foretells what it was not learned from, where it was learned.
+    """
 
     name: str
     settings: Mapping[str, object] = field(default_factory=dict)
+    quality: str = ""
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from jaxtyping import Array, Bool, Int, Key, PRNGKeyArray
 
 from narrows.buffers import Replay
 from narrows.envs.base import AbstractEnvironment, AbstractReversibleEnvironment
+from narrows.envs.perturbed import AbstractPerturbed
 from narrows.exploration import Behaviour, on_policy
 from narrows.objectives.base import AbstractObjective, Aids
 from narrows.policies.base import AbstractPolicy, Model, Scaled
@@ -137,7 +138,7 @@ def trainer(
 def _check_batch(
     batch_size: int, replay: Replay | None, given: Given | None, objective: AbstractObjective, env: AbstractEnvironment
 ) -> None:
-    name = type(env).__name__
+    name = f"{type(env.inner).__name__} in noise" if isinstance(env, AbstractPerturbed) else type(env).__name__
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}.")
     total = batch_size + (0 if replay is None else replay.batch_size) + (0 if given is None else given.batch_size)

@@ -41,7 +41,8 @@ class OriginView:
 def origin_view(data: ReportData) -> OriginView:
     """Return the section's content; the settings are always there."""
     provenance = data.provenance
-    origin = [("run folder", data.folder), ("noise", "" if data.noise is None else listed(data.noise))]
+    noise = [] if data.noise is None else [listed(data.noise), data.noise.quality]
+    origin = [("run folder", data.folder), ("noise", "; ".join(filter(None, noise)))]
     if provenance is not None:
         origin += [
             ("seed", "" if provenance.seed is None else str(provenance.seed)),

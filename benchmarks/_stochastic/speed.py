@@ -1,0 +1,143 @@
+"""What a training step costs: beside trajectory balance without noise, and where nature has thousands of outcomes."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from benchmarks._stochastic.methods import METHODS
+from benchmarks._stochastic.worlds import World
+from benchmarks.rows import Context, Row, Target
+from narrows.envs import Sequence as Sequences
+from narrows.envs import perturbed
+from narrows.envs.base import AbstractEnvironment
+from narrows.envs.sequence import SequenceState
+from narrows.noise import Substitution
+from narrows.objectives import ExpectedDetailedBalance, SampledExpectedDetailedBalance, TrajectoryBalance
+from narrows.objectives.base import AbstractObjective
+from narrows.policies import MLP
+from narrows.rewards import Came, Tempered
+from narrows.rewards.base import AbstractReward
+from narrows.training import TrainState, adam, trainer
+
+TARGET = Target("<=", 2.0)
+BASELINE = "TB without noise"
+_BETA = 3.0
+_HIDDEN = 256
+_FIRST_LETTER = 0x4E00
+_LENGTH = 8
+
+
+class Effort(NamedTuple):
+    """How much is timed.
+
+    Args:
+        batches: trajectories a step.
+        full_batch: at which every method is timed, and not only two.
+        windows: timed windows of each side, in turns.
+        steps: training steps of a window.
+        letters: of the alphabet with thousands of outcomes.
+        drawn: outcomes drawn there.
+        many_windows, many_steps: timed windows there, and training steps of each.
+    """
+
+    batches: tuple[int, ...]
+    full_batch: int | None
+    windows: int
+    steps: int
+    letters: int
+    drawn: tuple[int, ...]
+    many_windows: int
+    many_steps: int
+
+
+FULL = Effort(
+    batches=(16, 64, 256), full_batch=64, windows=9, steps=100, letters=2000, drawn=(2, 8, 32), many_windows=5, many_steps=2
+)
+QUICK = Effort(batches=(64,), full_batch=None, windows=3, steps=20, letters=2000, drawn=(2,), many_windows=2, many_steps=1)
+OTHERS = ("expected DB, visited", "expected TB")
+"""The methods that are timed at every batch size."""
+
+
+class LetterSum(AbstractReward):
+    """A score that costs next to nothing: the mean over the positions of a number that each letter has."""
+
+    weights: Float[Array, " letter"]
+
+    def __call__(self, states: SequenceState) -> Float[Array, " batch"]:
+        return jnp.mean(self.weights[states.tokens], axis=-1)
+
+
+class Side(NamedTuple):
+    """A training that is timed: its compiled window, and the milliseconds a step of each window."""
+
+    name: str
+    advance: Callable[[TrainState], TrainState]
+    times: list[float]
+
+
+def speed_rows(context: Context, here: World, effort: Effort) -> Iterator[Row]:
+    """Yield the cost of a step of each method and its ratio to the baseline, then the rows of an alphabet of thousands."""
+    for batch in effort.batches:
+        reward = Tempered(here.reward, _BETA)
+        plans = [(BASELINE, *_training(here.env.inner, reward, TrajectoryBalance(), None, batch))]
+        for method in METHODS:
+            # A learned kernel costs what a true one costs: a row of a table.
+            if (batch == effort.full_batch or method.name in OTHERS) and not method.learns_kernel:
+                backward = here.env.num_backward_actions if method.learns_backward else None
+                plans.append((method.name, *_training(here.env, Came(reward), method.objective, backward, batch)))
+        found = _timed(plans, effort.windows, effort.steps)
+        yield from _rows(context, f"stochastic/speed/batch {batch}", found, TARGET)
+    inner = Sequences("".join(chr(_FIRST_LETTER + number) for number in range(effort.letters)), _LENGTH, _LENGTH)
+    world = perturbed(inner, Substitution(inner, 0.25))
+    weights = jax.random.normal(jax.random.key(0), (inner.num_values,))
+    objectives: dict[str, AbstractObjective] = {"expected DB, visited": ExpectedDetailedBalance()}
+    objectives |= {f"expected DB, {num} drawn": SampledExpectedDetailedBalance(num) for num in effort.drawn}
+    plans = [(name, *_training(world, Came(LetterSum(weights)), one, None, 64)) for name, one in objectives.items()]
+    found = _timed(plans, effort.many_windows, effort.many_steps)
+    yield from _rows(context, f"stochastic/speed/{effort.letters} outcomes", found, None)
+
+
+Parts = tuple[Callable[[TrainState], TrainState], TrainState]
+
+
+def _training(
+    env: AbstractEnvironment, reward: AbstractReward, objective: AbstractObjective, backward: int | None, batch: int
+) -> Parts:
+    """Return a training step and its first state; the network is the same for all but for the heads that it must have."""
+    sizes = (env.num_features, env.num_values, env.num_actions)
+    child = objective.needs_child_flow
+    policy = MLP(*sizes, hidden=_HIDDEN, depth=2, num_backward_actions=backward, child_flow_head=child, key=jax.random.key(0))
+    training = trainer(env, policy, reward, objective, adam(), batch_size=batch)
+    return lambda state: training.step(state)[0], training.init(jax.random.key(0))
+
+
+def _timed(plans: Sequence[tuple[str, *Parts]], windows: int, steps: int) -> list[Side]:
+    """Time all in turns, so that a slow minute hits all alike; the first window of each compiles and is not counted."""
+    sides, states = [], []
+    for name, step, state in plans:
+        advance = jax.jit(
+            lambda state, step=step: jax.lax.fori_loop(0, steps, lambda _, one: step(one), state), donate_argnums=0
+        )
+        states.append(jax.block_until_ready(advance(state)))
+        sides.append(Side(name, advance, []))
+    for _ in range(windows):
+        for place, side in enumerate(sides):
+            began = time.perf_counter()
+            states[place] = jax.block_until_ready(side.advance(states[place]))
+            side.times.append((time.perf_counter() - began) / steps * 1e3)
+    return sides
+
+
+def _rows(context: Context, case: str, sides: list[Side], target: Target | None) -> Iterator[Row]:
+    """Yield the time a step of each side, and its ratio to the first in the windows that followed one another."""
+    base = sides[0]
+    for side in sides:
+        of = f"{case}/{side.name}"
+        yield context.row(of, "time a step", side.times, unit="ms", windows=True)
+        if side is not base:
+            ratios = [one / two for one, two in zip(side.times, base.times, strict=True)]
+            yield context.row(of, "ratio of times", ratios, against=base.name, target=target, windows=True)
