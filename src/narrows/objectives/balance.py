@@ -282,8 +282,15 @@ def mean_square(
     error: Float[Array, "batch violation"], weight: Float[Array, "batch violation"], total: Total = here
 ) -> Float[Array, ""]:
     """Return the weighted mean of squares, 0 where no weight is left."""
-    squares, weights = total(jnp.stack([jnp.sum(weight * error**2), jnp.sum(weight)]))
-    return squares / jnp.maximum(weights, jnp.finfo(error.dtype).tiny)
+    return weighted_mean(error**2, weight, total)
+
+
+def weighted_mean(
+    value: Float[Array, "*violation"], weight: Float[Array, "*violation"], total: Total = here
+) -> Float[Array, ""]:
+    """Return the weighted mean, 0 where no weight is left."""
+    values, weights = total(jnp.stack([jnp.sum(weight * value), jnp.sum(weight)]))
+    return values / jnp.maximum(weights, jnp.finfo(value.dtype).tiny)
 
 
 def variance(

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 from narrows.envs.base import AbstractEnvironment
-from narrows.objectives.balance import usable
+from narrows.objectives.balance import usable, weighted_mean
 from narrows.objectives.base import ALONE, AbstractObjective, Aids
 from narrows.objectives.nature import Nature, nature_along
 from narrows.objectives.turns import Terms, Turns, shares_outcomes
@@ -90,9 +90,7 @@ class AbstractChanceBalance(AbstractObjective):
         terms = self.terms(turns, nature, aids)
         if aids.reward is None:
             terms = terms.and_also(turns.ends().squared())
-        weight = jnp.where(is_usable, terms.weight, 0.0)
-        sums = aids.total(jnp.stack([jnp.sum(weight * terms.value), jnp.sum(weight)]))
-        return sums[0] / jnp.maximum(sums[1], jnp.finfo(weight.dtype).tiny)
+        return weighted_mean(terms.value, jnp.where(is_usable, terms.weight, 0.0), aids.total)
 
 
 class ExpectedDetailedBalance(AbstractChanceBalance):
