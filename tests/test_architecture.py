@@ -18,6 +18,7 @@ LAYERS = [
     {"commands"},
     {"runs", "doctor"},
     {"config", "report"},
+    {"games"},
     {"training", "shortlist", "metrics", "outcomes"},
     {"objectives", "buffers", "archive", "exact", "checkpoint"},
     {"trajectories"},

@@ -3,7 +3,7 @@
 import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import tyro
@@ -29,6 +29,16 @@ COMMANDS = {
     "doctor": Command("diagnosing", "doctor", "look at this installation and test it"),
 }
 
+GAMES = {
+    "train": Command("games.training", "train", "train a player by self-play, or continue to"),
+    "eval": Command("games.competing", "evaluate", "say how many of a player's moves are perfect"),
+    "tournament": Command("games.competing", "tournament", "let players play each other: scores, Elo, a table and a plot"),
+    "play": Command("games.playing", "play", "play against a player, in the terminal or in the browser"),
+    "solve": Command("games.solving", "solve", "show the exact score of every move in a position"),
+    "build-set": Command("games.building", "build", "build a set of positions with exact scores"),
+}
+"""What stands behind `narrows games`."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one subcommand; return the exit status: 0, 1 for a mistake to correct, 2 for wrong usage, 130 after Ctrl-C."""
@@ -39,11 +49,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if words[0] in ("-V", "--version"):
         print(importlib.import_module("narrows").__version__)
         return 0
+    if words[0] == "games":
+        return _games(words[1:])
     command = COMMANDS.get(words[0])
     if command is None:
         print(f"narrows: there is no command {words[0]!r}.\n\n{_usage()}", file=sys.stderr)
         return 2
     return _call(command, words[0], words[1:])
+
+
+def _games(words: Sequence[str]) -> int:
+    if not words or words[0] in ("-h", "--help"):
+        print(_usage_of_games())
+        return 0 if words else 2
+    command = GAMES.get(words[0])
+    if command is None:
+        print(f"narrows games: there is no command {words[0]!r}.\n\n{_usage_of_games()}", file=sys.stderr)
+        return 2
+    return _call(command, f"games {words[0]}", words[1:])
 
 
 def _call(command: Command, name: str, words: Sequence[str]) -> int:
@@ -85,9 +108,26 @@ def _interrupted(name: str) -> int:
     return 130
 
 
+def _usage_of_games() -> str:
+    return "\n".join(
+        [
+            "usage: narrows games COMMAND ... (narrows games COMMAND --help says more)",
+            "",
+            "Two-player zero-sum games: players trained by self-play, a perfect judge, and a board to play on.",
+            "",
+            *_lines({name: command.help for name, command in GAMES.items()}),
+        ]
+    )
+
+
+def _lines(helps: Mapping[str, str]) -> list[str]:
+    width = max(map(len, helps))
+    return [f"  {name:<{width}}  {text}" for name, text in helps.items()]
+
+
 def _usage() -> str:
-    width = max(map(len, COMMANDS))
-    lines = [f"  {name:<{width}}  {command.help}" for name, command in COMMANDS.items()]
+    helps = {name: command.help for name, command in COMMANDS.items()}
+    lines = _lines(helps | {"games": "two-player games: train, play, solve, compete (narrows games --help)"})
     return "\n".join(
         [
             "usage: narrows COMMAND ... (narrows COMMAND --help says more)",

@@ -9,6 +9,8 @@ from narrows.envs.bit_sequence import BitSequence
 from narrows.envs.check import ContractError as ContractError
 from narrows.envs.check import check_chance as check_chance
 from narrows.envs.check import check_environment as check_environment
+from narrows.envs.connect_four import ConnectFour
+from narrows.envs.game import AbstractGame as AbstractGame
 from narrows.envs.hypergrid import Hypergrid
 from narrows.envs.perturbed import AbstractKernel as AbstractKernel
 from narrows.envs.perturbed import AbstractPerturbed as AbstractPerturbed
@@ -16,5 +18,6 @@ from narrows.envs.perturbed import Perturbed as Perturbed
 from narrows.envs.perturbed import perturbed as perturbed
 from narrows.envs.sequence import Sequence
 from narrows.envs.subsets import Subsets
+from narrows.envs.tic_tac_toe import TicTacToe
 
-__all__ = ["BitSequence", "Hypergrid", "Sequence", "Subsets"]
+__all__ = ["BitSequence", "ConnectFour", "Hypergrid", "Sequence", "Subsets", "TicTacToe"]

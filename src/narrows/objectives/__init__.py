@@ -1,5 +1,12 @@
 """Losses, one name each; a job names them in its `[objective]` table."""
 
+from narrows.objectives.adversarial import (
+    AdversarialDetailedBalance,
+    AdversarialFlowMatching,
+    AdversarialSubTrajectoryBalance,
+    AdversarialTrajectoryBalance,
+    AdversarialVarGrad,
+)
 from narrows.objectives.balance import (
     DetailedBalance,
     SubTrajectoryBalance,
@@ -18,8 +25,14 @@ from narrows.objectives.expected import (
     SoftQ,
     StochasticDetailedBalance,
 )
+from narrows.objectives.unadjusted import UnadjustedExpectedDetailedBalance
 
 __all__ = [
+    "AdversarialDetailedBalance",
+    "AdversarialFlowMatching",
+    "AdversarialSubTrajectoryBalance",
+    "AdversarialTrajectoryBalance",
+    "AdversarialVarGrad",
     "BellmanGeneralMellowmax",
     "DetailedBalance",
     "ExpectedDetailedBalance",
@@ -32,5 +45,6 @@ __all__ = [
     "SubTrajectoryBalance",
     "TrajectoryBalance",
     "TrajectoryGeneralMellowmax",
+    "UnadjustedExpectedDetailedBalance",
     "VarGrad",
 ]

@@ -43,8 +43,56 @@ class Steps(NamedTuple):
     is_valid: Bool[Array, "time *batch"]
 
 
-class AbstractBalance(AbstractObjective):
-    """A balance objective: `residual` on one trajectory, then a reduction over the batch."""
+class AbstractResidualObjective(AbstractObjective):
+    """What balance objectives share: `steps` of every trajectory, `residual` on each, then a reduction over the batch."""
+
+    @property
+    def target_period(self) -> int | None:
+        return None
+
+    @property
+    def needs_child_flow(self) -> bool:
+        return False
+
+    @property
+    def needs_keys(self) -> bool:
+        return False
+
+    @abstractmethod
+    def steps(self, path: Path) -> Steps:
+        """Return what balance takes of each step, every array `[time, batch]`."""
+
+    @abstractmethod
+    def residual(self, steps: Steps, log_reward: Float[Array, ""], log_z: Float[Array, ""]) -> Residual:
+        """Return the violations of one trajectory, all zero at the solution (up to one constant where a variance follows)."""
+
+    @abstractmethod
+    def reduce(
+        self, error: Float[Array, "batch violation"], weight: Float[Array, "batch violation"], total: Total
+    ) -> Float[Array, ""]:
+        """Return one number from the violations of a batch."""
+
+    def residuals(self, model: Model, env: AbstractEnvironment, batch: Trajectory, record: Record | None = None) -> Residual:
+        """Return the violations of a batch of trajectories, one row each."""
+        # Tables of logits stay as they lie, time first; only numbers a step are mapped over the batch.
+        steps = self.steps(follow(model, env, batch.actions, record))
+        return jax.vmap(self.residual, in_axes=(1, 0, None))(steps, batch.log_reward, model.log_z)
+
+    def loss(
+        self,
+        model: Model,
+        target: Model,
+        env: AbstractEnvironment,
+        batch: Trajectory,
+        aids: Aids = ALONE,
+    ) -> Float[Array, ""]:
+        batch, is_usable = usable(batch)
+        error, weight = self.residuals(model, env, batch, aids.record)
+        return self.reduce(error, jnp.where(is_usable[:, None], weight, 0.0), aids.total)
+
+
+class AbstractBalance(AbstractResidualObjective):
+    """A balance objective of one player, by the parameters of its operator."""
 
     omega: AbstractVar[float]
     alpha: AbstractVar[float]
@@ -59,49 +107,11 @@ class AbstractBalance(AbstractObjective):
         return GeneralMellowmax(self.omega, self.alpha, self.q)
 
     @property
-    def target_period(self) -> int | None:
-        return None
-
-    @property
-    def needs_child_flow(self) -> bool:
-        return False
-
-    @property
-    def needs_keys(self) -> bool:
-        return False
-
-    @property
     def trains_backward(self) -> bool:
         return self.dag_correction
 
-    @abstractmethod
-    def residual(self, steps: Steps, log_reward: Float[Array, ""], log_z: Float[Array, ""]) -> Residual:
-        """Return the violations of one trajectory, all zero at the solution (up to one constant where a variance follows)."""
-
-    @abstractmethod
-    def reduce(
-        self, error: Float[Array, "batch violation"], weight: Float[Array, "batch violation"], total: Total
-    ) -> Float[Array, ""]:
-        """Return one number from the violations of a batch."""
-
-    def residuals(self, model: Model, env: AbstractEnvironment, batch: Trajectory, record: Record | None = None) -> Residual:
-        """Return the violations of a batch of trajectories, one row each."""
-        path = follow(model, env, batch.actions, record)
-        # Tables of logits stay as they lie, time first; only numbers a step are mapped over the batch.
-        steps = Steps(step_terms(self.operator, path, self.dag_correction), path.log_flow, path.is_valid)
-        return jax.vmap(self.residual, in_axes=(1, 0, None))(steps, batch.log_reward, model.log_z)
-
-    def loss(
-        self,
-        model: Model,
-        target: Model,
-        env: AbstractEnvironment,
-        batch: Trajectory,
-        aids: Aids = ALONE,
-    ) -> Float[Array, ""]:
-        batch, is_usable = usable(batch)
-        error, weight = self.residuals(model, env, batch, aids.record)
-        return self.reduce(error, jnp.where(is_usable[:, None], weight, 0.0), aids.total)
+    def steps(self, path: Path) -> Steps:
+        return Steps(step_terms(self.operator, path, self.dag_correction), path.log_flow, path.is_valid)
 
 
 class TrajectoryBalance(AbstractBalance):
@@ -145,9 +155,7 @@ class DetailedBalance(AbstractBalance):
     min_batch_size: ClassVar[int] = 1
 
     def residual(self, steps: Steps, log_reward: Float[Array, ""], log_z: Float[Array, ""]) -> Residual:
-        values = path_values(steps, log_reward)
-        error = values[:-1] + steps.terms - values[1:]
-        return Residual(jnp.where(steps.is_valid, error, 0.0), steps.is_valid.astype(error.dtype))
+        return transition_residual(steps, log_reward)
 
     def reduce(
         self, error: Float[Array, "batch violation"], weight: Float[Array, "batch violation"], total: Total
@@ -175,19 +183,10 @@ class SubTrajectoryBalance(AbstractBalance):
     min_batch_size: ClassVar[int] = 1
 
     def __check_init__(self) -> None:
-        if not 0.0 < self.lambda_ < float("inf"):
-            raise ValueError(f"lambda_ must be positive and finite, got {self.lambda_}. 0.9 is usual.")
+        check_segment_weight(self.lambda_)
 
     def residual(self, steps: Steps, log_reward: Float[Array, ""], log_z: Float[Array, ""]) -> Residual:
-        # V_i + sum_{i <= t < j} term_t - V_j is a difference of potentials, one for each state of the trajectory.
-        potential = path_values(steps, log_reward) - jnp.append(0.0, jnp.cumsum(steps.terms))
-        time = jnp.arange(potential.shape[0])
-        length = time[None, :] - time[:, None]
-        is_segment = (length > 0) & (time[None, :] <= jnp.sum(steps.is_valid))
-        # Lengths of no segment are replaced before the power, which could overflow for lambda_ far from 1.
-        weight = jnp.where(is_segment, self.lambda_ ** jnp.where(is_segment, length - 1, 0).astype(potential.dtype), 0.0)
-        error = jnp.where(is_segment, potential[:, None] - potential[None, :], 0.0)
-        return Residual(error.reshape(-1), (weight / jnp.sum(weight)).reshape(-1))
+        return segment_residual(steps, log_reward, self.lambda_)
 
     def reduce(
         self, error: Float[Array, "batch violation"], weight: Float[Array, "batch violation"], total: Total
@@ -270,6 +269,32 @@ def path_values(steps: Steps, log_reward: Float[Array, ""]) -> Float[Array, " st
 def trajectory_residual(steps: Steps, log_reward: Float[Array, ""]) -> Residual:
     """Return rho = `sum term - log_reward` of one trajectory (tgm eq. 2), minus the root's value at the solution."""
     return Residual((jnp.sum(steps.terms) - log_reward)[None], jnp.ones(1))
+
+
+def transition_residual(steps: Steps, log_reward: Float[Array, ""]) -> Residual:
+    """Return `V(s) + term - V(s')` of every transition of one trajectory."""
+    values = path_values(steps, log_reward)
+    error = values[:-1] + steps.terms - values[1:]
+    return Residual(jnp.where(steps.is_valid, error, 0.0), steps.is_valid.astype(error.dtype))
+
+
+def segment_residual(steps: Steps, log_reward: Float[Array, ""], lambda_: float) -> Residual:
+    """Return `V_i + sum term - V_j` of every segment of one trajectory, its weight `lambda_^length` up to a factor."""
+    # V_i + sum_{i <= t < j} term_t - V_j is a difference of potentials, one for each state of the trajectory.
+    potential = path_values(steps, log_reward) - jnp.append(0.0, jnp.cumsum(steps.terms))
+    time = jnp.arange(potential.shape[0])
+    length = time[None, :] - time[:, None]
+    is_segment = (length > 0) & (time[None, :] <= jnp.sum(steps.is_valid))
+    # Lengths of no segment are replaced before the power, which could overflow for lambda_ far from 1.
+    weight = jnp.where(is_segment, lambda_ ** jnp.where(is_segment, length - 1, 0).astype(potential.dtype), 0.0)
+    error = jnp.where(is_segment, potential[:, None] - potential[None, :], 0.0)
+    return Residual(error.reshape(-1), (weight / jnp.sum(weight)).reshape(-1))
+
+
+def check_segment_weight(lambda_: float) -> None:
+    """Raise ValueError unless the weight of a segment per step of its length is positive and finite."""
+    if not 0.0 < lambda_ < float("inf"):
+        raise ValueError(f"lambda_ must be positive and finite, got {lambda_}. 0.9 is usual.")
 
 
 def usable(batch: Trajectory) -> tuple[Trajectory, Bool[Array, " batch"]]:

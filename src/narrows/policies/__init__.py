@@ -3,8 +3,11 @@
 from narrows.policies.base import AbstractPolicy as AbstractPolicy
 from narrows.policies.base import PolicyOutput as PolicyOutput
 from narrows.policies.base import Scaled as Scaled
+from narrows.policies.convnet import ConvNet
+from narrows.policies.faithful import FaithfulConvNet
 from narrows.policies.mlp import MLP
+from narrows.policies.residual import ResidualMLP
 from narrows.policies.tabular import Tabular
 from narrows.policies.transformer import Transformer
 
-__all__ = ["MLP", "Tabular", "Transformer"]
+__all__ = ["ConvNet", "FaithfulConvNet", "MLP", "ResidualMLP", "Tabular", "Transformer"]

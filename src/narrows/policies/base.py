@@ -102,17 +102,20 @@ class Scaled(AbstractPolicy):
     """A policy whose forward logits are `scale` times another's outputs.
 
     An objective with operator parameters reads a network's raw outputs as values Q and acts by `softmax((q alpha + omega) Q)`
-    (tgm section 3.2, parametrisation P1); this wrapper is that factor.
+    (tgm section 3.2, parametrisation P1); this wrapper is that factor. With a `flow_scale` the log-flow is so many times the
+    network's, for rewards whose logarithms are far from 1.
     """
 
     policy: AbstractPolicy
     scale: float = eqx.field(static=True)
+    flow_scale: float = eqx.field(static=True)
     has_backward_head: bool = eqx.field(static=True)
     has_flow_head: bool = eqx.field(static=True)
 
-    def __init__(self, policy: AbstractPolicy, scale: float) -> None:
+    def __init__(self, policy: AbstractPolicy, scale: float, flow_scale: float = 1.0) -> None:
         self.policy = policy
         self.scale = scale
+        self.flow_scale = flow_scale
         self.has_backward_head = policy.has_backward_head
         self.has_flow_head = policy.has_flow_head
 
@@ -145,7 +148,10 @@ class Scaled(AbstractPolicy):
         return self._scale(self.policy.unroll_taped(observations, tape))
 
     def _scale(self, output: PolicyOutput) -> PolicyOutput:
-        return output._replace(forward_logits=self.scale * output.forward_logits)
+        output = output._replace(forward_logits=self.scale * output.forward_logits)
+        if output.log_flow is None or self.flow_scale == 1.0:
+            return output
+        return output._replace(log_flow=self.flow_scale * output.log_flow)
 
 
 class Uniform(AbstractPolicy):

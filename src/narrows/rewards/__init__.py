@@ -6,6 +6,7 @@ from narrows.rewards.base import Came as Came
 from narrows.rewards.base import Tempered as Tempered
 from narrows.rewards.host import HostReward as HostReward
 from narrows.rewards.landscape import Landscape
+from narrows.rewards.outcome import Outcome
 from narrows.rewards.proxy import Proxy
 
-__all__ = ["BitModes", "HypergridReward", "Landscape", "PairwiseSubsets", "Proxy"]
+__all__ = ["BitModes", "HypergridReward", "Landscape", "Outcome", "PairwiseSubsets", "Proxy"]

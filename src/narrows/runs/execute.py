@@ -11,9 +11,7 @@ Where several processes train together, the first one `execute`s and writes; the
 
 import contextlib
 import hashlib
-import signal
-import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +26,7 @@ from narrows.data import DataError, Table, read_table, space
 from narrows.rewards import HostReward
 from narrows.rewards.scoring import ExecutorScorer, Scorer
 from narrows.runs.folder import RunError, RunFolder, read_rows, write_rows
+from narrows.runs.interrupt import interruptible
 from narrows.runs.progress import Meter, PatientConsole
 from narrows.runs.recorder import Recorder, rewind_set_aside
 from narrows.training import ONE, Chunk, Devices, Given, Row, Trainer, TrainState, run
@@ -82,7 +81,7 @@ def execute(
     Raises JobError, RunError, DataError and TooManySetAside with what to do.
     """
     with contextlib.ExitStack() as stack:
-        should_stop = stack.enter_context(_interruptible())
+        should_stop = stack.enter_context(interruptible())
         with devices.together():
             job = folder.job()
             parts = build(job, score)
@@ -117,7 +116,7 @@ def follow(path: Path, devices: Devices) -> Followed:
 
     Raises RunError, JobError and DataError as `execute` does, and RuntimeError where the first process could not begin.
     """
-    with _interruptible() as should_stop:
+    with interruptible() as should_stop:
         with devices.together():
             job = RunFolder.open(path).job()
             parts = build(job)
@@ -294,25 +293,3 @@ def _given(job: Job, parts: Parts, table: Table | None) -> dict[str, Any]:
     # The sampler learns one law, so measured objects count with the proxy's score; a slow score is not asked again.
     log_reward = parts.beta * table.scores if isinstance(parts.reward, HostReward) else parts.reward(states)
     return {"given": Given(states, jax.numpy.asarray(log_reward, jax.numpy.float32), job.train.given_per_step)}
-
-
-@contextlib.contextmanager
-def _interruptible() -> Iterator[Callable[[], bool]]:
-    """Turn the first Ctrl-C, or a scheduler's SIGTERM, into a wish to stop after this chunk; a second one ends at once."""
-    wish = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield wish.is_set
-        return
-    previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def on_signal(number: int, frame: Any) -> None:
-        wish.set()
-        signal.signal(number, previous[signal.Signals(number)])
-
-    for number in previous:
-        signal.signal(number, on_signal)
-    try:
-        yield wish.is_set
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

@@ -1,0 +1,126 @@
+"""The folder of a run by self-play, and players out of it. Opening one runs no code."""
+
+import json
+import os
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax
+
+from narrows import checkpoint
+from narrows.data.files import write_atomically
+from narrows.games.players import NetworkPlayer
+from narrows.games.recipe import Recipe
+from narrows.policies.base import AbstractPolicy, Scaled
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class GameFolder:
+    """The paths of one run by self-play: `recipe.json`, `history.csv`, `checkpoints/` and the `player/` it has come to."""
+
+    path: Path
+
+    @property
+    def recipe_file(self) -> Path:
+        return self.path / "recipe.json"
+
+    @property
+    def history(self) -> Path:
+        return self.path / "history.csv"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def player(self) -> Path:
+        return self.path / "player"
+
+    @classmethod
+    def create(cls, path: Path, recipe: Recipe) -> "GameFolder":
+        """Make a run folder, whole or not at all; ValueError if something is there already."""
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise ValueError(f"{path} exists and is no run of this game. Name another folder with --out.")
+        draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+        draft.mkdir(parents=True)
+        try:
+            content = {"format_version": FORMAT_VERSION, "recipe": recipe.as_data()}
+            write_atomically(draft / "recipe.json", json.dumps(content, indent=1) + "\n")
+            os.rename(draft, path)
+        finally:
+            if draft.exists():
+                (draft / "recipe.json").unlink(missing_ok=True)
+                draft.rmdir()
+        return cls(path)
+
+    @classmethod
+    def open(cls, path: Path) -> "GameFolder":
+        """Return the run folder at a path; ValueError if there is none."""
+        folder = cls(path)
+        if not folder.recipe_file.is_file():
+            raise ValueError(
+                f"{path} is no run of a game: it has no recipe.json. `narrows games train GAME --out {path}` makes one."
+            )
+        return folder
+
+    def recipe(self) -> Recipe:
+        """Return what the run is made of."""
+        return read_recipe(self.recipe_file)
+
+    def save_player(self, policy: AbstractPolicy, recipe: Recipe, step: int) -> None:
+        """Write the network that plays, in place of the one before."""
+        save_player(self.player, policy, recipe, step)
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Return the recipe in a file; ValueError naming the file and what is wrong."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not JSON ({error}). Restore the file from a copy of the run.") from None
+    version = content.get("format_version") if isinstance(content, dict) else None
+    if version != FORMAT_VERSION:
+        raise ValueError(f"{path}: expected format {FORMAT_VERSION}, got {version}. Use the release that made it.")
+    return Recipe.from_data(content.get("recipe"), str(path))
+
+
+def save_player(path: Path, policy: AbstractPolicy, recipe: Recipe, step: int) -> None:
+    """Write a network and what it is made of into a folder of its own, two files: safetensors and a manifest."""
+    checkpoint.save(path, policy, step=step, metadata={"recipe": _without_infinity(recipe.as_data())}, keep=1)
+
+
+def load_player(path: Path, name: str, *, temperature: float = 0.0) -> tuple[Recipe, NetworkPlayer]:
+    """Return the player in a folder that `save_player` wrote, or in a run folder.
+
+    Raises ValueError if there is none, or it is damaged.
+    """
+    folder = GameFolder(path)
+    place = folder.player if folder.recipe_file.is_file() else path
+    found = checkpoint.latest(place)
+    if found.path is None:
+        reason = f" {'; '.join(found.skipped)}." if found.skipped else ""
+        raise ValueError(f"{path} has no player yet: no whole network is in {place}.{reason} Train it a little first.")
+    manifest = checkpoint.read_manifest(found.path)
+    recipe = Recipe.from_data(_with_infinity(manifest.metadata.get("recipe")), str(found.path))
+    like = eqx.filter_eval_shape(lambda: Scaled(recipe.make_policy(jax.random.key(0)), recipe.scale, recipe.scale))
+    policy, _ = checkpoint.restore(found.path, like)
+    player = NetworkPlayer(recipe.env(), policy, name, scale=recipe.scale, temperature=temperature, acts=recipe.acts)
+    return recipe, player
+
+
+def _without_infinity(data: Any) -> Any:
+    """Return data with infinite numbers as text, which JSON can hold."""
+    if isinstance(data, dict):
+        return {name: _without_infinity(value) for name, value in data.items()}
+    return "inf" if data == float("inf") else data
+
+
+def _with_infinity(data: Any) -> Any:
+    if isinstance(data, dict):
+        return {name: _with_infinity(value) for name, value in data.items()}
+    return float("inf") if data == "inf" else data

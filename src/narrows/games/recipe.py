@@ -1,0 +1,250 @@
+"""What a training run by self-play is made of, as plain data: presets, and from data to a training step."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal, TypeAlias, get_args
+
+import jax
+import optax
+
+from narrows import objectives, policies
+from narrows.envs.connect_four import ConnectFour
+from narrows.envs.game import AbstractGame
+from narrows.games.looking import Acts
+from narrows.games.losses import BalanceLoss, FlowMatching, Loss
+from narrows.games.names import game_named
+from narrows.games.self_play import SelfPlay, SelfPlayTrainer, self_play_trainer
+from narrows.policies import AbstractPolicy
+from narrows.training.optimizers import adam
+
+Algorithm: TypeAlias = Literal["aflownet", "alphazero"]
+Preset: TypeAlias = Literal["cpu", "gpu", "faithful"]
+
+FLOW_MATCHING: Final = "FlowMatching"
+
+_BOARD_NETWORKS: Final = ("ConvNet", "FaithfulConvNet")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A training run by self-play. Every table names a class and its fields: the constructor is the schema.
+
+    Args:
+        game: a name that `game_named` knows.
+        network: `name` of a policy and its sizes.
+        loss: `FlowMatching` or the `name` of an adversarial balance objective, and its fields; for AlphaZero empty.
+        self_play: fields of `SelfPlay`, or of `alphazero.AlphaZero`.
+        optimizer: fields of `training.adam`.
+        num_steps: steps of the optimiser.
+        every: steps in one compiled chunk, after each of which progress is shown.
+        algorithm: which family trains.
+        preset: where the recipe came from, for the reader.
+        shows_threats: Connect-4 only: whether observations say which cells complete four.
+        seed: of everything random.
+    """
+
+    game: str
+    network: Mapping[str, Any]
+    loss: Mapping[str, Any]
+    self_play: Mapping[str, Any]
+    optimizer: Mapping[str, Any]
+    num_steps: int
+    every: int
+    algorithm: Algorithm = "aflownet"
+    preset: str = "cpu"
+    shows_threats: bool = True
+    seed: int = 0
+
+    def env(self) -> AbstractGame:
+        """Return the rules, with observations as the recipe wants them."""
+        env = game_named(self.game)
+        return ConnectFour(env.width, env.height, self.shows_threats) if isinstance(env, ConnectFour) else env
+
+    def make_policy(self, key: jax.Array) -> AbstractPolicy:
+        """Return the network with its initial weights."""
+        env, fields = self.env(), dict(self.network)
+        name = fields.pop("name")
+        if name not in policies.__all__:
+            raise ValueError(f"network: unknown name {name!r}. Known: {', '.join(policies.__all__)}.")
+        if name in _BOARD_NETWORKS:
+            fields |= {"rows": env.board[0], "columns": env.board[1]}
+        sizes = (env.num_features, env.num_values, env.num_actions)
+        return _construct(f"network {name}", getattr(policies, name), *sizes, **fields, flow_head=True, key=key)
+
+    def make_loss(self) -> Loss:
+        """Return the loss on packed games."""
+        fields = dict(self.loss)
+        name = fields.pop("name")
+        if name == FLOW_MATCHING:
+            return _construct("loss FlowMatching", FlowMatching, **fields)
+        known = [
+            known for known in objectives.__all__ if hasattr(getattr(objectives, known), "steps") and "Adversarial" in known
+        ]
+        if name not in known:
+            raise ValueError(f"loss: unknown name {name!r}. Known: {FLOW_MATCHING}, {', '.join(known)}.")
+        return BalanceLoss(_construct(f"loss {name}", getattr(objectives, name), **fields))
+
+    def make_optimizer(self) -> optax.GradientTransformation:
+        """Return the optimiser; its rates fall to zero along a cosine over the run."""
+        return _construct("optimizer", adam, **{"decay_steps": self.num_steps, **self.optimizer})
+
+    @property
+    def scale(self) -> float:
+        """Log-reward of a win that the flow head is read in; 1 for AlphaZero, whose head is a value."""
+        return float(self.self_play.get("scale", 1.0 if self.algorithm == "alphazero" else SelfPlay().scale))
+
+    @property
+    def acts(self) -> Acts:
+        """How the trained network chooses its moves."""
+        default: Acts = "head" if self.algorithm == "alphazero" else SelfPlay().acts
+        return self.self_play.get("acts", default)
+
+    def with_steps(self, num_steps: int) -> "Recipe":
+        """Return the same recipe for a run of another length."""
+        return dataclasses.replace(self, num_steps=num_steps)
+
+    def trainer(self) -> SelfPlayTrainer:
+        """Return the training step; ValueError where parts do not fit together."""
+        if self.algorithm == "alphazero":
+            from narrows.games.alphazero import AlphaZero, alphazero_trainer  # an optional library
+
+            settings = _construct("self_play", AlphaZero, **self.self_play)
+            return alphazero_trainer(self.env(), self.make_policy, self.make_optimizer(), settings)
+        settings = _construct("self_play", SelfPlay, **self.self_play)
+        return self_play_trainer(self.env(), self.make_policy, self.make_loss(), self.make_optimizer(), settings)
+
+    def as_data(self) -> dict[str, Any]:
+        """Return the recipe as plain JSON data."""
+        return {name: dict(value) if isinstance(value, Mapping) else value for name, value in _fields(self).items()}
+
+    @classmethod
+    def from_data(cls, data: Any, place: str) -> "Recipe":
+        """Return the recipe that `as_data` wrote; ValueError naming the place and what is wrong with it."""
+        known = {item.name: item for item in dataclasses.fields(cls)}
+        if not isinstance(data, dict) or set(data) != set(known):
+            came = sorted(data) if isinstance(data, dict) else type(data).__name__
+            raise ValueError(f"{place}: expected a recipe with the fields {', '.join(known)}, got {came}.")
+        kinds = {
+            "game": str,
+            "preset": str,
+            "num_steps": int,
+            "every": int,
+            "seed": int,
+            "shows_threats": bool,
+            "algorithm": str,
+        }
+        for name, value in data.items():
+            if not isinstance(value, kinds.get(name, dict)):
+                raise ValueError(f"{place}: {name} must be a {kinds.get(name, dict).__name__}, got {value!r}.")
+        if data["algorithm"] not in get_args(Algorithm):
+            raise ValueError(f"{place}: algorithm must be one of {', '.join(get_args(Algorithm))}, got {data['algorithm']!r}.")
+        return cls(**data)
+
+
+@dataclass(frozen=True)
+class _Size:
+    """How large a network and how long a run a game is worth: hidden units, blocks, steps."""
+
+    hidden: int
+    blocks: int
+    num_steps: int
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+def preset(game: str, name: Preset = "cpu", algorithm: Algorithm = "aflownet", seed: int = 0) -> Recipe:
+    """Return the recipe of a preset for a game.
+
+    `cpu` is for two cores, `gpu` for an accelerator, `faithful` is the authors' (eflow section 5.1).
+
+    Raises ValueError for an unknown game or preset.
+    """
+    if name not in get_args(Preset):
+        raise ValueError(f"there is no preset {name!r}. Known: {', '.join(get_args(Preset))}.")
+    env = game_named(game)
+    if algorithm == "alphazero":
+        return _alphazero(game, env, name, seed)
+    if name == "faithful":
+        return _faithful(game, env, seed)
+    size = _size(env, name)
+    return Recipe(
+        game=game,
+        network={"name": "ResidualMLP", "hidden": size.hidden, "blocks": size.blocks, "precision": "bf16"},
+        loss={"name": FLOW_MATCHING},
+        self_play={"max_random": env.max_steps - 6 if env.max_steps > 12 else env.max_steps - 3, **size.extra},
+        optimizer={"learning_rate": 2e-3},
+        num_steps=size.num_steps,
+        every=20 if name == "cpu" else 100,
+        preset=name,
+        seed=seed,
+    )
+
+
+def _size(env: AbstractGame, name: Preset) -> _Size:
+    if name == "gpu":
+        many = {"num_slots": 4096, "games_per_round": 512, "num_rows": 16_384, "games_per_batch": 2048, "capacity": 500_000}
+        return _Size(1024, 4, 20_000, many | {"initial_games": 20_000})
+    if env.max_steps <= 9:
+        small = {"num_slots": 128, "games_per_round": 32, "num_rows": 512, "games_per_batch": 80, "capacity": 10_000}
+        return _Size(128, 1, 1500, small)
+    if env.max_steps <= 30:
+        return _Size(256, 2, 6000)
+    return _Size(320, 2, 16_000)
+
+
+def _alphazero(game: str, env: AbstractGame, name: Preset, seed: int) -> Recipe:
+    size = _size(env, name)
+    return Recipe(
+        game=game,
+        network={"name": "ResidualMLP", "hidden": size.hidden, "blocks": size.blocks, "precision": "bf16"},
+        loss={},
+        self_play={},
+        optimizer={"learning_rate": 1e-3},
+        num_steps=size.num_steps,
+        every=20 if name == "cpu" else 100,
+        algorithm="alphazero",
+        preset=name,
+        seed=seed,
+    )
+
+
+def _faithful(game: str, env: AbstractGame, seed: int) -> Recipe:
+    """Return the authors' configuration; the numbers are those of eflow section 5.1, of which tic-tac-toe has a column."""
+    is_small = env.max_steps <= 9
+    channels, blocks, batch = (32, 3, 512) if is_small else (128, 10, 1024)
+    play = {
+        "acts": "head",
+        "num_slots": 1000 if is_small else 1024,
+        "initial_games": 6000 if is_small else 250_880,
+        "games_per_round": 3000 if is_small else 10_240,
+        "steps_per_round": 100 if is_small else 500,
+        "capacity": 25_000 if is_small else 250_000,
+        "games_per_batch": batch,
+        "num_rows": batch * env.max_steps,
+        "use_symmetries": False,
+        "average": 0.0,
+    }
+    return Recipe(
+        game=game,
+        network={"name": "FaithfulConvNet", "channels": channels, "blocks": blocks},
+        loss={"name": "AdversarialTrajectoryBalance"},
+        self_play=play,
+        optimizer={"learning_rate": 1e-3, "log_z_learning_rate": 5e-2, "clip": float("inf"), "decay_steps": None},
+        num_steps=1000 if is_small else 25_000,
+        every=10,
+        preset="faithful",
+        shows_threats=False,
+        seed=seed,
+    )
+
+
+def _fields(recipe: Recipe) -> dict[str, Any]:
+    return {item.name: getattr(recipe, item.name) for item in dataclasses.fields(recipe)}
+
+
+def _construct(what: str, make: Callable[..., Any], *arguments: Any, **fields: Any) -> Any:
+    """Return what a constructor makes of fields; one that it does not know is a ValueError that names the thing."""
+    try:
+        return make(*arguments, **fields)
+    except TypeError as error:
+        raise ValueError(f"{what}: {error}. Its fields are those of {make.__name__}.") from error

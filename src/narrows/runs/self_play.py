@@ -1,0 +1,184 @@
+"""Training by self-play in a folder of its own: begun, stopped, continued and shown."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from rich.console import Console
+
+from narrows import checkpoint
+from narrows.games.folder import GameFolder
+from narrows.games.recipe import Recipe
+from narrows.games.self_play import SelfPlayInfo, SelfPlayTrainer
+from narrows.games.watching import Watch
+from narrows.runs.folder import read_rows, write_rows
+from narrows.runs.interrupt import interruptible
+from narrows.runs.progress import PatientConsole
+
+SAVE_SECONDS = 120.0
+"""Seconds of training between two checkpoints."""
+
+SHOW_SECONDS = 5.0
+"""Seconds between two lines of progress."""
+
+LOOK_SECONDS = 60.0
+"""Seconds of training between two looks at how well the player does."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """How far a run by self-play has come, over all its parts: `seconds` are those of training alone."""
+
+    folder: GameFolder
+    step: int
+    num_steps: int
+    seconds: float
+    row: dict[str, float]
+
+    @property
+    def is_finished(self) -> bool:
+        return self.step >= self.num_steps
+
+    @property
+    def exit_status(self) -> int:
+        """Return what the command exits with: 0 if the run is finished or its time was up, 130 after Ctrl-C."""
+        return 0 if self.is_finished else 130
+
+
+def train(
+    path: Path, recipe: Recipe, *, seconds: float | None = None, watch: Watch | None = None, console: Console | None = None
+) -> Trained:
+    """Train a recipe in the folder at a path, from its last checkpoint or from the start.
+
+    Args:
+        path: the folder; one that holds a run of the same recipe is continued, bit for bit.
+        recipe: what to train.
+        seconds: training time in this call after which to stop as if asked to; None for no limit.
+        watch: how well the player does, for the history; None looks at nothing but the loss.
+        console: where progress goes.
+
+    Raises ValueError for a folder that holds something else or a run of another recipe.
+    """
+    trainer = recipe.trainer()
+    folder = _folder(path, recipe)
+    console = console or PatientConsole()
+    with interruptible() as should_stop:
+        console.print("compiling ...", soft_wrap=True)
+        like = jax.eval_shape(trainer.init, jax.random.key(recipe.seed))
+        found = checkpoint.latest(folder.checkpoints)
+        for line in found.skipped:
+            console.print(line, soft_wrap=True)
+        rows = read_rows(folder.history)
+        if found.path is None:
+            state, rows = trainer.init(jax.random.key(recipe.seed)), []
+        else:
+            state, manifest = checkpoint.restore(found.path, like)
+            rows = [row for row in rows if row["step"] <= manifest.step]
+            console.print(f"continuing at step {manifest.step:,}", soft_wrap=True)
+        keeper = _Keeper(folder, recipe, rows, watch, console)
+        state = _advance(trainer, state, recipe, keeper, should_stop, seconds)
+        keeper.save(state)
+    last = keeper.rows[-1] if keeper.rows else {}
+    return Trained(folder, int(state.step), recipe.num_steps, float(last.get("seconds", 0.0)), dict(last))
+
+
+def _folder(path: Path, recipe: Recipe) -> GameFolder:
+    if not GameFolder(path).recipe_file.is_file():
+        return GameFolder.create(path, recipe)
+    folder = GameFolder.open(path)
+    before = folder.recipe()
+    if before != recipe:
+        theirs, ours = before.as_data(), recipe.as_data()
+        changed = ", ".join(f"{name} (there {theirs[name]}, now {ours[name]})" for name in ours if theirs[name] != ours[name])
+        raise ValueError(
+            f"{path} holds a run of another recipe: {changed}. Name another folder with --out, or the same recipe."
+        )
+    return folder
+
+
+def _advance(
+    trainer: SelfPlayTrainer,
+    state: Any,
+    recipe: Recipe,
+    keeper: "_Keeper",
+    should_stop: Callable[[], bool],
+    seconds: float | None,
+) -> Any:
+    @partial(jax.jit, donate_argnums=0, static_argnums=1)
+    def advance(state: Any, length: int) -> tuple[Any, SelfPlayInfo]:
+        return jax.lax.scan(lambda state, _: trainer.step(state), state, length=length)
+
+    used = 0.0
+    while (done := int(state.step)) < recipe.num_steps and not should_stop() and (seconds is None or used < seconds):
+        length = min(recipe.every - done % recipe.every, recipe.num_steps - done)
+        began = time.perf_counter()
+        state, info = jax.block_until_ready(advance(state, length))
+        spent = time.perf_counter() - began
+        used += spent
+        keeper(state, info, spent)
+    return state
+
+
+class _Keeper:
+    """Keeps the history, shows it, and saves checkpoint and player when they are due."""
+
+    def __init__(
+        self, folder: GameFolder, recipe: Recipe, rows: list[dict[str, float]], watch: Watch | None, console: Console
+    ) -> None:
+        self.rows = rows
+        self._folder = folder
+        self._recipe = recipe
+        self._watch = watch
+        self._console = console
+        self._seconds = float(rows[-1]["seconds"]) if rows else 0.0
+        self._saved = self._looked = self._seconds
+        self._saved_step = -1
+        self._shown = 0.0
+
+    def __call__(self, state: Any, info: SelfPlayInfo, seconds: float) -> None:
+        self._seconds += seconds
+        skipped = np.asarray(info.is_skipped)
+        losses = np.asarray(info.loss)[~skipped]
+        row = {
+            "step": int(state.step),
+            "seconds": round(self._seconds, 3),
+            "loss": float(losses.mean()) if losses.size else float("nan"),
+            "games": int(state.games.total),
+            "moves": int(state.num_moves),
+            "rows": int(state.num_rows),
+            "skipped": int(skipped.sum()),
+        }
+        if self._watch is not None and (
+            self._seconds - self._looked >= LOOK_SECONDS or int(state.step) >= self._recipe.num_steps
+        ):
+            self._looked = self._seconds
+            row |= self._watch(state.average.policy)
+        self.rows.append(row)
+        is_last = int(state.step) >= self._recipe.num_steps
+        if is_last or "optimal" in row or time.monotonic() - self._shown >= SHOW_SECONDS:
+            self._shown = time.monotonic()
+            self._console.print(_line(row, self._recipe.num_steps), soft_wrap=True, highlight=False)
+        if self._seconds - self._saved >= SAVE_SECONDS:
+            self.save(state)
+
+    def save(self, state: Any) -> None:
+        """Write history, checkpoint and player, unless this step has them."""
+        step = int(state.step)
+        if step == self._saved_step:
+            return
+        write_rows(self._folder.history, self.rows)
+        checkpoint.save(self._folder.checkpoints, state, step=step, metadata={"recipe": self._recipe.game}, keep=2)
+        self._folder.save_player(state.average.policy, self._recipe, step)
+        self._saved, self._saved_step = self._seconds, step
+
+
+def _line(row: dict[str, float], num_steps: int) -> str:
+    parts = [f"step {int(row['step'])}/{num_steps}", f"{row['seconds']:.0f} s", f"loss {row['loss']:.4f}"]
+    parts.append(f"{int(row['games']):,} games")
+    parts += [f"{name} {value:.1%}" for name, value in row.items() if name in ("optimal", "strict")]
+    return "  ".join(parts)
