@@ -8,12 +8,12 @@ export JAX_PLATFORMS ?= cpu
 
 $(VENV)/.demo: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[rna]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[rna,games]'
 	touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[rna,cluster,dev]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[rna,cluster,games,dev]'
 	touch $@ $(VENV)/.demo
 
 demo: $(VENV)/.demo  ## the main job end to end: measurements, check, fit, run, shortlist, verify, report

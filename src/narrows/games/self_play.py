@@ -28,8 +28,8 @@ class SelfPlay(eqx.Module):
         acts: how the players choose, see `looking.Acts`.
         temperature: of the players; published 2.
         epsilon: share of uniform play.
-        max_random: of each game the first 0 to so many moves, uniformly many, are random: positions that good players avoid are
-            seen too, in every phase of the game.
+        max_random: of each game the first 0 to so many moves, uniformly many, are random ones that do not end the game: positions
+            that good players avoid are seen too, in every phase of the game.
         num_slots: games played side by side.
         games_per_round: finished games after which a round of play ends.
         steps_per_round: steps of the optimiser after each round.

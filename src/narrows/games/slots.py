@@ -71,7 +71,7 @@ def play_move(
         env: the game.
         logits_of: who plays both sides; None plays at random.
         behaviour: exploration.
-        max_random: of a new game the first 0 to `max_random` moves, uniformly so many, are random.
+        max_random: of a new game the first 0 to `max_random` moves, uniformly so many, are random ones that do not end it.
         key: consumed.
         slots: games in progress.
         games: the ring.
@@ -79,10 +79,11 @@ def play_move(
     num = slots.num_moves.shape[0]
     key_move, key_opening = jax.random.split(key)
     mask = jax.vmap(env.action_mask)(slots.states)
+    at_random = jax.vmap(lambda state, mask: _random_weights(env, state, mask))(slots.states, mask)
     weights = mask.astype(jnp.float32)
     if logits_of is not None:
         is_random = slots.num_moves < slots.num_random
-        weights = jnp.where(is_random[:, None], weights, jax.vmap(behaviour)(logits_of(slots.states), mask))
+        weights = jnp.where(is_random[:, None], at_random, jax.vmap(behaviour)(logits_of(slots.states), mask))
     actions = jax.vmap(draw)(weights, jax.random.uniform(key_move, (num,)))
     states = jax.vmap(env.step)(slots.states, actions)
     is_now = jnp.arange(env.max_steps) == slots.num_moves[:, None]
@@ -94,6 +95,17 @@ def play_move(
     states = jax.tree.map(lambda new, old: jnp.where(_as(is_over, old), new, old), _repeat(env.reset(), num), states)
     moves = jnp.where(is_over[:, None], jnp.int8(NO_ACTION), moves)
     return Slots(states, moves, jnp.where(is_over, 0, num_moves), jnp.where(is_over, num_random, slots.num_random)), games
+
+
+def _random_weights(env: AbstractGame, state: Any, mask: Bool[Array, " action"]) -> Float[Array, " action"]:
+    """Return equal weights for the moves after which play goes on or, where there are none, for all.
+
+    Where every move counts, most random games of Connect-4 are over in 21 moves, and the positions of the last third of the
+    board are hardly ever seen.
+    """
+    after = jax.vmap(env.step, in_axes=(None, 0))(state, jnp.arange(env.num_actions, dtype=jnp.int32))
+    goes_on = mask & ~jax.vmap(env.is_terminal)(after)
+    return jnp.where(jnp.any(goes_on), goes_on, mask).astype(jnp.float32)
 
 
 def _store(
