@@ -189,7 +189,7 @@ def _size(env: AbstractGame, name: Preset) -> _Size:
         return _Size(128, 1, 1500, small)
     if env.max_steps <= 30:
         return _Size(256, 2, 6000)
-    return _Size(320, 2, 16_000)
+    return _Size(320, 2, 100_000, {"average": 0.995})
 
 
 def _alphazero(game: str, env: AbstractGame, name: Preset, seed: int) -> Recipe:
