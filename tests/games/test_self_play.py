@@ -121,6 +121,18 @@ def test_packed_rows_are_the_positions_of_the_games(games, use_symmetries):
         assert (mirrored if use_symmetries else {filled}) & known
 
 
+def test_late_positions_are_drawn_more_often_and_every_game_is_packed_to_its_end(games):
+    packed = jax.tree.map(np.asarray, pack(ENV, jax.random.key(7), games, 3000, 900, use_symmetries=False, prefers_late=True))
+    times = packed.time[packed.is_row]
+    for game in np.flatnonzero(packed.is_game)[:50]:
+        rows = packed.is_row & (packed.game == game)
+        assert packed.time[rows].tolist() == list(range(packed.start[game], packed.num_moves[game]))
+    # Of a game of T moves, row t has the chance (t + 1) / T.
+    expected = sum((t + 1) / length for length in packed.num_moves[packed.is_game] for t in range(length) if t == 0)
+    assert abs((times == 0).sum() - expected) < 5 * expected**0.5
+    assert (times == 4).sum() > 3 * (times == 0).sum()
+
+
 def test_an_empty_ring_packs_nothing():
     packed = pack(ENV, jax.random.key(0), empty_games(ENV, 10), 20, 4, use_symmetries=True)
     assert not packed.is_row.any()
@@ -188,9 +200,11 @@ def test_flow_matching_is_zero_at_the_exact_solution_and_not_elsewhere(exact, ga
     assert float(loss(Model(wrong, jnp.zeros(())), Model(wrong, jnp.zeros(())), ENV, packed, scale)) > 1e-3
 
 
-def test_values_are_carried_back_as_a_slow_loop_does(exact, games):
+@pytest.mark.parametrize("prefers_late", [False, True])
+def test_values_are_carried_back_as_a_slow_loop_does(exact, games, prefers_late):
     wrong = Exact(exact[2].table + jnp.sin(jnp.arange(3.0**9)))
-    packed = pack(ENV, jax.random.key(2), games, 120, 30, use_symmetries=False)
+    packed = pack(ENV, jax.random.key(2), games, 120, 30, use_symmetries=False, prefers_late=prefers_late)
+    step, looks = jax.jit(ENV.step), jax.jit(lambda state: (ENV.action_mask(state), ENV.is_terminal(state), ENV.outcome(state)))
     carry = 0.6
     loss = FlowMatching(carry, policy_weight=0.0)
     model = Model(wrong, jnp.zeros(()))
@@ -202,14 +216,15 @@ def test_values_are_carried_back_as_a_slow_loop_does(exact, games):
 
     for game in np.flatnonzero(packed.is_game):
         moves = np.asarray(packed.actions)[np.asarray(packed.is_row) & (np.asarray(packed.game) == game)].tolist()
-        states, later = replay(ENV, moves), None
-        for state, move in reversed(list(zip(states, moves, strict=False))):
+        rows = np.asarray(packed.is_row) & (np.asarray(packed.game) == game)
+        states, later = [jax.tree.map(lambda leaf, row=row: leaf[row], packed.states) for row in np.flatnonzero(rows)], None
+        for state, move in reversed(list(zip(states, moves, strict=True))):
             q_values = []
-            for action in np.flatnonzero(ENV.action_mask(state)):
-                child = ENV.step(state, jnp.asarray(action, jnp.int32))
-                is_over = bool(ENV.is_terminal(child))
+            for action in np.flatnonzero(looks(state)[0]):
+                child = step(state, jnp.asarray(action, jnp.int32))
+                _, is_over, outcome = looks(child)
                 sign = 1 if int(ENV.turn(state)) == 0 else -1
-                q_value = sign * SCALE * int(ENV.outcome(child)) if is_over else -flow(child)
+                q_value = sign * SCALE * int(outcome) if is_over else -flow(child)
                 if action == move and not is_over:
                     assert later is not None
                     q_value = (1 - carry) * q_value - carry * later

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from narrows.envs import Prefix
-from narrows.policies import MLP, ConvNet, ResidualMLP, Scaled, Tabular, Transformer
+from narrows.policies import MLP, ColumnNet, ConvNet, ResidualMLP, Scaled, Tabular, Transformer
 
 NUM_FEATURES, NUM_VALUES, NUM_ACTIONS, NUM_BACKWARD = 5, 4, 3, 2
 START = NUM_VALUES - 1
@@ -22,6 +22,7 @@ SETTINGS = {
         Transformer,
         {"layers": 2, "width": 9, "heads": 2, "head_width": 6, "norm": "post", "activation": "gelu"},
     ),
+    "columns": (ColumnNet, {"rows": 1, "columns": NUM_FEATURES, "width": 3, "hidden": 8, "blocks": 1}),
     "convnet": (ConvNet, {"rows": 1, "columns": NUM_FEATURES, "channels": 4, "blocks": 1, "squeeze": 2, "hidden": 8}),
     "residual": (ResidualMLP, {"hidden": 8, "blocks": 2}),
     "scaled": (lambda *sizes, **given: Scaled(MLP(*sizes, hidden=8, **given), 3.0), {}),

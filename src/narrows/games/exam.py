@@ -116,6 +116,5 @@ def _all_of_tic_tac_toe() -> Exam:
 
     found = solve_tic_tac_toe()
     mover, other = (((bits[:, None] >> np.arange(9)) & 1).astype(bool) for bits in (found.mover, found.other))
-    return Exam(
-        "all positions", TicTacToeState(jnp.asarray(mover), jnp.asarray(other)), found.scores, (mover | other).sum(axis=1)
-    )
+    states = TicTacToeState(jnp.asarray(mover), jnp.asarray(other))
+    return Exam(f"{len(mover)} positions", states, found.scores, (mover | other).sum(axis=1))

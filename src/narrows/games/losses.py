@@ -23,6 +23,11 @@ class Loss(Protocol):
         """Whether the network must have a flow head."""
         ...
 
+    @property
+    def needs_whole_games(self) -> bool:
+        """Whether a game without its first moves would be misread."""
+        ...
+
     def __call__(
         self, model: Model, average: Model, env: AbstractGame, packed: Packed, scale: Float[Array, ""]
     ) -> Float[Array, ""]:
@@ -46,6 +51,10 @@ class BalanceLoss(eqx.Module):
     @property
     def needs_flow(self) -> bool:
         return self.objective.needs_flow
+
+    @property
+    def needs_whole_games(self) -> bool:
+        return True
 
     def __call__(
         self, model: Model, average: Model, env: AbstractGame, packed: Packed, scale: Float[Array, ""]
@@ -102,6 +111,10 @@ class FlowMatching(eqx.Module):
     @property
     def needs_flow(self) -> bool:
         return True
+
+    @property
+    def needs_whole_games(self) -> bool:
+        return False
 
     def __call__(
         self, model: Model, average: Model, env: AbstractGame, packed: Packed, scale: Float[Array, ""]

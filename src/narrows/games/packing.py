@@ -12,7 +12,7 @@ from narrows.games.slots import Games
 
 
 class Packed(NamedTuple):
-    """Some whole games and their positions one after another.
+    """Some games, whole or from some move on to their end, and their positions one after another.
 
     Attributes:
         states: the positions, in each of which a move follows; rows that are not `is_row` have some position without meaning.
@@ -23,6 +23,7 @@ class Packed(NamedTuple):
         outcome: of each game, for player 0.
         is_game: which of the games are in the batch.
         num_moves: of each game.
+        start: the first of a game's moves that has a row.
     """
 
     states: Any
@@ -33,6 +34,7 @@ class Packed(NamedTuple):
     outcome: Int[Array, " game"]
     is_game: Bool[Array, " game"]
     num_moves: Int[Array, " game"]
+    start: Int[Array, " game"]
 
     def per_game(self, rows: Array, max_steps: int) -> Array:
         """Return numbers of rows as a table `[game, time]`, zero where a game has no such move."""
@@ -41,8 +43,17 @@ class Packed(NamedTuple):
         return table.at[game, self.time].set(rows, mode="drop")
 
 
-def pack(env: AbstractGame, key: PRNGKeyArray, games: Games, num_rows: int, num_games: int, *, use_symmetries: bool) -> Packed:
-    """Draw games uniformly with replacement and pack as many whole ones as `num_rows` positions hold.
+def pack(
+    env: AbstractGame,
+    key: PRNGKeyArray,
+    games: Games,
+    num_rows: int,
+    num_games: int,
+    *,
+    use_symmetries: bool,
+    prefers_late: bool = False,
+) -> Packed:
+    """Draw games uniformly with replacement and pack as many as `num_rows` positions hold.
 
     Args:
         env: the game.
@@ -51,15 +62,22 @@ def pack(env: AbstractGame, key: PRNGKeyArray, games: Games, num_rows: int, num_
         num_rows: positions of the batch, at least `env.max_steps`.
         num_games: games drawn at most; those that do not fit any more are left out.
         use_symmetries: replace each game by one that is the same up to a symmetry of the rules.
+        prefers_late: leave out each game's first moves, up to one drawn uniformly, so that a position is the likelier to be in
+            the batch the more moves were made before it. Few positions can arise early, and many games have them; late ones
+            are each their own.
     """
-    key_game, key_symmetry = jax.random.split(key)
+    key_game, key_symmetry, key_start = jax.random.split(key, 3)
     drawn = jax.random.randint(key_game, (num_games,), 0, jnp.maximum(games.size, 1))
     moves, num_moves = games.moves[drawn].astype(jnp.int32), games.num_moves[drawn]
     if use_symmetries:
         table = jnp.asarray(env.action_symmetries, jnp.int32)
         symmetry = jax.random.randint(key_symmetry, (num_games,), 0, table.shape[0])
         moves = jnp.where(moves == NO_ACTION, NO_ACTION, table[symmetry[:, None], jnp.maximum(moves, 0)])
-    ends = jnp.cumsum(num_moves, dtype=jnp.int32)
+    start = jnp.zeros_like(num_moves)
+    if prefers_late:
+        uniform = jax.random.uniform(key_start, (num_games,))
+        start = jnp.minimum(jnp.floor(uniform * num_moves).astype(jnp.int32), jnp.maximum(num_moves - 1, 0))
+    ends = jnp.cumsum(num_moves - start, dtype=jnp.int32)
     is_game = (ends <= num_rows) & (games.size > 0)
     rows = jnp.arange(num_rows, dtype=jnp.int32)
     game = jnp.minimum(jnp.searchsorted(ends, rows, side="right"), num_games - 1).astype(jnp.int32)
@@ -75,4 +93,5 @@ def pack(env: AbstractGame, key: PRNGKeyArray, games: Games, num_rows: int, num_
         outcome=games.outcome[drawn].astype(jnp.int32),
         is_game=is_game,
         num_moves=num_moves,
+        start=start,
     )

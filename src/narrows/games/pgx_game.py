@@ -41,11 +41,13 @@ class PgxGame(AbstractGame[PgxState]):
         rules: the library's environment.
         name: what the library calls it.
         max_steps: moves of the longest game.
+        first: the number that the library has drawn for the player who begins.
     """
 
     rules: Any = eqx.field(static=True)
     name: str = eqx.field(static=True)
     max_steps: int = eqx.field(static=True)
+    first: int = eqx.field(static=True)
 
     @property
     def num_actions(self) -> int:
@@ -97,16 +99,10 @@ class PgxGame(AbstractGame[PgxState]):
         return state.inner.terminated | state.inner.truncated
 
     def turn(self, state: PgxState) -> Int[Array, ""]:
-        return (state.inner.current_player != self._first).astype(jnp.int32)
-
-    @property
-    def _first(self) -> int:
-        """The number that the library has drawn for the player who begins."""
-        with jax.ensure_compile_time_eval():
-            return int(self.rules.init(jax.random.key(0)).current_player)
+        return (state.inner.current_player != self.first).astype(jnp.int32)
 
     def outcome(self, state: PgxState) -> Int[Array, ""]:
-        return jnp.where(self.is_terminal(state), jnp.sign(state.inner.rewards[self._first]), 0).astype(jnp.int32)
+        return jnp.where(self.is_terminal(state), jnp.sign(state.inner.rewards[self.first]), 0).astype(jnp.int32)
 
     def observe(self, state: PgxState) -> Int[Array, " feature"]:
         return state.inner.observation.reshape(-1).astype(jnp.int32)
@@ -155,12 +151,12 @@ def pgx_game(name: str, max_steps: int | None = None) -> PgxGame:
     observation = jax.eval_shape(rules.init, jax.random.key(0)).observation
     if rules.num_players != 2 or observation.dtype != jnp.bool_:
         raise ValueError(
-            f"{name!r} has {rules.num_players} players and observations of {observation.dtype}; expected two players and planes "
-            "of zeros and ones."
+            f"{name!r} has {rules.num_players} players and observations of {observation.dtype}; expected two players and "
+            "planes of zeros and ones."
         )
-    return PgxGame(rules, name, longest)
+    return PgxGame(rules, name, longest, int(rules.init(jax.random.key(0)).current_player))
 
 
-def _strong(leaf: Array) -> Array:
+def _strong(leaf: Any) -> Array:
     """Return an array with a dtype of its own, which no later step changes."""
-    return jnp.asarray(leaf, leaf.dtype)
+    return jnp.asarray(leaf, jnp.asarray(leaf).dtype)

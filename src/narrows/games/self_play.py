@@ -28,8 +28,8 @@ class SelfPlay(eqx.Module):
         acts: how the players choose, see `looking.Acts`.
         temperature: of the players; published 2.
         epsilon: share of uniform play.
-        max_random: of each game the first 0 to so many moves, uniformly many, are random ones that do not end the game: positions
-            that good players avoid are seen too, in every phase of the game.
+        max_random: of each game the first 0 to so many moves, uniformly many, are random ones that do not end the game: then
+            positions that good players avoid are seen too, in every phase of the game.
         num_slots: games played side by side.
         games_per_round: finished games after which a round of play ends.
         steps_per_round: steps of the optimiser after each round.
@@ -38,6 +38,8 @@ class SelfPlay(eqx.Module):
         num_rows: positions in a training batch, at most: as many whole games as fit.
         games_per_batch: games drawn for a batch; those that do not fit are left out.
         use_symmetries: learn from a random mirror or turn of each game.
+        prefers_late: learn from late positions more often than from early ones, see `packing.pack`; for flow matching, since a
+            balance objective takes whole games.
         average: share of the old average that each step keeps, in [0, 1): what plays and is judged in the end is the average
             over about the last `1 / (1 - average)` steps; 0 for the latest network.
     """
@@ -57,6 +59,7 @@ class SelfPlay(eqx.Module):
     num_rows: int = eqx.field(default=1024, static=True)
     games_per_batch: int = eqx.field(default=128, static=True)
     use_symmetries: bool = eqx.field(default=True, static=True)
+    prefers_late: bool = eqx.field(default=False, static=True)
     average: float = eqx.field(default=0.998, static=True)
 
     def __check_init__(self) -> None:
@@ -115,10 +118,10 @@ class SelfPlayInfo(NamedTuple):
 
 
 class SelfPlayTrainer(NamedTuple):
-    """A pair of pure functions, as `training.Trainer` is."""
+    """A pair of pure functions, as `training.Trainer` is, over a state such as `SelfPlayState`."""
 
-    init: Callable[[PRNGKeyArray], SelfPlayState]
-    step: Callable[[SelfPlayState], tuple[SelfPlayState, SelfPlayInfo]]
+    init: Callable[[PRNGKeyArray], Any]
+    step: Callable[[Any], tuple[Any, SelfPlayInfo]]
 
 
 def self_play_trainer(
@@ -137,7 +140,8 @@ def self_play_trainer(
         optimizer: any optax transformation over a `Model`.
         settings: how games are played.
 
-    Raises ValueError for a network without a flow head where one is needed, and where a batch holds less than a game.
+    Raises ValueError for a network without a flow head where one is needed, where a batch holds less than a game, and for parts
+    of games where whole ones are needed.
     """
     if settings.num_rows < env.max_steps:
         raise ValueError(
@@ -148,6 +152,8 @@ def self_play_trainer(
         raise ValueError(
             "this loss, or playing by children, needs a network with a flow head. Construct it with flow_head=True."
         )
+    if settings.prefers_late and loss.needs_whole_games:
+        raise ValueError("a balance objective takes whole games. Leave prefers_late out, or train by flow matching.")
     behaviour = settings.behaviour
 
     def play(state: SelfPlayState, num_games: int) -> SelfPlayState:
@@ -190,7 +196,13 @@ def self_play_trainer(
             state = jax.lax.cond(is_due, lambda state: play(state, settings.games_per_round), lambda state: state, state)
         key, key_pack = jax.random.split(state.key)
         packed = pack(
-            env, key_pack, state.games, settings.num_rows, settings.games_per_batch, use_symmetries=settings.use_symmetries
+            env,
+            key_pack,
+            state.games,
+            settings.num_rows,
+            settings.games_per_batch,
+            use_symmetries=settings.use_symmetries,
+            prefers_late=settings.prefers_late,
         )
         scale = scale_at(settings, state.step)
         value, gradient = jax.value_and_grad(loss)(state.model, state.average, env, packed, scale)

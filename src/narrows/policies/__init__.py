@@ -3,6 +3,7 @@
 from narrows.policies.base import AbstractPolicy as AbstractPolicy
 from narrows.policies.base import PolicyOutput as PolicyOutput
 from narrows.policies.base import Scaled as Scaled
+from narrows.policies.columns import ColumnNet
 from narrows.policies.convnet import ConvNet
 from narrows.policies.faithful import FaithfulConvNet
 from narrows.policies.mlp import MLP
@@ -10,4 +11,4 @@ from narrows.policies.residual import ResidualMLP
 from narrows.policies.tabular import Tabular
 from narrows.policies.transformer import Transformer
 
-__all__ = ["ConvNet", "FaithfulConvNet", "MLP", "ResidualMLP", "Tabular", "Transformer"]
+__all__ = ["ColumnNet", "ConvNet", "FaithfulConvNet", "MLP", "ResidualMLP", "Tabular", "Transformer"]
