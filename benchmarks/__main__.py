@@ -1,6 +1,7 @@
 """Measure: `python -m benchmarks NAME [--quick] [--json] [--out FILE] [--data FOLDER]`, or `python -m benchmarks docs`.
 
-`speed` has parts: `--case NAME` picks one (again for more) and `--against NAME,NAME` its peers, `none` for ours alone.
+`speed` and `games` have parts: `--case NAME` picks one (again for more). `speed` has peers: `--against NAME,NAME` picks them,
+`none` for ours alone. `games` keeps its long trainings in the folder that `--data` names and continues them there.
 """
 
 import argparse
@@ -16,7 +17,7 @@ from benchmarks import docs
 from benchmarks.case import Case, load, names
 from benchmarks.rows import Context, Row, plain_table, write_rows
 
-_OWNERS = {"--case": "speed", "--against": "speed", "--record": "guard"}
+_OWNERS = {"--case": ("speed", "games"), "--against": ("speed",), "--record": ("guard",)}
 _LIBRARIES = ("narrows", "jax", "equinox", "optax", "numpy")
 
 
@@ -28,7 +29,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="print one line of JSON a row instead of a table")
     parser.add_argument("--out", type=Path, metavar="FILE", help="also write the rows there, as JSON lines")
     parser.add_argument("--data", type=Path, metavar="FOLDER", help="where the case's data lies, if not where it expects it")
-    parser.add_argument("--case", action="append", default=[], metavar="CASE", help="speed: only this case; again for more")
+    parser.add_argument(
+        "--case", action="append", default=[], metavar="CASE", help="speed, games: only this part; again for more"
+    )
     parser.add_argument("--against", metavar="PEERS", help="speed: beside these peers, commas between, or none")
     parser.add_argument("--record", action="store_true", help="guard: store the rates as the baseline of later runs")
     words = list(sys.argv[1:] if arguments is None else arguments)
@@ -49,9 +52,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _context(asked: argparse.Namespace) -> Context:
     """Return what a run shares; ValueError for an option that belongs to another benchmark."""
     options = {"--case": asked.case, "--against": asked.against is not None, "--record": asked.record}
-    for option, owner in _OWNERS.items():
-        if options[option] and asked.name != owner:
-            raise ValueError(f"{option} belongs to the benchmark {owner}, not to {asked.name}. Leave it out.")
+    for option, owners in _OWNERS.items():
+        if options[option] and asked.name not in owners:
+            whose = f"benchmark{'s'[: len(owners) - 1]} {' and '.join(owners)}"
+            raise ValueError(f"{option} belongs to the {whose}, not to {asked.name}. Leave it out.")
     against = () if asked.against is None else tuple(asked.against.split(","))
     return Context(
         *(asked.quick, asked.data, _command(asked), _versions(), _machine()), tuple(asked.case), against, asked.record

@@ -9,18 +9,18 @@ from benchmarks._games.training import Run
 
 from narrows.games.folder import GameFolder
 from narrows.games.players import NetworkPlayer
-from narrows.games.recipe import Algorithm, preset
+from narrows.games.recipe import Algorithm, Preset, preset
 from narrows.policies import Scaled
 
 TINY_PLAY = {"num_slots": 8, "games_per_round": 2, "num_rows": 32, "games_per_batch": 8, "capacity": 50, "initial_games": 4}
 
 
-def tiny(game="tic_tac_toe", algorithm: Algorithm = "aflownet", seed=0, **changes: Any):
-    """A preset's recipe with a network and games that take no time."""
+def tiny(game="tic_tac_toe", name: Preset = "cpu", algorithm: Algorithm = "aflownet", seed=0, **changes: Any):
+    """A preset's recipe with a network that takes no time and, but for AlphaZero's, games that take none."""
+    own = preset(game, name, algorithm, seed)
+    play = own.self_play if algorithm == "alphazero" else TINY_PLAY
     network = {"name": "ResidualMLP", "hidden": 8, "blocks": 1}
-    play = {} if algorithm == "alphazero" else TINY_PLAY
-    found = replace(preset(game, algorithm=algorithm, seed=seed), network=network, self_play=play, num_steps=4, every=2)
-    return replace(found, **changes)
+    return replace(replace(own, network=network, self_play=play, num_steps=4, every=2), **changes)
 
 
 def made_up_run(recipe, history):

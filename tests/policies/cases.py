@@ -14,6 +14,9 @@ NUM_FEATURES, NUM_VALUES, NUM_ACTIONS, NUM_BACKWARD = 5, 4, 3, 2
 START = NUM_VALUES - 1
 NUM_TIMES = NUM_FEATURES + 3  # the root, each token, and two repeats of the finished state
 
+BOARD = {"rows": 1, "columns": NUM_FEATURES}
+"""The settings that networks over boards cannot do without."""
+
 SETTINGS = {
     "tabular": (Tabular, {"init_scale": 1.0}),
     "mlp": (MLP, {"hidden": 8, "depth": 3, "activation": "tanh"}),
@@ -22,8 +25,8 @@ SETTINGS = {
         Transformer,
         {"layers": 2, "width": 9, "heads": 2, "head_width": 6, "norm": "post", "activation": "gelu"},
     ),
-    "columns": (ColumnNet, {"rows": 1, "columns": NUM_FEATURES, "width": 3, "hidden": 8, "blocks": 1}),
-    "convnet": (ConvNet, {"rows": 1, "columns": NUM_FEATURES, "channels": 4, "blocks": 1, "squeeze": 2, "hidden": 8}),
+    "columns": (ColumnNet, {**BOARD, "width": 3, "hidden": 8, "blocks": 1, "activation": "tanh"}),
+    "convnet": (ConvNet, {**BOARD, "channels": 4, "blocks": 1, "squeeze": 2, "hidden": 8}),
     "residual": (ResidualMLP, {"hidden": 8, "blocks": 2}),
     "scaled": (lambda *sizes, **given: Scaled(MLP(*sizes, hidden=8, **given), 3.0), {}),
 }

@@ -1,5 +1,8 @@
 """Laws that every policy keeps: `unroll` is a scan of `step`, nothing looks ahead, types never drift."""
 
+import inspect
+from functools import partial
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -8,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.policies.cases import (
+    BOARD,
     NUM_ACTIONS,
     NUM_BACKWARD,
     NUM_FEATURES,
@@ -22,7 +26,7 @@ from tests.policies.cases import (
 
 from narrows import policies
 from narrows.envs import Prefix, Sequence
-from narrows.policies import PolicyOutput
+from narrows.policies import MLP, ColumnNet, ConvNet, PolicyOutput, ResidualMLP
 from narrows.policies.base import scan_unroll
 
 every_policy = pytest.mark.parametrize("name", SETTINGS)
@@ -39,6 +43,16 @@ def scanned(policy, observations):
     return scan_unroll(policy, observations)
 
 
+PUBLIC = [name for name in policies.__all__ if name != "FaithfulConvNet"]
+"""All but the authors' network, which reads boards of games alone: tests/policies/test_boards.py."""
+
+
+def _constructor(name):
+    """Return a policy's constructor, with the board that some cannot do without."""
+    constructor = getattr(policies, name)
+    return partial(constructor, **BOARD) if "rows" in inspect.signature(constructor).parameters else constructor
+
+
 def take(tree, index):
     return jax.tree.map(lambda leaf: np.asarray(leaf)[index], tree)
 
@@ -49,9 +63,7 @@ def assert_close(left: PolicyOutput, right: PolicyOutput):
 
 
 def test_every_public_policy_is_a_case():
-    # The authors' network reads boards of games alone: tests/policies/test_boards.py.
-    public = {getattr(policies, name) for name in policies.__all__ if name != "FaithfulConvNet"}
-    assert {constructor for constructor, _ in SETTINGS.values()} >= public
+    assert {constructor for constructor, _ in SETTINGS.values()} >= {getattr(policies, name) for name in PUBLIC}
 
 
 @every_policy
@@ -127,10 +139,25 @@ def test_no_gradient_comes_from_the_future(name):
     if name == "tabular":
         assert np.count_nonzero(np.abs(gradient.forward_logits).sum(axis=1)) == 3  # the root, 0 and 00
         return
-    by_value = gradient.rows.sum(axis=0) if name == "mlp" else gradient.tokens
+    by_value = _by_value(gradient)
     size = np.abs(by_value).sum(axis=-1)
     assert np.all(size[[1, 2]] == 0.0), "values placed later must not be asked"
     assert np.all(size[[0, START]] > 0.0)
+
+
+def _by_value(gradient):
+    """Return the gradient of whatever is looked up by the values of the features, a row a value."""
+    match gradient:
+        case MLP():
+            return gradient.rows.sum(axis=0)
+        case ResidualMLP():
+            return np.abs(gradient.first.weight.reshape(NUM_FEATURES, NUM_VALUES, -1)).sum(axis=0)
+        case ColumnNet():
+            return gradient.reader.weight
+        case ConvNet():
+            return np.abs(gradient.stem.weight).sum(axis=(0, 1))
+        case _:
+            return gradient.tokens
 
 
 @every_policy
@@ -182,9 +209,9 @@ def test_the_key_decides_the_weights(name):
     assert any(not np.array_equal(a, b) for a, b in zip(arrays[0], arrays[2], strict=True))
 
 
-@pytest.mark.parametrize("name", policies.__all__)
+@pytest.mark.parametrize("name", PUBLIC)
 def test_the_first_policy_is_nearly_uniform(name):
-    policy = getattr(policies, name)(NUM_FEATURES, NUM_VALUES, NUM_ACTIONS, flow_head=True, key=jax.random.key(3))
+    policy = _constructor(name)(NUM_FEATURES, NUM_VALUES, NUM_ACTIONS, flow_head=True, key=jax.random.key(3))
     output = unroll(policy, prefixes([0, 1, 2, 0, 1]))
     assert float(jnp.max(jnp.abs(jax.nn.softmax(output.forward_logits) - 1 / NUM_ACTIONS))) < 0.02
     assert float(jnp.max(jnp.abs(output.log_flow))) < 0.05
@@ -226,7 +253,7 @@ def test_policies_without_memory_read_bare_features_too(name):
     assert_close(unroll(policy, observations.tokens), unroll(policy, observations))
 
 
-@pytest.mark.parametrize("name", policies.__all__)
+@pytest.mark.parametrize("name", PUBLIC)
 @pytest.mark.parametrize(
     ("sizes", "message"),
     [
@@ -237,10 +264,10 @@ def test_policies_without_memory_read_bare_features_too(name):
 )
 def test_impossible_sizes_are_refused(name, sizes, message):
     with pytest.raises(ValueError, match=message):
-        getattr(policies, name)(*sizes, key=jax.random.key(0))
+        _constructor(name)(*sizes, key=jax.random.key(0))
 
 
-@pytest.mark.parametrize("name", policies.__all__)
+@pytest.mark.parametrize("name", PUBLIC)
 def test_an_empty_backward_axis_is_refused(name):
     with pytest.raises(ValueError, match="num_backward_actions must be .* got 0. Leave it out"):
-        getattr(policies, name)(2, 2, 2, num_backward_actions=0, key=jax.random.key(0))
+        _constructor(name)(2, 2, 2, num_backward_actions=0, key=jax.random.key(0))

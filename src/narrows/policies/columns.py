@@ -130,5 +130,5 @@ class ColumnNet(AbstractPolicy):
         dtype = jnp.bfloat16 if self.reader.precision == "bf16" else jnp.float32
         by_column = jnp.swapaxes(values.reshape(num, rows, columns, -1), 1, 2).reshape(num * columns, -1)
         lit = jax.nn.one_hot(by_column, self.num_values, dtype=dtype).reshape(num * columns, -1)
-        read = activate(self.activation, self.reader(lit).reshape(num, columns, -1) + self.places)
+        read = activate(self.activation, self.reader(lit).reshape(num, columns, -1) + self.places[None])
         return self.summary(read.reshape(num * columns, -1)).reshape(num, -1)

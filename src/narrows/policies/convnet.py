@@ -30,7 +30,7 @@ class Convolution(eqx.Module):
         self.bias = jnp.zeros(num_out, jnp.float32)
 
     def __call__(self, planes: Float[Array, "position row column in"]) -> Float[Array, "position row column out"]:
-        return _convolve(planes, self.weight) + self.bias
+        return _convolve(planes, self.weight) + self.bias[None, None, None]
 
 
 @jax.custom_vjp
@@ -184,10 +184,9 @@ class ConvNet(AbstractPolicy):
         """Return the heads for every position, whatever axes lie in front."""
         values = features(observations)
         shape = values.shape[:-1]
-        planes = jax.nn.one_hot(
-            values.reshape(-1, *self.board, values.shape[-1] // (self.board[0] * self.board[1])), self.num_values
-        )
-        hidden = self.stem(planes.reshape(*planes.shape[:3], -1)) + self.places
+        by_cell = values.reshape(-1, *self.board, values.shape[-1] // (self.board[0] * self.board[1]))
+        planes = jax.nn.one_hot(by_cell, self.num_values, dtype=jnp.float32)
+        hidden = self.stem(planes.reshape(*planes.shape[:3], -1)) + self.places[None]
         for block in self.blocks:
             hidden = block(hidden, self.activation)
         cells = activate(self.activation, self.squeeze(activate(self.activation, hidden)))

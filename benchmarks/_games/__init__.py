@@ -1,0 +1,1 @@
+"""The parts of the benchmark `games`: what is solved, timed and trained, and how the results are told."""
