@@ -10,12 +10,12 @@ from benchmarks import docs, games
 from benchmarks._games import exact, judge, plan, speed, tables
 from benchmarks._games.cells import known
 from benchmarks.rows import Context, read_rows, write_rows
+from tests.games.recipes import tiny
 
 from narrows.envs import ConnectFour
 from narrows.envs.bitboard import numbers
 from narrows.games.sets import quiet
 from narrows.games.solver import SmallBoard
-from tests.games.recipes import tiny
 
 CONTEXT = Context(False, None, "python -m benchmarks games", {"python": "3.11.0"}, "2 cores, Linux x86_64")
 

@@ -13,6 +13,7 @@ from benchmarks import docs
 from benchmarks._games import connect4, plan, rivals, small_games, speed, tables, tables_learned, training
 from benchmarks._games.cells import known
 from benchmarks.rows import Context, read_rows, write_rows
+from tests.games.recipes import TINY_PLAY, lived, made_up_run, tiny, without_training
 
 from narrows import checkpoint
 from narrows.envs import ConnectFour, TicTacToe
@@ -24,7 +25,6 @@ from narrows.games.folder import GameFolder
 from narrows.games.players import NetworkPlayer
 from narrows.games.recipe import preset
 from narrows.games.solver import SmallBoard, small
-from tests.games.recipes import TINY_PLAY, lived, made_up_run, tiny, without_training
 
 CONTEXT = Context(False, None, "python -m benchmarks games", {"python": "3.11.0"}, "2 cores, Linux x86_64")
 
