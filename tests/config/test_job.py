@@ -82,7 +82,7 @@ def test_overrides_replace_values_and_make_tables(tmp_path):
         (("side = 8", "sides = 8"), r"\[env\] unknown fields \['sides'\]. Known: ndim, side"),
         (("side = 8", 'side = "8"'), r"\[env\] side: .*integer, got '8'"),
         (("side = 8", "side = true"), r"\[env\] side: .*integer, got True"),
-        (('"Hypergrid"', '"Grid"'), r"\[env\] unknown name 'Grid'. Known: BitSequence, Hypergrid"),
+        (('"Hypergrid"', '"Grid"'), r"\[env\] unknown name 'Grid'. Known: BitSequence, ConnectFour, Hypergrid"),
         (('name = "Hypergrid"\n', ""), r"\[env\] it has no name. Known"),
         (('"HypergridReward"', '"os.system"'), r"\[reward\] unknown name 'os.system'. Known"),
         (("seed = 3", "seed = -3"), "seed must be an integer from 0"),

@@ -152,7 +152,7 @@ def _check_batch(
     if not objective.accounts_for(env):
         raise ValueError(
             f"{name} has chance turns or two players, which {type(objective).__name__} does not account for. "
-            "ExpectedDetailedBalance takes chance turns."
+            "ExpectedDetailedBalance takes chance turns, AdversarialTrajectoryBalance two players."
         )
 
 
