@@ -16,6 +16,7 @@ from narrows.commands.games.training import render
 from narrows.games.folder import GameFolder, load_player
 from narrows.games.opponents import opponent
 from narrows.games.recipe import Recipe, preset
+from narrows.locks import WriterLock
 from narrows.runs import read_rows
 from narrows.runs.self_play import train
 
@@ -71,7 +72,7 @@ def test_a_run_leaves_history_checkpoint_and_player(finished):
 def test_a_stopped_run_continues_bit_for_bit(finished, tmp_path):
     path = tmp_path / "parts"
     stopped = train(path, small(), seconds=1e-9, console=quiet())
-    assert (stopped.step, stopped.is_finished, stopped.exit_status) == (2, False, 130)
+    assert (stopped.step, stopped.is_finished, stopped.exit_status) == (2, False, 0)
     assert "same command continues" in render(stopped)
     assert train(path, small(), console=quiet()).is_finished
     assert saved(path) == saved(finished[0])
@@ -92,6 +93,24 @@ def test_a_damaged_checkpoint_is_passed_over_and_said_so(finished, tmp_path):
 def test_another_recipe_in_the_same_folder_is_refused(finished):
     with pytest.raises(ValueError, match=r"another recipe: seed \(there 0, now 3\)"):
         train(finished[0], small(seed=3), console=quiet())
+
+
+def test_a_second_run_in_the_same_folder_waits_its_turn(finished, tmp_path):
+    shutil.copytree(finished[0], tmp_path / "run")
+    before = saved(tmp_path / "run")
+    with (
+        WriterLock.acquire(tmp_path / "run" / "run.lock", "the run"),
+        pytest.raises(OSError, match="is being written by process"),
+    ):
+        train(tmp_path / "run", small(), console=quiet())
+    assert saved(tmp_path / "run") == before
+
+
+def test_only_who_was_asked_to_stop_ends_like_an_interrupted_command(finished):
+    whole = finished[1]
+    part = dataclasses.replace(whole, step=2)
+    assert (part.exit_status, dataclasses.replace(part, was_interrupted=True).exit_status) == (0, 130)
+    assert dataclasses.replace(whole, was_interrupted=True).exit_status == 0
 
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path):

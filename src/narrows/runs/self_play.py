@@ -16,6 +16,7 @@ from narrows.games.folder import GameFolder
 from narrows.games.recipe import Recipe
 from narrows.games.self_play import SelfPlayInfo, SelfPlayTrainer
 from narrows.games.watching import Watch
+from narrows.locks import WriterLock
 from narrows.runs.folder import read_rows, write_rows
 from narrows.runs.interrupt import interruptible
 from narrows.runs.progress import PatientConsole
@@ -32,13 +33,17 @@ LOOK_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class Trained:
-    """How far a run by self-play has come, over all its parts: `seconds` are those of training alone."""
+    """How far a run by self-play has come, over all its parts: `seconds` are those of training alone.
+
+    `was_interrupted` says that somebody asked it to stop.
+    """
 
     folder: GameFolder
     step: int
     num_steps: int
     seconds: float
     row: dict[str, float]
+    was_interrupted: bool = False
 
     @property
     def is_finished(self) -> bool:
@@ -47,7 +52,7 @@ class Trained:
     @property
     def exit_status(self) -> int:
         """Return what the command exits with: 0 if the run is finished or its time was up, 130 after Ctrl-C."""
-        return 0 if self.is_finished else 130
+        return 130 if self.was_interrupted and not self.is_finished else 0
 
 
 def train(
@@ -62,12 +67,14 @@ def train(
         watch: how well the player does, for the history; None looks at nothing but the loss.
         console: where progress goes.
 
-    Raises ValueError for a folder that holds something else or a run of another recipe.
+    Raises ValueError for a folder that holds something else or a run of another recipe, and OSError while another process
+    trains in it.
     """
     trainer = recipe.trainer()
     folder = _folder(path, recipe)
     console = console or PatientConsole()
-    with interruptible() as should_stop:
+    # Two writers would each remove what the other takes for its last checkpoints.
+    with WriterLock.acquire(folder.path / "run.lock", f"the run in {path}"), interruptible() as should_stop:
         console.print("compiling ...", soft_wrap=True)
         like = jax.eval_shape(trainer.init, jax.random.key(recipe.seed))
         found = checkpoint.latest(folder.checkpoints)
@@ -83,8 +90,9 @@ def train(
         keeper = _Keeper(folder, recipe, rows, watch, console)
         state = _advance(trainer, state, recipe, keeper, should_stop, seconds)
         keeper.save(state)
+        was_interrupted = should_stop()
     last = keeper.rows[-1] if keeper.rows else {}
-    return Trained(folder, int(state.step), recipe.num_steps, float(last.get("seconds", 0.0)), dict(last))
+    return Trained(folder, int(state.step), recipe.num_steps, float(last.get("seconds", 0.0)), dict(last), was_interrupted)
 
 
 def _folder(path: Path, recipe: Recipe) -> GameFolder:
