@@ -25,7 +25,7 @@ LAYERS = [
     {"exploration"},
     {"rewards", "policies", "noise"},
     {"envs"},
-    {"operators", "edit_distance", "data", "locks", "leaves"},
+    {"operators", "edit_distance", "data", "locks", "leaves", "vi"},
 ]
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
 MODULES = sorted(SOURCE.rglob("*.py"))

@@ -9,7 +9,7 @@ import jax
 
 from narrows import envs, noise, objectives, policies, rewards
 from narrows.buffers import Replay
-from narrows.config.job import SCORE, Job
+from narrows.config.job import SCORE, SURROGATE, Job, without_surrogate
 from narrows.config.schema import JobError, Section, construct
 from narrows.envs import AbstractEnvironment, AbstractKernel, AbstractReversibleEnvironment, perturbed
 from narrows.envs.check import check_chance
@@ -17,7 +17,7 @@ from narrows.exploration import Behaviour
 from narrows.objectives import AbstractObjective
 from narrows.policies import AbstractPolicy
 from narrows.rewards import AbstractReward, Came, HostReward, Tempered
-from narrows.training import Trainer, adam, trainer
+from narrows.training import Surrogate, Trainer, adam, trainer
 
 
 @dataclass(frozen=True)
@@ -39,10 +39,11 @@ class Parts:
             self.make_policy,
             self.reward,
             self.objective,
-            construct("optimizer", adam, job.optimizer),
+            construct("optimizer", adam, without_surrogate(job.optimizer)),
             batch_size=job.train.batch_size,
             behaviour=self.behaviour,
             replay=self.replay,
+            surrogate=construct("optimizer", lambda: _surrogate(job), {}),
             **given,
         )
 
@@ -134,6 +135,11 @@ def _policy_maker(job: Job, env: AbstractEnvironment, objective: AbstractObjecti
         )
 
     return make
+
+
+def _surrogate(job: Job) -> Surrogate | None:
+    settings = job.optimizer.get(SURROGATE)
+    return None if settings is None else Surrogate(**settings)
 
 
 def _make(section: str, package: ModuleType, table: Section) -> Any:

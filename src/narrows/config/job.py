@@ -12,7 +12,7 @@ from narrows import envs, noise, objectives, policies, rewards
 from narrows.buffers import Replay
 from narrows.config.schema import JobError, Section, checked, construct, named, refuse_unknown
 from narrows.exploration import Behaviour
-from narrows.training import adam
+from narrows.training import Surrogate, adam
 
 Scalar = str | bool | int | float
 PACKAGES = {"env": envs, "noise": noise, "reward": rewards, "policy": policies, "objective": objectives}
@@ -24,6 +24,7 @@ SECTIONS = (
     *("env", "noise", "reward", "policy", "objective", "optimizer", "exploration", "replay", "train", "shortlist", "data"),
 )
 SCORE = "Score"
+SURROGATE = "surrogate"
 """The reward that a job names when the score is a function the user gives on the command line."""
 
 
@@ -165,7 +166,7 @@ def parse_job(document: Mapping[str, Any], folder: Path, name: str = "job") -> J
         reward=_reward_section(tables["reward"]),
         policy=_policy_section({"name": "MLP", **tables.get("policy", {})}),
         objective=named("objective", {"name": "TrajectoryGeneralMellowmax", **tables.get("objective", {})}, objectives, ()),
-        optimizer=checked("optimizer", tables.get("optimizer", {}), adam, ()),
+        optimizer=_optimizer_section(tables.get("optimizer", {})),
         exploration=checked("exploration", tables.get("exploration", {}), Behaviour, ()),
         train=construct("train", TrainSettings, checked("train", tables.get("train", {}), TrainSettings, ())),
         shortlist=construct(
@@ -243,7 +244,7 @@ def _table(document: Mapping[str, Any], section: str) -> Section:
 
 def _override(document: dict[str, Any], name: str, value: Scalar) -> None:
     *sections, entry = name.split(".")
-    if len(sections) > 1:
+    if len(sections) > 2:
         raise JobError(f"cannot set {name!r}. Write seed or SECTION.FIELD, for example train.num_steps.")
     table = document
     for section in sections:
@@ -253,7 +254,26 @@ def _override(document: dict[str, Any], name: str, value: Scalar) -> None:
     table[entry] = value
 
 
+def without_surrogate(optimizer: Section) -> Section:
+    """Return the fields of the optimiser itself."""
+    return {name: value for name, value in optimizer.items() if name != SURROGATE}
+
+
+def _optimizer_section(table: Section) -> Section:
+    """Return the checked table of the optimiser, with the table of a surrogate in it where the job has one."""
+    refuse_unknown("optimizer", table, {*inspect.signature(adam).parameters, SURROGATE})
+    section = checked("optimizer", without_surrogate(table), adam, ())
+    if SURROGATE not in table:
+        return section
+    settings = table[SURROGATE]
+    if not isinstance(settings, Mapping):
+        raise JobError(f"[optimizer] surrogate must be a table such as {{ inner_steps = 5 }}, got {settings!r}.")
+    return {**section, SURROGATE: checked(f"optimizer.{SURROGATE}", settings, Surrogate, ())}
+
+
 def _toml(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(f"{name} = {_toml(item)}" for name, item in value.items()) + " }"
     if isinstance(value, (list, tuple)):
         return "[" + ", ".join(_toml(item) for item in value) + "]"
     if isinstance(value, bool):

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from narrows.envs.base import AbstractEnvironment
-from narrows.objectives.base import ALONE, AbstractObjective, Aids, Total, here
+from narrows.objectives.base import ALONE, AbstractRegression, Aids, Residual, Total, here
 from narrows.operators import GeneralMellowmax, masked_log_softmax
 from narrows.policies.base import Model
 from narrows.trajectories import Path, Record, Trajectory, follow, gather
@@ -28,13 +28,6 @@ else:
     from equinox import AbstractVar
 
 
-class Residual(NamedTuple):
-    """The violations of balance along one trajectory and how much each counts."""
-
-    error: Float[Array, "*batch violation"]
-    weight: Float[Array, "*batch violation"]
-
-
 class Steps(NamedTuple):
     """What balance takes of each step of a trajectory: its term, and the log-flow before it where the policy has that head."""
 
@@ -43,7 +36,7 @@ class Steps(NamedTuple):
     is_valid: Bool[Array, "time *batch"]
 
 
-class AbstractResidualObjective(AbstractObjective):
+class AbstractResidualObjective(AbstractRegression):
     """What balance objectives share: `steps` of every trajectory, `residual` on each, then a reduction over the batch."""
 
     @property
@@ -86,9 +79,12 @@ class AbstractResidualObjective(AbstractObjective):
         batch: Trajectory,
         aids: Aids = ALONE,
     ) -> Float[Array, ""]:
+        return self.reduce(*self.errors(model, target, env, batch, aids), aids.total)
+
+    def errors(self, model: Model, target: Model, env: AbstractEnvironment, batch: Trajectory, aids: Aids = ALONE) -> Residual:
         batch, is_usable = usable(batch)
         error, weight = self.residuals(model, env, batch, aids.record)
-        return self.reduce(error, jnp.where(is_usable[:, None], weight, 0.0), aids.total)
+        return Residual(error, jnp.where(is_usable[:, None], weight, 0.0))
 
 
 class AbstractBalance(AbstractResidualObjective):

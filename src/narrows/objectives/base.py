@@ -50,6 +50,13 @@ ALONE = Aids()
 """No aids: a loss then computes everything itself."""
 
 
+class Residual(NamedTuple):
+    """Errors that an objective brings to zero, and how much each counts."""
+
+    error: Float[Array, "*batch violation"]
+    weight: Float[Array, "*batch violation"]
+
+
 class AbstractObjective(eqx.Module):
     """A loss whose minimiser is the policy of `operator` (`exact.solve` gives it where states can be enumerated).
 
@@ -89,3 +96,19 @@ class AbstractObjective(eqx.Module):
             batch: complete trajectories.
             aids: what training lends beside them.
         """
+
+
+class AbstractRegression(AbstractObjective):
+    """An objective whose loss is a reduction of errors, so that it can be trained through a surrogate.
+
+    `loss` is `reduce(*errors(...))`. The errors are predictions whose operator is the identity, and a forward step in them asks
+    for `(1 - step_size)` times what they are (`narrows.vi`).
+    """
+
+    @abstractmethod
+    def errors(self, model: Model, target: Model, env: AbstractEnvironment, batch: Trajectory, aids: Aids = ALONE) -> Residual:
+        """Return the errors of a batch, arguments as in `loss`."""
+
+    @abstractmethod
+    def reduce(self, error: Float[Array, "*violation"], weight: Float[Array, "*violation"], total: Total) -> Float[Array, ""]:
+        """Return one number from errors."""

@@ -9,13 +9,13 @@ from jaxtyping import Array, Float
 
 from narrows.envs.base import AbstractEnvironment
 from narrows.objectives.balance import mean_square, usable
-from narrows.objectives.base import ALONE, AbstractObjective, Aids
+from narrows.objectives.base import ALONE, AbstractRegression, Aids, Residual, Total
 from narrows.operators import GeneralMellowmax
 from narrows.policies.base import Model
 from narrows.trajectories import Path, Trajectory, follow, gather
 
 
-class BellmanGeneralMellowmax(AbstractObjective):
+class BellmanGeneralMellowmax(AbstractRegression):
     """Mean of `(Q(s, a) - r - GM(Q_target(s')))^2` over the transitions of a batch.
 
     The reward arrives at the end only, so credit travels one step a target renewal; it is here as an ablation and for tests.
@@ -54,10 +54,18 @@ class BellmanGeneralMellowmax(AbstractObjective):
         batch: Trajectory,
         aids: Aids = ALONE,
     ) -> Float[Array, ""]:
+        return self.reduce(*self.errors(model, target, env, batch, aids), aids.total)
+
+    def errors(self, model: Model, target: Model, env: AbstractEnvironment, batch: Trajectory, aids: Aids = ALONE) -> Residual:
         batch, is_usable = usable(batch)
         path, target_path = follow(model, env, batch.actions, aids.record), follow(target, env, batch.actions)
         error, weight = jax.vmap(self._errors, in_axes=(1, 1, 0))(path, target_path, batch.log_reward)
-        return mean_square(error, jnp.where(is_usable[:, None], weight, 0.0), aids.total)
+        return Residual(error, jnp.where(is_usable[:, None], weight, 0.0))
+
+    def reduce(
+        self, error: Float[Array, "batch violation"], weight: Float[Array, "batch violation"], total: Total
+    ) -> Float[Array, ""]:
+        return mean_square(error, weight, total)
 
     def _errors(
         self, path: Path, target_path: Path, log_reward: Float[Array, ""]

@@ -21,8 +21,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 from narrows.envs.base import AbstractEnvironment
-from narrows.objectives.balance import usable, weighted_mean
-from narrows.objectives.base import ALONE, AbstractObjective, Aids
+from narrows.objectives.balance import mean_square, usable, weighted_mean
+from narrows.objectives.base import ALONE, AbstractObjective, AbstractRegression, Aids, Residual, Total
 from narrows.objectives.nature import Nature, nature_along
 from narrows.objectives.turns import Terms, Turns, shares_outcomes
 from narrows.operators import GeneralMellowmax, masked_log_softmax, masked_logsumexp
@@ -84,16 +84,36 @@ class AbstractChanceBalance(AbstractObjective):
         aids: Aids = ALONE,
     ) -> Float[Array, ""]:
         batch, is_usable = usable(batch)
-        path = follow(model, env, batch.actions, aids.record)
-        nature = nature_along(env, path, aids.reward, batch.log_reward)
-        turns = Turns(env, path, nature, model.log_z)
-        terms = self.terms(turns, nature, aids)
+        turns = turns_along(model, env, batch, aids)
+        terms = self.terms(turns, turns.nature, aids)
         if aids.reward is None:
             terms = terms.and_also(turns.ends().squared())
         return weighted_mean(terms.value, jnp.where(is_usable, terms.weight, 0.0), aids.total)
 
 
-class ExpectedDetailedBalance(AbstractChanceBalance):
+class AbstractChanceViolations(AbstractChanceBalance, AbstractRegression):
+    """Balance whose loss is the mean square of violations, which are left to be defined."""
+
+    @abstractmethod
+    def violations(self, turns: Turns, nature: Nature, aids: Aids) -> Terms:
+        """Return what is to be zero in each item of the batch."""
+
+    def terms(self, turns: Turns, nature: Nature, aids: Aids) -> Terms:
+        return self.violations(turns, nature, aids).squared()
+
+    def errors(self, model: Model, target: Model, env: AbstractEnvironment, batch: Trajectory, aids: Aids = ALONE) -> Residual:
+        batch, is_usable = usable(batch)
+        turns = turns_along(model, env, batch, aids)
+        terms = self.violations(turns, turns.nature, aids)
+        if aids.reward is None:
+            terms = terms.and_also(turns.ends())
+        return Residual(terms.value, jnp.where(is_usable, terms.weight, 0.0))
+
+    def reduce(self, error: Float[Array, "term batch"], weight: Float[Array, "term batch"], total: Total) -> Float[Array, ""]:
+        return mean_square(error, weight, total)
+
+
+class ExpectedDetailedBalance(AbstractChanceViolations):
     """Expected detailed balance (eflow 2.5; Jiralerspong et al. 2024, arXiv:2310.02779): every turn, all of nature's outcomes.
 
     Args:
@@ -110,31 +130,31 @@ class ExpectedDetailedBalance(AbstractChanceBalance):
     def accounts_for(self, env: AbstractEnvironment) -> bool:
         return self.actions == "visited" or shares_outcomes(env)
 
-    def terms(self, turns: Turns, nature: Nature, aids: Aids) -> Terms:
+    def violations(self, turns: Turns, nature: Nature, aids: Aids) -> Terms:
         flows = nature.log_flow(nature.all_outcomes, of_any_action=self.actions == "all")
         arrival = gather(flows, nature.came)
         if self.actions == "visited":
-            return turns.errors(arrival, nature.expected(flows)).squared()
+            return turns.errors(arrival, nature.expected(flows))
         choices = turns.choices(flows)
         flow = turns.of_players(turns.flow(arrival))
         error = flow[..., None] + choices.log_policy - choices.answer
-        return choices.terms(error, jnp.ones_like(error)).squared()
+        return choices.terms(error, jnp.ones_like(error))
 
 
-class ExpectedTrajectoryBalance(AbstractChanceBalance):
+class ExpectedTrajectoryBalance(AbstractChanceViolations):
     """The trajectory form of expected detailed balance (eflow L3): the sum of the violations along a trajectory, squared.
 
     `log_z + sum log pi + sum over nature's turns of (log F(s_o) - log sum_o P(o) F(s_o)) - log_reward`.
     """
 
-    def terms(self, turns: Turns, nature: Nature, aids: Aids) -> Terms:
+    def violations(self, turns: Turns, nature: Nature, aids: Aids) -> Terms:
         flows = nature.log_flow(nature.all_outcomes)
         errors = turns.errors(gather(flows, nature.came), nature.expected(flows))
         error = jnp.sum(errors.value, axis=0, keepdims=True)
-        return Terms(error, jnp.ones_like(error)).squared()
+        return Terms(error, jnp.ones_like(error))
 
 
-class ExpectedFlowMatching(AbstractChanceBalance):
+class ExpectedFlowMatching(AbstractChanceViolations):
     """Expected flow matching (eflow L2): flows alone, `F(s) = sum_a sum_o P(o|s, a) F(s_o)`.
 
     The policy is the one read off the flows, `pi(a|s)` in proportion to the inner sum. The policy head is fitted to it in the
@@ -144,7 +164,7 @@ class ExpectedFlowMatching(AbstractChanceBalance):
     def accounts_for(self, env: AbstractEnvironment) -> bool:
         return shares_outcomes(env)
 
-    def terms(self, turns: Turns, nature: Nature, aids: Aids) -> Terms:
+    def violations(self, turns: Turns, nature: Nature, aids: Aids) -> Terms:
         flows = nature.log_flow(nature.all_outcomes, of_any_action=True)
         choices = turns.choices(flows)
         is_turn = jnp.any(choices.is_legal, axis=-1)
@@ -154,7 +174,7 @@ class ExpectedFlowMatching(AbstractChanceBalance):
         matching = Terms(jnp.where(is_turn, flow - inflow, 0.0), is_turn.astype(flow.dtype))
         read_off = jax.lax.stop_gradient(masked_log_softmax(choices.answer, choices.is_legal))
         misfit = choices.log_policy - jnp.where(choices.is_legal, read_off, 0.0)
-        return matching.and_also(choices.terms(misfit, jnp.exp(read_off))).squared()
+        return matching.and_also(choices.terms(misfit, jnp.exp(read_off)))
 
 
 class SampledExpectedDetailedBalance(AbstractChanceBalance):
@@ -221,31 +241,31 @@ class SampledExpectedDetailedBalance(AbstractChanceBalance):
         return jax.vmap(jax.vmap(jax.vmap(draw, in_axes=(None, 0))))(jnp.exp(log_q), uniforms)
 
 
-class SoftQ(AbstractChanceBalance):
+class SoftQ(AbstractChanceViolations):
     """Soft Q-learning, maximum-entropy RL with reward `log R`, as path consistency (eflow section 2.5).
 
     It averages log-flows where an expected flow network averages flows: `log F(s, a) = sum_o P(o) log F(s_o)`.
     """
 
-    def terms(self, turns: Turns, nature: Nature, aids: Aids) -> Terms:
+    def violations(self, turns: Turns, nature: Nature, aids: Aids) -> Terms:
         flows = nature.log_flow(nature.all_outcomes)
         is_possible = nature.log_probs > -jnp.inf
         answer = jnp.sum(jnp.exp(nature.log_probs) * jnp.where(is_possible, flows, 0.0), axis=-1)
-        return turns.errors(gather(flows, nature.came), answer).squared()
+        return turns.errors(gather(flows, nature.came), answer)
 
 
-class NaiveDetailedBalance(AbstractChanceBalance):
+class NaiveDetailedBalance(AbstractChanceViolations):
     """Detailed balance that takes the outcome for the action's doing: `F(s) pi(a|s) = F(s_o)` for whatever came (eflow 2.5).
 
     No policy satisfies it under noise; where it ends depends on what is sampled. It is here to be compared with.
     """
 
-    def terms(self, turns: Turns, nature: Nature, aids: Aids) -> Terms:
+    def violations(self, turns: Turns, nature: Nature, aids: Aids) -> Terms:
         arrival = nature.log_flow(nature.came[..., None])[..., 0]
-        return turns.errors(arrival, arrival).squared()
+        return turns.errors(arrival, arrival)
 
 
-class StochasticDetailedBalance(AbstractChanceBalance):
+class StochasticDetailedBalance(AbstractChanceViolations):
     """The stochastic GFlowNet (Pan et al. 2023, arXiv:2302.09465): nature's outcomes are edges of fixed probability.
 
     `F(s) pi(a|s) P(o|s, a) = F(s_o) P_B((s, a)|s_o)`, which asks of a policy that it sample in proportion to the reward.
@@ -261,8 +281,14 @@ class StochasticDetailedBalance(AbstractChanceBalance):
     def trains_backward(self) -> bool:
         return self.dag_correction
 
-    def terms(self, turns: Turns, nature: Nature, aids: Aids) -> Terms:
+    def violations(self, turns: Turns, nature: Nature, aids: Aids) -> Terms:
         arrival = nature.log_flow(nature.came[..., None])[..., 0]
         log_prob = jnp.maximum(gather(nature.log_probs, nature.came), jnp.finfo(arrival.dtype).min)
         answer = arrival - log_prob + (nature.log_pb if self.dag_correction else 0.0)
-        return turns.errors(arrival, answer).squared()
+        return turns.errors(arrival, answer)
+
+
+def turns_along(model: Model, env: AbstractEnvironment, batch: Trajectory, aids: Aids) -> Turns:
+    """Return the turns of a batch of trajectories, the players' and nature's."""
+    path = follow(model, env, batch.actions, aids.record)
+    return Turns(env, path, nature_along(env, path, aids.reward, batch.log_reward), model.log_z)

@@ -1,5 +1,6 @@
 """The training loop: a step composed from its parts, an optimiser, and whole chunks of steps in one compiled program."""
 
+from narrows.training.descent import Surrogate
 from narrows.training.devices import ONE, Devices, join, simulate
 from narrows.training.loop import Chunk, History, Observer, Row, objects_of, run
 from narrows.training.optimizers import adam
@@ -15,6 +16,7 @@ __all__ = [
     "Observer",
     "Row",
     "StepInfo",
+    "Surrogate",
     "TrainState",
     "Trainer",
     "adam",

@@ -19,6 +19,7 @@ from narrows.objectives.base import AbstractObjective, Aids
 from narrows.policies.base import AbstractPolicy, Model, Scaled
 from narrows.rewards.base import AbstractReward
 from narrows.rewards.host import HostReward
+from narrows.training.descent import Surrogate, descend, loss_on
 from narrows.training.devices import ITEMS, ITEMS_OVER_TIME, SAME, Devices
 from narrows.training.hosted import hosted
 from narrows.training.state import Given, StepInfo, Trainer, TrainState
@@ -37,6 +38,7 @@ def trainer(
     replay: Replay | None = None,
     given: Given | None = None,
     believed: AbstractEnvironment | None = None,
+    surrogate: Surrogate | None = None,
     devices: Devices | int = 1,
 ) -> Trainer:
     """Compose rules, policy, reward, objective and optimiser into a training step.
@@ -54,6 +56,8 @@ def trainer(
         given: known objects to train on beside the fresh ones.
         believed: what the loss takes the environment for, where nature's laws are not known but learned: the same rules under
             another kernel. Objects are sampled in `env`; by default it is believed as it is.
+        surrogate: several steps of the optimiser on each batch, towards what a forward step in the objective's errors asks for;
+            None for one step on the loss as it is.
         devices: what shares each batch, or how many devices of this process; every batch size must be a multiple of their
             number. Objects and numbers are those of one device, up to the order in which sums are taken.
 
@@ -65,6 +69,8 @@ def trainer(
     _check_batch(batch_size, replay, given, objective, env)
     _check_believed(env, believed)
     devices = Devices.first(devices) if isinstance(devices, int) else devices
+    if surrogate is not None:
+        surrogate.check(objective)
     _check_devices(devices, batch_size, replay, given, reward)
 
     portions = [batch_size, *(() if replay is None else [replay.batch_size]), *(() if given is None else [given.batch_size])]
@@ -106,20 +112,20 @@ def trainer(
         # Only an objective that draws takes keys, so that the others' random numbers are what they always were.
         keys = _keys(jax.random.fold_in(key_walk, 1), portions, share) if objective.needs_keys else None
         aids = Aids(record, devices.total, reward if isinstance(reward, AbstractReward) else None, keys)
-        loss, gradient = jax.value_and_grad(objective.loss)(state.model, target, believed, batch, aids)
-        gradient, num_usable = devices.add((gradient, jnp.sum(jnp.isfinite(batch.log_reward), dtype=jnp.float32)))
-        params: Any = state.model  # any pytree to optax, whose annotations name a few containers only
-        updates, opt_state = optimizer.update(gradient, state.opt_state, params)
-        model = optax.apply_updates(params, updates)
+        loss_of = loss_on(objective, target, believed, batch)
+        if surrogate is not None:
+            loss_of = surrogate.loss_on(objective, state.model, target, believed, batch, aids)
+        num_steps = 1 if surrogate is None else surrogate.inner_steps
+        descent = descend(loss_of, optimizer, state.model, state.opt_state, aids, num_steps, devices.add)
+        num_usable = devices.add(jnp.sum(jnp.isfinite(batch.log_reward), dtype=jnp.float32))
         # One non-finite number anywhere would spread to every parameter, so such a step changes nothing.
-        is_finite = jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm(gradient)) & jnp.isfinite(optax.tree.norm(updates))
         # Without a single usable item the optimiser's momentum alone would move the parameters.
-        is_finite &= num_usable > 0
-        model, opt_state = _select(is_finite, (model, opt_state), (state.model, state.opt_state))
+        is_finite = descent.is_finite & (num_usable > 0)
+        model, opt_state = _select(is_finite, (descent.model, descent.opt_state), (state.model, state.opt_state))
         step = state.step + 1
         target = None if state.target is None else _renew(objective.target_period, step, model, state.target)
         state = TrainState(model, target, opt_state, buffer, key, step)
-        return state, StepInfo(loss, fresh.terminal, fresh.log_reward, ~is_finite)
+        return state, StepInfo(descent.loss, fresh.terminal, fresh.log_reward, ~is_finite)
 
     jax.eval_shape(make_model, jax.random.key(0))  # a policy that does not fit is refused here, not in the first step
     info = StepInfo(loss=SAME, terminal=ITEMS, log_reward=ITEMS, is_skipped=SAME)

@@ -1,0 +1,184 @@
+"""Training through a surrogate against `narrows.vi`, which knows nothing of objectives."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from tests.reference.cases import compile_quickly
+
+from narrows import vi
+from narrows.buffers import Replay
+from narrows.config import JobError, build, dump_job, load_job
+from narrows.envs import Hypergrid
+from narrows.exact import enumerate_graph, model_law, solve
+from narrows.metrics import total_variation
+from narrows.objectives import (
+    BellmanGeneralMellowmax,
+    DetailedBalance,
+    SampledExpectedDetailedBalance,
+    SoftQ,
+    SubTrajectoryBalance,
+    TrajectoryBalance,
+    TrajectoryGeneralMellowmax,
+)
+from narrows.objectives.base import AbstractRegression, Aids
+from narrows.policies import Tabular
+from narrows.rewards.analytic import HypergridReward
+from narrows.rewards.base import AbstractReward
+from narrows.training import Surrogate, adam, run, trainer
+from narrows.trajectories import sample
+
+ENV = Hypergrid(2, 4)
+REWARD = HypergridReward(ENV, r0=0.1)
+
+
+class Nothing(AbstractReward):
+    """No object has a score."""
+
+    def __call__(self, states):
+        return jnp.full(jax.tree.leaves(states)[0].shape[:1], jnp.nan)
+
+
+def tabular(objective):
+    sizes = ENV.num_features, ENV.num_values, ENV.num_actions
+    heads = {"flow_head": objective.needs_flow, "child_flow_head": objective.needs_child_flow}
+    return lambda key: Tabular(*sizes, **heads, key=key)
+
+
+def made(objective, surrogate=None, optimizer=None, **settings):
+    optimizer = adam(0.05) if optimizer is None else optimizer
+    return trainer(ENV, tabular(objective), REWARD, objective, optimizer, batch_size=8, surrogate=surrogate, **settings)
+
+
+OBJECTIVES = [
+    TrajectoryBalance(),
+    SubTrajectoryBalance(),
+    DetailedBalance(),
+    BellmanGeneralMellowmax(target_period=1),
+    SoftQ(),
+    TrajectoryGeneralMellowmax(),
+]
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES, ids=lambda objective: type(objective).__name__)
+def test_errors_reduced_are_the_loss(objective):
+    state = made(objective).init(jax.random.key(0))
+    batch = drawn(state)
+    assert isinstance(objective, AbstractRegression)
+    target = jax.tree.map(lambda leaf: leaf + 0.1, state.model)
+    errors = objective.errors(state.model, target, ENV, batch)
+    loss = objective.loss(state.model, target, ENV, batch)
+    np.testing.assert_allclose(objective.reduce(*errors, lambda sums: sums), loss, rtol=1e-6)
+    assert loss > 1e-3
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES[:5], ids=lambda objective: type(objective).__name__)
+@pytest.mark.parametrize("step_size", [1.0, 0.3])
+def test_a_step_through_a_surrogate_is_that_of_vi(objective, step_size):
+    """Same batch, same optimiser: the mean square of errors is half the square of errors under a weighted metric."""
+    optimizer = adam(0.05)
+    made_with = made(objective, Surrogate(4, step_size), optimizer)
+    before = made_with.init(jax.random.key(1))
+    after, info = compile_quickly(made_with.step)(before)
+    batch, target, aids = drawn(before), before.model, Aids(reward=REWARD)
+
+    def predict(model):
+        return objective.errors(model, target, ENV, batch, aids).error
+
+    weight = objective.errors(before.model, target, ENV, batch, aids).weight
+    method = vi.surrogate(vi.forward(step_size), optimizer, 4, metric=lambda z: z * jnp.sqrt(2.0 * weight / weight.sum()))
+    state = method.init(before.model, predict(before.model))._replace(inner=before.opt_state)
+    model, _, told = compile_quickly(lambda model, state: method.step(predict, lambda z: z, model, state))(before.model, state)
+    jax.tree.map(lambda one, two: np.testing.assert_allclose(one, two, rtol=1e-5, atol=1e-6), after.model, model)
+    np.testing.assert_allclose(info.loss, told.loss_before, rtol=1e-5)
+
+
+def test_one_step_at_full_size_is_plain_training():
+    for objective in (TrajectoryBalance(), BellmanGeneralMellowmax()):
+        plain, through = made(objective), made(objective, Surrogate(1, 1.0))
+        one, two = (compile_quickly(each.step)(each.init(jax.random.key(2)))[0] for each in (plain, through))
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), one.model, two.model)
+
+
+def test_more_inner_steps_learn_the_exact_law_from_fewer_objects():
+    graph = enumerate_graph(ENV)
+    objective = DetailedBalance()
+    exact = solve(graph, np.asarray(REWARD(graph.terminal_states)), objective.operator)
+
+    def distance(surrogate):
+        training = made(objective, surrogate, adam(0.02), replay=Replay(capacity=512, batch_size=8))
+        state, _ = run(training, training.init(jax.random.key(3)), 300, every=100)
+        return total_variation(model_law(state.model, ENV, graph), exact.log_law)
+
+    plain, through = distance(None), distance(Surrogate(8))
+    assert through < 0.06
+    assert through < 0.6 * plain
+
+
+def test_a_batch_of_nothing_changes_nothing():
+    objective = TrajectoryBalance()
+    training = trainer(ENV, tabular(objective), Nothing(), objective, adam(0.1), surrogate=Surrogate(3))
+    before = training.init(jax.random.key(4))
+    after, info = compile_quickly(training.step)(before)
+    assert info.is_skipped
+    jax.tree.map(np.testing.assert_array_equal, after.model, before.model)
+
+
+def test_what_cannot_be_is_refused():
+    with pytest.raises(ValueError, match="inner_steps must be at least 1"):
+        Surrogate(0)
+    with pytest.raises(ValueError, match="step_size must lie in"):
+        Surrogate(2, 1.5)
+    with pytest.raises(ValueError, match="SampledExpectedDetailedBalance is no mean of errors"):
+        made(SampledExpectedDetailedBalance(), Surrogate())
+
+
+JOB = """
+[env]
+name = "Hypergrid"
+ndim = 2
+side = 4
+[reward]
+name = "HypergridReward"
+[objective]
+name = "SoftQ"
+[optimizer]
+surrogate = {fields}
+"""
+
+
+def test_a_job_asks_for_it_in_one_line(tmp_path):
+    path = tmp_path / "job.toml"
+    path.write_text(JOB.replace("{fields}", "{ inner_steps = 7 }"))
+    job = load_job(path)
+    assert job.optimizer["surrogate"] == {"inner_steps": 7, "step_size": 1.0}
+    path.write_text(dump_job(job))
+    assert load_job(path) == job
+    assert load_job(path, {"optimizer.surrogate.step_size": 0.5}).optimizer["surrogate"]["step_size"] == 0.5
+    training = build(job).trainer(job)
+    state, info = compile_quickly(training.step)(training.init(jax.random.key(0)))
+    assert np.isfinite(info.loss) and optax.tree.norm(optax.tree.sub(state.model, training.init(jax.random.key(0)).model)) > 0
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ("5", "surrogate must be a table such as"),
+        ("{ steps = 5 }", "unknown fields \\['steps'\\]. Known: inner_steps, step_size"),
+        ("{ inner_steps = 2.5 }", "inner_steps: "),
+        ("{ inner_steps = 0 }", "inner_steps must be at least 1"),
+    ],
+)
+def test_a_job_that_asks_wrongly_is_told(fields, said, tmp_path):
+    path = tmp_path / "job.toml"
+    path.write_text(JOB.replace("{fields}", fields))
+    with pytest.raises(JobError, match=said):
+        job = load_job(path)
+        build(job).trainer(job)
+
+
+def drawn(state):
+    """Return the batch that a training step draws first, by the plain way."""
+    batch = sample(jax.random.split(state.key)[0], state.model, ENV, 8)
+    return batch._replace(log_reward=REWARD(batch.terminal))
