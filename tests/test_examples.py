@@ -48,6 +48,21 @@ def test_the_quickstart_is_short():
     assert len([line for line in body.splitlines() if line.strip()]) < 40
 
 
+def test_a_generator_against_an_adversary_ends_where_the_exact_game_does(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "examples" / "robust_generation"))
+    import robust  # pyright: ignore[reportMissingImports] (found through the path set above)
+
+    found = robust.compare(seed=1)
+    believer, control, exact, network = found.values()
+    assert exact.worst > max(believer.worst, control.worst) + 0.05
+    assert control.num_effective == pytest.approx(exact.num_effective, rel=1e-3)
+    assert network.worst == pytest.approx(exact.worst, abs=0.02)
+    assert np.linalg.norm(network.law - exact.law) < 0.3 * np.linalg.norm(exact.law)
+    # Without an adversary the game is a projection.
+    task = robust.make_task(1)
+    np.testing.assert_allclose(robust.exactly(task, 0.0), robust.trusting(task), atol=1e-4)
+
+
 @pytest.mark.parametrize("job", sorted(ROOT.glob("examples/*/job.toml")), ids=lambda path: path.parent.name)
 def test_jobs_are_valid(job):
     assert load_job(job).train.num_steps >= 100

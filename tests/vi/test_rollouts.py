@@ -1,6 +1,7 @@
 """Rollouts: a walk on a line whose every return is known in closed form, and real simulators where they are."""
 
 import importlib.util
+import warnings
 
 import numpy as np
 import pytest
@@ -209,6 +210,16 @@ def test_a_state_of_mujoco_comes_back_bit_for_bit(name):
         np.testing.assert_array_equal(here[0], there[0])
     # The first step's reward may still look at what the reset left; it is the step that `Starts` repeats.
     assert [one[1] for one in got[1:]] == [one[1] for one in expected[1:]]
+
+
+@needs_mujoco
+def test_mujoco_leaves_no_log_behind(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    with warnings.catch_warnings(record=True):
+        warnings.simplefilter("always")
+        simulators.made("HalfCheetah-v5").close()
+    assert not list(tmp_path.iterdir())
+    assert "WARNING" not in "".join(capfd.readouterr())
 
 
 @needs_mujoco

@@ -195,7 +195,7 @@ def _size(env: AbstractGame, name: Preset) -> _Size:
         small = {"num_slots": 128, "games_per_round": 32, "num_rows": 512, "games_per_batch": 80, "capacity": 10_000}
         return _Size(128, 1, 1500, small)
     if env.max_steps <= 30:
-        return _Size(128, 2, 8000, late)
+        return _Size(128, 2, 8000 if env.max_steps <= 20 else 25_000, late)
     return _Size(256, 2, 100_000, late)
 
 

@@ -5,7 +5,7 @@ state = learner.init(params)
 params, state, info = learner.step(params, state, batch)
 """
 
-from narrows.vi.td import torus
+from narrows.vi.td import rollout_files, rollouts, simulators, torus
 from narrows.vi.td.learners import Learner, semi_gradient_td0, streamed_td0, surrogate_td0
 from narrows.vi.td.network import mlp_params, mlp_value
 from narrows.vi.td.transitions import Transitions, Value, of_chain, td_error
@@ -17,7 +17,10 @@ __all__ = [
     "mlp_params",
     "mlp_value",
     "of_chain",
+    "rollout_files",
+    "rollouts",
     "semi_gradient_td0",
+    "simulators",
     "streamed_td0",
     "surrogate_td0",
     "td_error",

@@ -2,6 +2,7 @@
 
 import difflib
 import importlib
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple, TypeAlias
@@ -46,7 +47,8 @@ def made(environment_id: str, *, has_time_limit: bool = True) -> Environment:
     gymnasium = _gymnasium()
     limit = None if has_time_limit else -1
     try:
-        env = gymnasium.make(environment_id, max_episode_steps=limit, disable_env_checker=True)
+        with _mujoco_warns_python():
+            env = gymnasium.make(environment_id, max_episode_steps=limit, disable_env_checker=True)
     except gymnasium.error.DependencyNotInstalled as error:
         raise ImportError(
             f"{environment_id} needs a library that is not here ({error}). For MuJoCo: pip install 'narrows[mujoco]'"
@@ -150,6 +152,22 @@ def access_of(env: Environment) -> StateAccess:
 def with_chance_from(env: Environment, generator: np.random.Generator) -> None:
     """Let the chance inside an environment come from here on from a seed of its own."""
     env.unwrapped.np_random = np.random.default_rng(generator.integers(2**63))
+
+
+@contextmanager
+def _mujoco_warns_python() -> Iterator[None]:
+    """Turn what MuJoCo says about a model into Python's warnings; by itself it leaves a log in whatever folder it runs in."""
+    try:
+        mujoco: Any = importlib.import_module("mujoco")
+    except ImportError:
+        yield
+        return
+    before = mujoco.get_mju_user_warning()
+    mujoco.set_mju_user_warning(lambda message: warnings.warn(f"MuJoCo: {message}", stacklevel=2))
+    try:
+        yield
+    finally:
+        mujoco.set_mju_user_warning(before)
 
 
 def _gymnasium() -> Any:
