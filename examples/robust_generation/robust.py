@@ -5,7 +5,7 @@ object x by `budget * sigma(x) * u(x)`, its u in the unit ball; the generator, a
 
     max over p, min over u of   <p, r - budget sigma u>  -  diversity / 2 ||p||^2  +  caution / 2 ||u||^2
 
-where `||p||^2` is the probability that two draws are the same. In z = (p, u) this is a strongly monotone variational inequality.
+where `||p||^2` is the probability that two draws are the same. In z = (p, u) it is a strongly monotone variational inequality.
 In the parameters of a network that samples letter by letter it is not, which is what surrogates are for (arXiv:2411.05228).
 
     python examples/robust_generation/robust.py [--seed 0]
