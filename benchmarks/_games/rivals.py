@@ -55,7 +55,7 @@ class Plan(NamedTuple):
     reproduces: bool
 
 
-FULL = Plan("connect4", 1800.0, 0, 400, (25, 100, 400), True)
+FULL = Plan("connect4", 900.0, 0, 400, (25, 100, 400), True)
 QUICK = Plan("tic_tac_toe", 4.0, 0, 20, (4,), False)
 
 
