@@ -8,5 +8,5 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.path.join(tempfile.gettempdir(), f"narrows-tests-{os.getuid()}"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 
-# Importing it weaves checks into the package for the whole process; test_shapes.py runs it in one of its own.
-collect_ignore = ["check_shapes.py"]
+# Importing them weaves checks into the package for the whole process; test_shapes.py runs it in one of its own.
+collect_ignore = ["check_shapes.py", "vi/check_shapes.py"]

@@ -4,10 +4,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 
-def test_annotations_hold_at_run_time():
-    script = Path(__file__).with_name("check_shapes.py")
+
+@pytest.mark.parametrize("script", ["check_shapes.py", "vi/check_shapes.py"])
+def test_annotations_hold_at_run_time(script):
     # A process of its own: the checks are woven in when the package is imported.
-    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=300)
+    command = [sys.executable, str(Path(__file__).parent / script)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-4000:]
     assert "every shape is as annotated" in done.stdout

@@ -6,7 +6,7 @@ targets come one after the other; how one is reached, by a projection or by trai
 
 from collections.abc import Callable
 from enum import IntEnum
-from typing import Any, Final, Generic, NamedTuple, TypeAlias, TypeVar
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import jax
 import jax.core
@@ -18,7 +18,6 @@ Z: TypeAlias = PyTree
 """Predictions: any pytree of arrays. For a game, the strategies of all players together."""
 
 Params: TypeAlias = PyTree
-Carry = TypeVar("Carry")
 
 StepSize: TypeAlias = float | Float[Array, ""] | Callable[[Int[Array, ""]], Any]
 """A positive number, or a schedule from the number of the step to one, as optax has them."""
@@ -38,7 +37,7 @@ Operator: TypeAlias = Callable[[Z], Z] | OfParams
 """The operator F: predictions to a pytree of the same structure and shapes."""
 
 
-class Point(NamedTuple, Generic[Carry]):
+class Point(NamedTuple):
     """Where a method stands.
 
     Attributes:
@@ -49,7 +48,7 @@ class Point(NamedTuple, Generic[Carry]):
 
     z: Z
     params: Params
-    carry: Carry
+    carry: Any
 
 
 class Reached(NamedTuple):

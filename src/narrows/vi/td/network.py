@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-Layers = list[tuple[Float[Array, "inputs outputs"], Float[Array, " outputs"]]]
+Layers = list[tuple[Float[Array, "_ _"], Float[Array, "_"]]]
 
 
 def mlp_params(key: Array, sizes: Sequence[int] = (4, 32, 32, 1)) -> Layers:
