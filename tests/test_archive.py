@@ -206,7 +206,9 @@ def kill_while_writing(path: Path, seconds: float) -> int:
     reported = [process.stdout.readline()]
     time.sleep(seconds)
     process.send_signal(signal.SIGKILL)
-    reported += process.communicate()[0].splitlines()
+    # Not by `communicate`: it reads the pipe itself and misses the lines that came along with the first one.
+    reported += process.stdout.read().splitlines()
+    process.communicate()
     return int([line for line in reported if line.strip()][-1])
 
 
