@@ -20,7 +20,7 @@ demo: $(VENV)/.demo  ## the main job end to end: measurements, check, fit, run, 
 	$(BIN)/python examples/rna_binder/demo.py
 
 test: $(VENV)/.dev lint  ## every test
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m pytest -n 2 --dist worksteal --durations 25
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
