@@ -25,7 +25,7 @@ LAYERS = [
     {"exploration"},
     {"rewards", "policies", "noise"},
     {"envs"},
-    {"operators", "edit_distance", "data", "locks", "leaves", "vi"},
+    {"operators", "edit_distance", "data", "locks", "leaves", "vi", "tuning"},
 ]
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
 MODULES = sorted(SOURCE.rglob("*.py"))

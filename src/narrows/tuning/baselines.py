@@ -1,0 +1,117 @@
+"""Strong simple baselines in the same convention: everything, head only, frozen feed-forwards, biases only.
+
+A method that saves memory is worth something only beside these, so they are configurations like any other.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Final, Literal
+
+from transformers import PreTrainedModel
+
+from narrows.tuning.base import Swap, TunedModel, Tuning, attach, check_plain, undo
+from narrows.tuning.config import TuningConfig
+from narrows.tuning.far.inject import check_same, is_meta, reconfigure
+from narrows.tuning.probe import Architecture, probe
+from narrows.tuning.recording import Batch, example_batch, logits
+from narrows.tuning.verbs import VERBS
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaselineConfig(TuningConfig):
+    """What the baselines share.
+
+    Attributes:
+        modules_to_save: the head's modules; None for everything outside the encoder.
+        keep_base_copy: keep the values before training of all that is trained, for `unload` and `disable_adapter`.
+        ffn_pairs: names (up, down) instead of looking for feed-forwards.
+    """
+
+    modules_to_save: Sequence[str] | None = None
+    keep_base_copy: bool = False
+    ffn_pairs: Sequence[tuple[str, str]] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FullConfig(BaselineConfig):
+    """Ordinary fine-tuning.
+
+    Attributes:
+        memory_mode: `plain` leaves the layers alone; `lean` and `recompute` are the fused feed-forward with every node
+            trained, which keeps as little as FAR does in that mode. Compare FAR with this one, at equal technique.
+    """
+
+    method: ClassVar[str] = "full"
+    memory_mode: Literal["plain", "lean", "recompute"] = "plain"
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadOnlyConfig(BaselineConfig):
+    """The encoder is frozen; only the head is trained."""
+
+    method: ClassVar[str] = "head_only"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FreezeFfnConfig(BaselineConfig):
+    """Weights of feed-forwards, and the embeddings, are frozen; attention, biases of feed-forwards, norms and head are trained.
+
+    Attributes:
+        train_embeddings: train them as well.
+    """
+
+    method: ClassVar[str] = "freeze_ffn"
+    train_embeddings: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class BitFitConfig(BaselineConfig):
+    """All biases and the head."""
+
+    method: ClassVar[str] = "bitfit"
+
+
+BASELINES: Final = (FullConfig, HeadOnlyConfig, FreezeFfnConfig, BitFitConfig)
+
+
+def get_baseline_model(model: PreTrainedModel, config: BaselineConfig, example: Batch | None = None) -> TunedModel:
+    """Return the model with flags, and for a recomputed `FullConfig` layers, set in place as the baseline says."""
+    check_plain(model)
+    architecture = probe(model, config.ffn_pairs, config.modules_to_save, example)
+    swaps = _recomputed(model, config, architecture, example) if isinstance(config, FullConfig) else []
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(_is_trained(name, config, architecture))
+    trained = {name: value for name, value in model.named_parameters() if value.requires_grad}
+    base = {name: value.detach().clone() for name, value in trained.items()} if config.keep_base_copy else None
+    return attach(model, Tuning(config, swaps, head=architecture.head, base=base), VERBS)
+
+
+def _is_trained(name: str, config: BaselineConfig, architecture: Architecture) -> bool:
+    if isinstance(config, FullConfig) or name in architecture.head_parameters:
+        return True
+    if isinstance(config, BitFitConfig):
+        return name in architecture.biases
+    if not isinstance(config, FreezeFfnConfig):
+        return False
+    if name in architecture.norms or (name in architecture.ffn and name in architecture.biases):
+        return True
+    if name in architecture.embeddings:
+        return config.train_embeddings
+    return name not in architecture.ffn
+
+
+def _recomputed(model: PreTrainedModel, config: FullConfig, architecture: Architecture, example: Batch | None) -> list[Swap]:
+    if config.memory_mode == "plain":
+        return []
+    batch = example_batch(model) if example is None else example
+    before = None if is_meta(model) else logits(model, batch)
+    swaps: list[Swap] = []
+    try:
+        for pair in architecture.pairs:
+            swaps += reconfigure(model, pair, None, config.memory_mode)
+        if before is not None:
+            check_same(model, batch, before, all(pair.is_exact for pair in architecture.pairs))
+    except BaseException:
+        undo(model, swaps)
+        raise
+    return swaps
