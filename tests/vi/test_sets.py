@@ -88,6 +88,36 @@ def test_inner_products_are_those_of_their_names():
     np.testing.assert_allclose(square(vi.matrix(full)), flat @ full @ flat, rtol=1e-10)
 
 
+def test_operators_have_the_signs_of_what_players_want():
+    x, y = jnp.asarray(POINTS[0]), jnp.asarray(POINTS[1, :3])
+    payoff = jnp.asarray(POINTS[:4, :3])
+    assert_same(vi.minimum(lambda z: 0.5 * jnp.sum(z**2))(x), x)
+    assert_same(vi.saddle(lambda x, y: x @ payoff @ y)((x, y)), (payoff @ y, -payoff.T @ x))
+    # Three players, the last of whom raises a utility.
+    losses = (lambda a, b, c: a * b, lambda a, b, c: b**2 * c, lambda a, b, c: -(a * c + c**2))
+    assert_same(vi.game(losses)((2.0, 3.0, 5.0)), (3.0, 30.0, -12.0))
+    with pytest.raises(ValueError, match="game of 3 players needs a tuple of as many parts, got 2 parts"):
+        vi.game(losses)((1.0, 2.0))
+
+
+def assert_same(got, expected):
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12), got, expected)
+
+
+def test_the_regularised_gap_is_a_maximum_and_zero_at_the_solution():
+    project, eta = vi.box(-1.0, 1.0), 0.4
+    z, force = np.clip(POINTS[0], -1.0, 1.0), POINTS[1]
+    gap = vi.regularised_gap(jnp.asarray(z), jnp.asarray(force), eta, project)
+    tried = np.random.default_rng(2).uniform(-1.0, 1.0, (100_000, 4))
+    values = (z - tried) @ force - np.sum((z - tried) ** 2, axis=1) / (2 * eta)
+    assert values.max() <= gap and values.max() > 0.9 * gap
+    method = vi.projected(vi.forward(eta), project)
+    info = method.step(lambda _: jnp.asarray(force), jnp.asarray(z), method.init(jnp.asarray(z)))[2]
+    np.testing.assert_allclose(info.gap_root, np.sqrt(2 * eta * gap), rtol=1e-9)
+    np.testing.assert_allclose(vi.regularised_gap(jnp.ones(4), -jnp.ones(4), eta, project), 0.0, atol=1e-12)
+    np.testing.assert_allclose(vi.regularised_gap(jnp.ones(4), force, eta), 0.5 * eta * force @ force, rtol=1e-12)
+
+
 MATRIX = np.array([[1.0, 2.0, 0.0], [-2.0, 0.5, 1.0], [0.0, -1.0, 0.3]])
 OFFSET = np.array([1.0, -0.5, 0.2])
 

@@ -282,6 +282,29 @@ def test_normalising_changes_adam_and_not_sgd():
         assert (difference > 1e-4) if changes else (difference < 1e-12)
 
 
+def test_t19_adam_inside_comes_to_rest_only_when_normalised():
+    game = vi.problems.hidden_matching_pennies()
+
+    def run(inner, **settings):
+        method = vi.surrogate(vi.forward(1 / 17), inner, 20, **settings)
+
+        def once(carry, _):
+            params, state, info = method.step(game.predict, game.problem.operator, *carry)
+            x, y = game.predict(params)
+            return (params, state), (jnp.hypot(x - 0.5, y - 0.5), info.alpha_hat)
+
+        start = game.params, method.init(game.params, game.problem.start)
+        return jax.jit(lambda start: jax.lax.scan(once, start, length=700)[1])(start)
+
+    for reset in (False, True):
+        distance, alpha = run(optax.adam(0.05), reset_inner_state=reset)
+        assert distance[-100:].max() > 1e-4 and alpha.max() > 1.0
+    distance, alpha = run(optax.adam(1.0), normalise=True, reset_inner_state=True)
+    # 108, 256 and 549 steps to 1e-2, 1e-4 and 1e-8, alpha 0.15 on the way (spec 5.2).
+    assert [int(np.argmax(np.asarray(distance) < level)) + 1 for level in (1e-2, 1e-4, 1e-8)] == [108, 256, 549]
+    np.testing.assert_allclose(alpha[:549].mean(), 0.15, atol=0.01)
+
+
 def test_lower_bound_makes_alpha_exact_where_a_target_is_out_of_reach():
     # One number in [0, 1]; from 0.5 the target is 1.5, of which the last 0.5 cannot be had.
     logit, eta = jnp.zeros(1), 1.0

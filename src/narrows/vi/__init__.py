@@ -12,6 +12,7 @@ Surrogate Losses" (arXiv:2411.05228).
 
 from narrows.vi import problems, td
 from narrows.vi.base import Info, Method, OfParams, Point, Reached, Result
+from narrows.vi.fields import game, minimum, regularised_gap, saddle
 from narrows.vi.gauss_newton import damped_gauss_newton, gauss_newton, levenberg_marquardt, preconditioned_hidden_gradient
 from narrows.vi.inner import Inner, descend
 from narrows.vi.methods import anchored, extragradient, forward, optimistic, proximal_point
@@ -46,15 +47,19 @@ __all__ = [
     "everywhere",
     "extragradient",
     "forward",
+    "game",
     "gauss_newton",
     "levenberg_marquardt",
     "matrix",
+    "minimum",
     "optimistic",
     "preconditioned_hidden_gradient",
     "problems",
     "product",
     "projected",
     "proximal_point",
+    "regularised_gap",
+    "saddle",
     "simplex",
     "solve",
     "surrogate",
