@@ -54,6 +54,27 @@ def test_imports_go_one_way(path):
         assert LEVEL[other] >= LEVEL[room], f"{room} imports {other}, which stands above it"
 
 
+@pytest.mark.parametrize(
+    ("room", "foreign"), [("vi", {"torch", "gymnasium", "mujoco"}), ("tuning", {"jax", "equinox", "optax", "peft"})]
+)
+def test_side_doors_stand_on_their_own(room, foreign):
+    """They can be used, and read, without the rest: nothing else of ours is imported, and no library of the other side."""
+    for path in (SOURCE / room).rglob("*.py"):
+        assert imported_rooms(path) <= {room}, path.name
+        assert not {name for name in imported_libraries(path) if name in foreign}, path.name
+
+
+def imported_libraries(path: Path) -> set[str]:
+    """Return the libraries that a module imports when it is imported itself."""
+    found = set()
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found.add((node.module or "").split(".")[0])
+    return found
+
+
 def loaded_by(statement: str) -> set[str]:
     script = f"import sys; {statement}; print(*sys.modules)"
     return set(subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout.split())
