@@ -412,6 +412,9 @@ def test_what_is_wrong_with_the_operator_is_said():
         (lambda: vi.surrogate(vi.forward(0.1), optax.sgd(0.1), 0), "inner_steps must be at least 1"),
         (lambda: vi.surrogate(vi.forward(0.1), optax.sgd(0.1), alpha=1.0), "alpha must lie between"),
         (lambda: vi.gauss_newton(0.0), "scale must be positive"),
+        (lambda: vi.surrogate(vi.forward(0.1), optax.adam), "inner must be an optax optimiser"),  # pyright: ignore[reportArgumentType]
+        (lambda: vi.surrogate(0.1, optax.sgd(0.1)), "method must be forward"),  # pyright: ignore[reportArgumentType]
+        (lambda: vi.projected(vi.forward), "method must be forward"),  # pyright: ignore[reportArgumentType]
         (lambda: vi.levenberg_marquardt(0.0), "gauss_newton"),
         (lambda: vi.levenberg_marquardt(0.1, "qr"), "solver must be"),  # pyright: ignore[reportArgumentType]
     ],

@@ -90,3 +90,9 @@ def _repeated(again: Callable, point: Point, num: int) -> tuple[Point, PyTree]:
         point, reached = again(point)
         return point, _one(reached)
     return jax.lax.scan(again, point, length=num)
+
+
+def check_method(method: Method) -> None:
+    """Raise ValueError for what is no method."""
+    if not isinstance(method, Method):
+        raise ValueError(f"method must be forward(...), extragradient(...) or another of vi's methods, got {method!r}.")

@@ -8,6 +8,7 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from narrows.vi.base import Info, Method, MethodState, Operator, Point, Reached, Result, Trace, Z, evaluation
+from narrows.vi.methods import check_method
 from narrows.vi.metric import Metric, euclidean, half_square
 from narrows.vi.projections import Projection, everywhere
 
@@ -32,6 +33,7 @@ def projected(method: Method, project: Projection = everywhere, metric: Metric =
         project: on the set Z.
         metric: inner product that `info` is measured in; `project` must be the projection in it.
     """
+    check_method(method)
 
     def reach(point: Point, target: Z) -> tuple[Point, Reached]:
         z = project(target)

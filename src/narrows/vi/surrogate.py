@@ -14,7 +14,8 @@ import optax
 from jaxtyping import Array, Bool, Float, Int
 
 from narrows.vi.base import Info, Method, MethodState, Operator, Params, Point, Reached, Z, evaluation
-from narrows.vi.inner import Inner, descend
+from narrows.vi.inner import Inner, as_inner
+from narrows.vi.methods import check_method
 from narrows.vi.metric import Metric, euclidean, half_square
 from narrows.vi.projected import kept, outcome, told
 
@@ -82,11 +83,12 @@ def surrogate(
 
     Raises ValueError where a setting is out of its range.
     """
+    check_method(method)
     if inner_steps < 1:
         raise ValueError(f"inner_steps must be at least 1, got {inner_steps}.")
     if alpha is not None and not 0.0 < alpha < 1.0:
         raise ValueError(f"alpha must lie between 0 and 1, got {alpha}.")
-    solver = descend(inner) if isinstance(inner, optax.GradientTransformation) else inner
+    solver = as_inner(inner)
     settings = _Settings(solver, inner_steps, alpha, lower_bound, metric, keep_best, normalise)
 
     def step(

@@ -10,7 +10,7 @@ import optax
 from jaxtyping import Array, Bool, Float
 
 from narrows.vi.base import Info, MethodState, Params, Reached, Result, StepSize, Trace, Z, at_step, minus, positive
-from narrows.vi.inner import Inner, descend
+from narrows.vi.inner import Inner, as_inner
 from narrows.vi.methods import forward
 from narrows.vi.metric import Metric, batch_mean, half_square
 from narrows.vi.projected import kept, outcome, told
@@ -121,7 +121,7 @@ def streamed_td0(
         step_size: eta; 1 is the usual target `r + gamma v(s')`. A number or a schedule.
     """
     discount, step_size = _checked(discount), positive("step_size", step_size)
-    solver = descend(inner) if isinstance(inner, optax.GradientTransformation) else inner
+    solver = as_inner(inner)
 
     def step(params: Params, state: SurrogateState, batch: Transitions) -> tuple[Params, SurrogateState, Info]:
         if jnp.ndim(batch.reward) != 2:
