@@ -234,6 +234,16 @@ FULL: Final = Plan(
             effort=Effort((256, 256), 256, num_gradients=6000, num_looks=100, discount=0.99),
             seeds=(0, 1, 2, 3, 4),
         ),
+        # A surrogate asks more of a batch than one step does, so a larger one suits it; TD(0) spends more time on each.
+        Study(
+            "2x256, batches of 512",
+            ("HalfCheetah-v5", "Ant-v5"),
+            (Method(5),),
+            rates=(1e-3, 2e-3, 4e-3, 8e-3),
+            etas=(1.0, 0.6),
+            effort=Effort((256, 256), 512, num_gradients=4000, num_looks=100, discount=0.99),
+            seeds=(0, 1, 2, 3, 4),
+        ),
         Study(
             "16x64",
             ("HalfCheetah-v5",),

@@ -29,7 +29,7 @@ def as_inner(inner: optax.GradientTransformation | Inner) -> Inner:
     """Return the inner solver that an optax optimiser is, or a solver as it came; ValueError for anything else."""
     if not isinstance(inner, (optax.GradientTransformation, Inner)):
         raise ValueError(
-            f"inner must be an optax optimiser such as optax.adam(1e-3), gauss_newton() or levenberg_marquardt(), got {inner!r}."
+            f"inner must be an optax optimiser like optax.adam(1e-3), gauss_newton() or levenberg_marquardt(), got {inner!r}."
         )
     return descend(inner) if isinstance(inner, optax.GradientTransformation) else inner
 
