@@ -77,6 +77,7 @@ class Tuning:
         head: names of the modules of the head.
         stored: names of further parameters that an adapter's file must hold, because they moved and are frozen now.
         base: values before training of all that moved, by name; None where no copy was kept.
+        primed: names of parameters that are trained in a priming phase alone, of a method that has one while tuned.
         is_loading_adapter: whether the state dict that is being loaded is an adapter's.
     """
 
@@ -86,6 +87,7 @@ class Tuning:
     head: tuple[str, ...] = ()
     stored: frozenset[str] = frozenset()
     base: dict[str, Tensor] | None = field(default=None, repr=False)
+    primed: frozenset[str] = frozenset()
     is_loading_adapter: bool = False
 
 

@@ -11,6 +11,8 @@ class TuningConfig:
     """What the configurations of all methods share: a name and the way to JSON."""
 
     method: ClassVar[str]
+    small_adapter: ClassVar[str] = ""
+    """How to keep an adapter's file small, where priming can make it large."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON has them; a function, which a file cannot hold, becomes the word `callable`."""

@@ -70,8 +70,8 @@ def save_pretrained(
     folder.mkdir(parents=True, exist_ok=True)
     if state.stored and is_main_process is None:
         warnings.warn(
-            f"priming moved {len(state.stored)} tensors that are frozen now (after_priming='keep'), so the adapter holds them "
-            "whole. after_priming='rollback_frozen' keeps it small.",
+            f"priming moved {len(state.stored)} tensors that are frozen now, so the adapter holds them whole. "
+            f"{state.config.small_adapter}",
             stacklevel=2,
         )
     source = dict(model.named_parameters()) if state_dict is None else state_dict

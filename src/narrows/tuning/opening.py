@@ -11,6 +11,9 @@ from narrows.tuning.far.config import FarConfig
 from narrows.tuning.far.inject import get_far_model
 from narrows.tuning.far.selection import Selection
 from narrows.tuning.files import Adapter, load_adapter, read_adapter
+from narrows.tuning.learners.config import LearnerConfig
+from narrows.tuning.learners.inject import get_learner_model
+from narrows.tuning.learners.phases import end_priming, is_priming
 from narrows.tuning.recording import Batch
 
 
@@ -47,11 +50,22 @@ def rebuild(model: PreTrainedModel, adapter: Adapter, example: Batch | None = No
     if adapter.method == FarConfig.method:
         selection = Selection(indices_in(adapter), moved=adapter.stored)
         return get_far_model(model, FarConfig.from_dict(config), selection, example)
+    if adapter.method == LearnerConfig.method:
+        return _with_learners(model, LearnerConfig.from_dict(config), adapter, example)
     for kind in BASELINES:
         if adapter.method == kind.method:
             return get_baseline_model(model, kind.from_dict(config), example)
-    known = ", ".join((FarConfig.method, *(kind.method for kind in BASELINES)))
+    known = ", ".join((FarConfig.method, *(kind.method for kind in BASELINES), LearnerConfig.method))
     raise ValueError(f"the adapter was tuned with {adapter.method!r}, and this version knows {known}. Upgrade narrows.")
+
+
+def _with_learners(model: PreTrainedModel, config: LearnerConfig, adapter: Adapter, example: Batch | None) -> TunedModel:
+    """Return the base with learners, in the phase that the adapter was saved in."""
+    tuned = get_learner_model(model, config, example)
+    phases = [value for name, value in adapter.tensors.items() if name.endswith(".learner_phase")]
+    if is_priming(tuned) and all(bool(phase.any()) for phase in phases):
+        end_priming(tuned)
+    return tuned
 
 
 def indices_in(adapter: Adapter) -> dict[str, tuple[int, ...]]:

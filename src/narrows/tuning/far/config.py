@@ -57,6 +57,7 @@ class FarConfig(TuningConfig):
     """
 
     method: ClassVar[str] = "far"
+    small_adapter: ClassVar[str] = "after_priming='rollback_frozen' instead of after_priming='keep' keeps it small."
 
     retention: float | Mapping[int, float] = 0.1
     priming_ratio: float = 0.01

@@ -113,8 +113,12 @@ def reconfigure(model: nn.Module, pair: FfnPair, nodes: Sequence[int] | None, mo
     return swaps
 
 
-def check_same(model: nn.Module, batch: Batch, before: Tensor, is_exact: bool) -> None:
-    """Raise ValueError where the model's output is not what it was: bit by bit, or within 1e-6 of its size."""
+def check_same(model: nn.Module, batch: Batch, before: Tensor, is_exact: bool, safe_mode: str = "tier1") -> None:
+    """Raise ValueError where the model's output is not what it was: bit by bit, or within 1e-6 of its size.
+
+    Args:
+        safe_mode: the memory mode to name as the way out.
+    """
     after = logits(model, batch)
     scale = max(1.0, float(before.abs().max()))
     if torch.equal(before, after) or (not is_exact and float((before - after).abs().max()) <= 1e-6 * scale):
@@ -122,7 +126,7 @@ def check_same(model: nn.Module, batch: Batch, before: Tensor, is_exact: bool) -
     raise ValueError(
         "the reconfigured model does not compute what it did before (largest difference "
         f"{float((before - after).abs().max()):.3g}), so what was taken for a feed-forward is none. "
-        "Try memory_mode='tier1', or name the pairs: ffn_pairs=[(up, down), ...]."
+        f"Try memory_mode={safe_mode!r}, or name the pairs: ffn_pairs=[(up, down), ...]."
     )
 
 

@@ -1,0 +1,98 @@
+"""The phases of learners under the Trainer of transformers."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from narrows.tuning.base import tuning_of
+from narrows.tuning.learners.config import LearnerConfig
+from narrows.tuning.learners.phases import end_priming, is_priming
+from narrows.tuning.optimizer import repair_optimizer
+
+
+class LearnerCallback(TrainerCallback):
+    """End the priming of a model with learners when its configuration says so.
+
+    The optimiser is repaired in place, so moments, schedule and groups go on. A checkpoint of either phase can be resumed from:
+    start from the same base model, with learners of the same configuration, and with this callback given when the Trainer is
+    made.
+    """
+
+    def __init__(self) -> None:
+        self._hook: RemovableHandle | None = None
+        self._optimizer: Any = None
+
+    def on_init_end(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        model: Any = None,
+        optimizer: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        """Be ready for a checkpoint of the second phase to be loaded before the Trainer makes its optimiser."""
+        if model is not None:
+            _config_of(model)
+            self._optimizer = optimizer
+            self._hook = model.register_load_state_dict_pre_hook(self._before_loading)
+
+    def on_train_begin(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        model: Any = None,
+        optimizer: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        """Refuse what cannot work, before it is tried."""
+        config = _config_of(model)
+        if self._hook is not None:
+            self._hook.remove()
+        if not is_priming(model):
+            return
+        if args.world_size > 1:
+            raise ValueError(
+                "LearnerCallback freezes weights while the model trains, which data-parallel training does not allow. Prime in "
+                "one process, call end_priming, and leave the callback out; or take priming_epochs=0."
+            )
+        if state.global_step and config.is_primed(state.global_step, state.epoch or 0.0):
+            raise ValueError(
+                f"the checkpoint is of step {state.global_step}, after priming, and the model is still priming. Its file is "
+                "of another configuration, or the callback was added after the Trainer was made."
+            )
+
+    def on_step_end(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        model: Any = None,
+        optimizer: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        """End priming after its last step, before anything is evaluated or saved."""
+        if is_priming(model) and _config_of(model).is_primed(state.global_step, state.epoch or 0.0):
+            end_priming(model, optimizer)
+
+    def _before_loading(self, model: nn.Module, state_dict: Mapping[str, Tensor], *_: Any) -> None:
+        """Freeze before a checkpoint of the second phase goes in: its optimiser knows fewer parameters."""
+        phases = [value for name, value in state_dict.items() if name.endswith(".learner_phase")]
+        if not phases or not all(bool(phase.any()) for phase in phases):
+            return
+        if is_priming(model):
+            end_priming(model)
+        if self._optimizer is not None:
+            # Even where priming was over: the callback of another Trainer on the same model may have been the first.
+            repair_optimizer(self._optimizer, [parameter for parameter in model.parameters() if parameter.requires_grad], {})
+
+
+def _config_of(model: nn.Module) -> LearnerConfig:
+    config = tuning_of(model).config
+    if not isinstance(config, LearnerConfig):
+        raise ValueError(f"LearnerCallback is for a model of get_learner_model, and this one is tuned by {config.method!r}.")
+    return config
