@@ -217,6 +217,7 @@ def test_solve_keeps_the_precision_of_its_start(dtype):
         ({"tol": -1.0}, jnp.ones(3), "tol must be at least 0"),
         ({}, jnp.ones(3, int), "floating-point"),
         ({}, jnp.ones(4), "shape"),
+        ({}, (), "at least one array"),
     ],
 )
 def test_what_solve_cannot_take_is_refused(settings, start, said):

@@ -96,6 +96,8 @@ def solve(
         raise ValueError(f"tol must be at least 0, got {tol}.")
     runner = projected(method, project)
     z0 = project(jax.tree.map(jnp.asarray, z0))
+    if not jax.tree.leaves(z0):
+        raise ValueError(f"z0 must hold at least one array to begin at, got {z0!r}.")
     dtype = jnp.result_type(*jax.tree.leaves(z0))
     if not jnp.issubdtype(dtype, jnp.floating):
         raise ValueError(f"z0 must hold floating-point numbers, got {dtype}. Write 0.0 rather than 0.")
