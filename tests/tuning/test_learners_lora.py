@@ -7,6 +7,8 @@ import pytest
 zoo = pytest.importorskip("tests.tuning.zoo", reason="PyTorch or transformers is missing: pip install 'narrows[tuning]'")
 from tests.tuning.test_learners import learners, logits, other_head, train  # noqa: E402  the import needs torch
 
+from narrows.tuning.learners import lora  # noqa: E402  the import needs torch
+
 torch, tuning = zoo.torch, zoo.tuning
 
 VARIANTS = {
@@ -107,3 +109,16 @@ def test_a_folder_that_does_not_fit_is_refused(tmp_path):
         tuning.import_lora(zoo.build("distilbert"), tmp_path)
     with pytest.raises(ValueError, match=r"another shape, for classifier\.bias, classifier\.weight"):
         tuning.import_lora(zoo.build(num_labels=3), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "scale"), [("q_lin", 2.0), (r"0\.attention\.q_lin", 2.0), (r"attention\.(q|k)_lin", 2.0), ("lin", 0.5)]
+)
+def test_alpha_patterns_are_regular_expressions_of_the_end_of_a_name(pattern, scale):
+    described = {"lora_alpha": 2.0, "alpha_pattern": {pattern: 8.0}}
+    assert lora._scale(described, "layer.0.attention.q_lin", 4) == scale
+
+
+def test_a_pattern_that_is_none_is_refused():
+    with pytest.raises(ValueError, match="which is no regular expression"):
+        lora._scale({"lora_alpha": 2.0, "alpha_pattern": {"(": 8.0}}, "q_lin", 4)

@@ -6,6 +6,7 @@ beneath a learner, is refused instead of dropped.
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -172,7 +173,13 @@ def _scale(described: Mapping[str, Any], name: str, rank: int) -> float:
     """PEFT's factor of one adapter: alpha over r, or over its root, with the patterns that fit the end of the name."""
     alpha = described["lora_alpha"]
     for pattern, value in (described.get("alpha_pattern") or {}).items():
-        if name == pattern.replace("\\", "") or name.endswith("." + pattern.replace("\\", "")):
+        try:
+            is_meant = re.fullmatch(rf"(?:.*\.)?(?:{pattern})", name)
+        except re.error as error:
+            raise ValueError(
+                f"alpha_pattern has {pattern!r}, which is no regular expression ({error}). Mend it in {CONFIG_FILE}."
+            ) from None
+        if is_meant:
             alpha = value
             break
     return alpha / (rank**0.5 if described.get("use_rslora") else rank)
