@@ -20,6 +20,7 @@ class Command(NamedTuple):
 COMMANDS = {
     "check": Command("checking", "check", "check a table of measurements, naming every bad row"),
     "fit": Command("fitting", "fit", "fit a proxy (an ensemble of small networks) to a table and say how far to trust it"),
+    "tune": Command("tuning", "tune", "tune a pre-trained encoder on a table, on little memory, to be a score"),
     "run": Command("training", "run", "train the sampler of a job"),
     "resume": Command("training", "resume", "continue a stopped or killed run, bit for bit"),
     "shortlist": Command("selecting", "shortlist", "select a small, diverse shortlist from one or more runs"),

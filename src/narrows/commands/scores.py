@@ -1,4 +1,4 @@
-"""The score that a command is given: a built-in one by name, a function of a file that the user names, or any callable."""
+"""The score that a command is given: a built-in one, a function of a file of the user's, a tuned encoder, or any callable."""
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +18,9 @@ Scheduler = Annotated[str | None, tyro.conf.arg(metavar="tcp://HOST:PORT")]
 CACHE = "scores.sqlite"
 """What a user's score has been asked before, in the run folder: a slow score is not paid twice."""
 _PENDING = 4
+_MANIFEST = "manifest.json"
+"""What `narrows fit` leaves in its folder."""
+MaybeProxy = Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")]
 
 
 @dataclass(frozen=True)
@@ -46,23 +49,54 @@ class Workers:
 
 
 def opened(
-    score: str | Callable[[Sequence[str]], Any] | None, folder: Path, timeout: float
+    score: str | Callable[[Sequence[str]], Any] | None, folder: Path, timeout: float, proxy: Path | None = None
 ) -> AbstractContextManager[Scorer | None]:
-    """Return a context manager that holds the scorer, or None without a score."""
+    """Return a context manager that holds the scorer, or None without a score and without a tuned encoder as a proxy."""
+    if proxy is not None:
+        if score is not None:
+            raise ValueError("--score and --proxy both say what is scored with. Give one of them.")
+        return _tuned(proxy, folder, timeout)
     if score is None:
         return nullcontext()
     return load_scorer(score, timeout=timeout, cache=_cache(score, folder))
 
 
 def opened_on(
-    workers: Workers | None, score: str | Callable[[Sequence[str]], Any] | None, folder: Path, timeout: float
+    workers: Workers | None,
+    score: str | Callable[[Sequence[str]], Any] | None,
+    folder: Path,
+    timeout: float,
+    proxy: Path | None = None,
 ) -> AbstractContextManager[Scorer | ExecutorScorer | None]:
     """Return what `opened` does, for a score that runs on a cluster if there is one."""
     if workers is None:
-        return opened(score, folder, timeout)
+        return opened(score, folder, timeout, proxy)
+    if proxy is not None:
+        raise ValueError("--proxy is a tuned encoder, which scores in this process. Leave --scheduler out.")
     if score is None:
         raise ValueError("--scheduler is where a score of yours runs, and none was given. Add --score FILE.py:FUNCTION.")
     return _on_cluster(workers, score, timeout, _cache(score, folder))
+
+
+def _tuned(proxy: Path, folder: Path, timeout: float) -> Scorer:
+    try:
+        from narrows.tuning.scoring import Scorer as TunedScorer
+        from narrows.tuning.scoring import is_scorer
+    except ImportError as error:
+        raise ImportError(f'--proxy needs PyTorch and transformers ({error}): pip install "narrows[tuning]"') from error
+    if not is_scorer(proxy) and (proxy / _MANIFEST).is_file():
+        raise ValueError(
+            f'{proxy} is a proxy of `narrows fit`, which a job names itself: [reward] name = "Proxy", path = "{proxy}". '
+            "--proxy is for the folder of `narrows tune`."
+        )
+    tuned = TunedScorer.load(proxy)
+    # The spread of the members is no part of it: how a run weighs it is for the reward to say.
+    return load_scorer(
+        lambda texts: tuned.score(texts).mean,
+        timeout=timeout,
+        cache=folder / CACHE,
+        identity=f"tuned encoder {tuned.identity}",
+    )
 
 
 def _cache(score: str | Callable[[Sequence[str]], Any], folder: Path) -> Path | None:

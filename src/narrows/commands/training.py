@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import tyro
 from tyro.conf import Positional
 
-from narrows.commands.scores import MaybeScore, Scheduler, Workers, opened_on
+from narrows.commands.scores import MaybeProxy, MaybeScore, Scheduler, Workers, opened_on
 from narrows.commands.team import Address, assembled
 from narrows.config import SCORE, JobError, Scalar, load_job
 from narrows.runs import Followed, Outcome, RunFolder, execute, follow, rehearse
@@ -27,6 +27,7 @@ def run(
     out: Path,
     *,
     score: MaybeScore = None,
+    proxy: MaybeProxy = None,
     timeout: float = 600.0,
     scheduler: Scheduler = None,
     pending: int | None = None,
@@ -45,6 +46,7 @@ def run(
         job: the job file.
         out: the run folder to make; it must not hold anything yet.
         score: your own score as FILE.py:FUNCTION, for a job whose reward is named Score. The file runs; nothing in a job does.
+        proxy: folder that `narrows tune` wrote, in place of a score of your own.
         timeout: seconds that one batch of your score may take; on a cluster, one piece.
         scheduler: a dask scheduler whose workers run your score, each with narrows installed (pip install "narrows[cluster]").
         pending: batches that are scored on the cluster at once, 4 unless told otherwise. Training takes them as they come
@@ -62,14 +64,15 @@ def run(
     workers = Workers.named(scheduler, pending, piece)
     team = assembled(devices, coordinator, processes, process)
     settings = load_job(job, _parse(changes))
-    rehearse(settings, None if score is None else _unasked, team)  # every mistake is found before a folder is made
+    is_scored = score is not None or proxy is not None
+    rehearse(settings, _unasked if is_scored else None, team)  # every mistake is found before a folder is made
     if not team.is_first:
         return _follow(out, team)
     with ExitStack() as stack:
         with team.together():
             folder = RunFolder.create(out, settings, {"job": str(job), "overrides": changes, "devices": team.num})
             try:
-                scorer = stack.enter_context(opened_on(workers, score, folder.path, timeout))
+                scorer = stack.enter_context(opened_on(workers, score, folder.path, timeout, proxy))
             except BaseException:
                 shutil.rmtree(folder.path)  # made a moment ago, and nothing has been learned in it
                 raise
@@ -81,6 +84,7 @@ def resume(
     folder: Positional[Path],
     *,
     score: MaybeScore = None,
+    proxy: MaybeProxy = None,
     timeout: float = 600.0,
     scheduler: Scheduler = None,
     pending: int | None = None,
@@ -95,6 +99,7 @@ def resume(
     Args:
         folder: the run folder.
         score: your own score as FILE.py:FUNCTION, for a job whose reward is named Score.
+        proxy: folder that `narrows tune` wrote, in place of a score of your own.
         timeout: seconds that one batch of your score may take; on a cluster, one piece.
         scheduler: a dask scheduler whose workers run your score; the run may have begun without one, or with another.
         pending: batches that are scored on the cluster at once, 4 unless told otherwise. What was under way when the run
@@ -113,7 +118,7 @@ def resume(
     with ExitStack() as stack:
         with team.together():
             found = RunFolder.open(folder)
-            scorer = stack.enter_context(opened_on(workers, score, found.path, timeout))
+            scorer = stack.enter_context(opened_on(workers, score, found.path, timeout, proxy))
             if scorer is not None:  # without one, a job that needs it says so
                 found.remember_score(scorer.identity)
         return execute(found, score=scorer, devices=team)
@@ -134,7 +139,7 @@ def render(outcome: Outcome | Followed) -> str:
     if outcome.num_set_aside:
         caution = f"\n{outcome.num_set_aside:,} items or steps were not finite and taught nothing: {outcome.folder.set_aside}"
     shown = shlex.quote(str(path))
-    score = " --score FILE.py:FUNCTION" if outcome.folder.job().reward["name"] == SCORE else ""
+    score = " --score FILE.py:FUNCTION (or --proxy FOLDER)" if outcome.folder.job().reward["name"] == SCORE else ""
     if outcome.is_finished:
         done = f"Trained {outcome.step} steps, {outcome.distinct:,} distinct objects seen. Next: narrows shortlist {shown}"
     else:

@@ -99,7 +99,10 @@ def _make_reward(
 ) -> AbstractReward | HostReward:
     if job.reward["name"] == SCORE:
         if score is None:
-            raise JobError("[reward] name is Score, which is given on the command line. Add --score FILE.py:FUNCTION.")
+            raise JobError(
+                "[reward] name is Score, which is given on the command line. Add --score FILE.py:FUNCTION, or --proxy FOLDER "
+                "for a tuned encoder."
+            )
         return HostReward(score, env, beta)
     if score is not None:
         raise JobError(f'a score was given but [reward] names {job.reward["name"]}. Write name = "Score" to use it.')

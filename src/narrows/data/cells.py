@@ -1,4 +1,4 @@
-"""What one row says: a sequence of the space and a finite score, or every reason why not."""
+"""What one row says: a sequence of the space and a finite score or a class, or every reason why not."""
 
 import math
 import re
@@ -17,27 +17,39 @@ _AMBIGUOUS = {"ACGU": "BDHKMNRSVWXY", "ACGT": "BDHKMNRSVWXY", NAMED_ALPHABETS["p
 
 @dataclass(frozen=True)
 class Rules:
-    """Say what a cell must be; `legal` matches exactly the sequences of the space."""
+    """Say what a cell must be; `legal` matches exactly the sequences of the space.
+
+    With `has_classes` the column of scores holds names of classes instead of numbers.
+    """
 
     space: Space | OpenSpace
     layout: Layout
     legal: re.Pattern[str]
+    has_classes: bool = False
 
     @staticmethod
-    def of(space: Space | OpenSpace, layout: Layout) -> "Rules":
+    def of(space: Space | OpenSpace, layout: Layout, has_classes: bool = False) -> "Rules":
         """Return the rules of a space for the columns of a file."""
-        letters = "".join(map(re.escape, space.alphabet))
         longest = "" if space.max_length is None else str(space.max_length)
-        return Rules(space, layout, re.compile(f"[{letters}]{{{max(space.min_length or 1, 1)},{longest}}}"))
+        count = f"{{{max(space.min_length or 1, 1)},{longest}}}"
+        if space.alphabet:
+            letters = "".join(map(re.escape, space.alphabet))
+            return Rules(space, layout, re.compile(f"[{letters}]{count}"), has_classes)
+        # Any text without blanks around it; those are taken off first, and said.
+        return Rules(space, layout, re.compile(rf"(?=[\s\S]{count}\Z)\S(?:[\s\S]*\S)?"), has_classes)
 
 
-def read_row(rules: Rules, record: Record) -> tuple[str, float] | None:
-    """Return the sequence and the score of a record that has both as they should be, None where it needs a look."""
+def read_row(rules: Rules, record: Record) -> tuple[str, float | str] | None:
+    """Return the sequence and the score, or class, of a record that has both right, None where it needs a look."""
     fields, layout = record.fields, rules.layout
     if record.problem is not None or len(fields) != len(layout.header):
         return None
     sequence, cell = fields[layout.sequence], fields[layout.score]
-    if rules.legal.fullmatch(sequence) is None or NUMBER.fullmatch(cell) is None:
+    if rules.legal.fullmatch(sequence) is None:
+        return None
+    if rules.has_classes:
+        return (sequence, cell) if cell and cell == cell.strip() else None
+    if NUMBER.fullmatch(cell) is None:
         return None
     score = float(cell)
     return (sequence, score) if math.isfinite(score) else None
@@ -58,7 +70,7 @@ def explain_row(rules: Rules, record: Record) -> list[Finding]:
     sequence, cell = record.fields[layout.sequence], record.fields[layout.score]
     return [
         *_explain_sequence(rules.space, sequence, record.row, layout.header[layout.sequence]),
-        *_explain_score(cell, record.row, layout.header[layout.score]),
+        *(_explain_class if rules.has_classes else _explain_score)(cell, record.row, layout.header[layout.score]),
     ]
 
 
@@ -80,7 +92,8 @@ def _explain_sequence(space: Space | OpenSpace, sequence: str, row: int, column:
     if not sequence:
         return [error(row, column, "empty_sequence", "the sequence cell is empty")]
     found: list[Finding] = []
-    bad = [(place, letter) for place, letter in enumerate(sequence, start=1) if letter not in space.alphabet]
+    known = space.alphabet or sequence
+    bad = [(place, letter) for place, letter in enumerate(sequence, start=1) if letter not in known]
     if bad:
         place, letter = bad[0]
         more = f" (and {count(len(bad) - 1, 'more bad symbol')})" if len(bad) > 1 else ""
@@ -139,6 +152,10 @@ def _explain_score(cell: str, row: int, column: str) -> list[Finding]:
             cure += f", or {cell.replace(',', '')} if the comma groups thousands"
         return [error(row, column, "decimal_comma", f"score {shown} has a decimal comma; {cure}")]
     return [error(row, column, "non_numeric_score", f"score {shown} is not a number{_score_hint(cell)}")]
+
+
+def _explain_class(cell: str, row: int, column: str) -> list[Finding]:
+    return [] if cell else [error(row, column, "empty_score", "the cell of the class is empty")]
 
 
 def _score_hint(cell: str) -> str:

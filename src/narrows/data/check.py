@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from narrows.data.findings import Finding
+from narrows.data.findings import Finding, quote
 from narrows.data.layout import DELIMITERS, Layout
 from narrows.data.space import OpenSpace, Space
 
@@ -20,13 +20,15 @@ _QUANTILE_NAMES = ("min", "5%", "25%", "median", "75%", "95%", "max")
 class Table:
     """Hold scored sequences: `scores` float64 `[n]`, higher is better; `rows` are line numbers, the header is on line 1.
 
-    The arrays are copied and read-only.
+    Where the table names classes, `classes` holds their names, and `scores` their places in it. The arrays are copied and
+    read-only.
     """
 
     path: str
     sequences: tuple[str, ...]
     scores: np.ndarray
     rows: tuple[int, ...]
+    classes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         scores = np.array(self.scores, dtype=np.float64)
@@ -101,7 +103,8 @@ class Check:
         lines += [("  duplicates", f"{self.num_duplicates:,} (same sequence, same score: kept once)")]
         lines += [("blank lines", f"{self.num_blank:,} (not counted as rows)")] if self.num_blank else []
         if len(self.table):
-            lines += _describe_table(self.table, self.asked.alphabet)
+            lines += _describe_classes(self.table) if self.table.classes else _describe_scores(self.table)
+            lines += _describe_letters(self.table, self.asked.alphabet) if self.asked.alphabet else []
         for (severity, kind), number in self._tally().items():
             lines.append((f"{severity}s", f"{kind} {number:,}"))
         return "\n".join(f"{name:<16}{value}" for name, value in lines)
@@ -135,7 +138,8 @@ class Check:
             "num_duplicates": self.num_duplicates,
             "num_blank": self.num_blank,
             "lengths": {str(length): number for length, number in sorted(Counter(map(len, table.sequences)).items())},
-            "score_quantiles": score_quantiles(table.scores),
+            "score_quantiles": {} if table.classes else score_quantiles(table.scores),
+            "classes": class_counts(table),
             "letters": letter_shares(table, self.asked.alphabet),
             "findings": [
                 {
@@ -162,6 +166,11 @@ def score_quantiles(scores: np.ndarray) -> dict[str, float]:
     return {name: float(value) for name, value in zip(_QUANTILE_NAMES, values, strict=True)}
 
 
+def class_counts(table: Table) -> dict[str, int]:
+    """Return how many rows each class has; nothing for a table of scores."""
+    return {name: int((table.scores == place).sum()) for place, name in enumerate(table.classes)}
+
+
 def letter_shares(table: Table, alphabet: str) -> dict[str, float]:
     """Return the share of each letter among all letters of the table; zeros for no letter."""
     letters = "".join(table.sequences)
@@ -180,17 +189,34 @@ def _describe_columns(layout: Layout, sense: ScoreSense) -> list[tuple[str, str]
 def _describe_space(asked: Space | OpenSpace, space: Space | None) -> str:
     lengths = asked.lengths if space is None else space.lengths
     source = ", taken from the data" if isinstance(asked, OpenSpace) else ""
-    return f"{asked.name}: letters {asked.alphabet}, length {lengths}{source}"
+    letters = f"letters {asked.alphabet}" if asked.alphabet else "any letters"
+    return f"{asked.name}: {letters}, length {lengths}{source}"
 
 
-def _describe_table(table: Table, alphabet: str) -> list[tuple[str, str]]:
-    lengths = np.array(list(map(len, table.sequences)))
+def _describe_scores(table: Table) -> list[tuple[str, str]]:
     quantiles = score_quantiles(table.scores)
-    shares = letter_shares(table, alphabet)
     best = int(table.scores.argmax())
     return [
-        ("lengths", f"{lengths.min()} to {lengths.max()} (mean {lengths.mean():.1f})"),
+        _describe_lengths(table),
         ("scores", "  ".join(f"{name} {value:.4g}" for name, value in quantiles.items())),
-        ("letters", "  ".join(f"{letter} {100 * share:.1f}%" for letter, share in shares.items())),
-        ("best", f"{table.sequences[best]} (row {table.rows[best]})"),
+        (
+            "best",
+            f"{quote(table.sequences[best]) if ' ' in table.sequences[best] else table.sequences[best]} "
+            f"(row {table.rows[best]})",
+        ),
     ]
+
+
+def _describe_classes(table: Table) -> list[tuple[str, str]]:
+    counts = class_counts(table)
+    return [_describe_lengths(table), ("classes", "  ".join(f"{name} {number:,}" for name, number in counts.items()))]
+
+
+def _describe_lengths(table: Table) -> tuple[str, str]:
+    lengths = np.array(list(map(len, table.sequences)))
+    return "lengths", f"{lengths.min()} to {lengths.max()} (mean {lengths.mean():.1f})"
+
+
+def _describe_letters(table: Table, alphabet: str) -> list[tuple[str, str]]:
+    shares = letter_shares(table, alphabet)
+    return [("letters", "  ".join(f"{letter} {100 * share:.1f}%" for letter, share in shares.items()))]

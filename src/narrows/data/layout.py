@@ -13,15 +13,16 @@ from narrows.data.text import Text, bad_byte
 NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?", re.ASCII)
 
 DELIMITERS: dict[str, str] = {",": "comma", ";": "semicolon", "\t": "tab"}
-# The general names x and y count only where no column has one of the others.
+# Each line of names counts only where no column has one of the line before.
 _SEQUENCE_NAMES = (
     "sequence sequences seq peptide aptamer oligo aasequence aaseq mutatedsequence rnasequence dnasequence "
     "proteinsequence peptidesequence"
 )
 _SCORE_NAMES = "score scores value fitness activity affinity measurement reward dmsscore"
-_KNOWN: dict[str, tuple[frozenset[str], frozenset[str]]] = {
-    "sequence": (frozenset(_SEQUENCE_NAMES.split()), frozenset({"x"})),
-    "score": (frozenset(_SCORE_NAMES.split()), frozenset({"y"})),
+_TEXT_NAMES, _LABEL_NAMES = "text texts sentence sentences smiles", "label labels class classes target"
+_KNOWN: dict[str, tuple[frozenset[str], ...]] = {
+    "sequence": (frozenset(_SEQUENCE_NAMES.split()), frozenset(_TEXT_NAMES.split()), frozenset({"x"})),
+    "score": (frozenset(_SCORE_NAMES.split()), frozenset(_LABEL_NAMES.split()), frozenset({"y"})),
 }
 _POSITION = re.compile(r"#([0-9]{1,9})")
 # Enough rows to tell which of two columns holds numbers.

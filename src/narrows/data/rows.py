@@ -12,11 +12,11 @@ from narrows.data.text import Text, bad_byte
 
 
 class Row(NamedTuple):
-    """Hold one row that can be used: the line number where it starts, its sequence and its score as in the file."""
+    """Hold one row that can be used: the line number where it starts, its sequence and its score, or class, as in the file."""
 
     row: int
     sequence: str
-    score: float
+    score: float | str
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,11 @@ def _runaway(rules: Rules) -> Callable[[list[str], list[str]], bool]:
         if len(fields) != len(layout.header):
             return True
         spread = [index for index, cell in enumerate(fields) if "\n" in cell or "\r" in cell]
-        if layout.sequence in spread or layout.score in spread:
+        if layout.score in spread:
+            return True
+        if not rules.space.alphabet:
+            return False  # a text may have several lines, and every line reads like a text
+        if layout.sequence in spread:
             return True
         # The last line holds the true sequence where the cell with line breaks stands before it.
         swallowed = inner if all(index > layout.sequence for index in spread) else inner[:-1]
@@ -150,6 +154,6 @@ def _conflict(row: Row, group: list[Row]) -> Finding:
     everywhere = f" (it is on {name_rows([entry.row for entry in group])})" if len(group) > 2 else ""
     message = (
         f"sequence {quote(row.sequence)} has score {row.score!r} here and {other.score!r} on row {other.row}{everywhere}. "
-        "Keep the right one, or put one row with their mean."
+        f"{'Keep the right one.' if isinstance(row.score, str) else 'Keep the right one, or put one row with their mean.'}"
     )
     return error(row.row, None, "conflict", message)

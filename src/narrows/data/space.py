@@ -7,6 +7,8 @@ from typing import overload
 
 NAMED_ALPHABETS: dict[str, str] = {"rna": "ACGU", "dna": "ACGT", "protein": "ACDEFGHIKLMNPQRSTVWY"}
 CUSTOM_PREFIX = "letters:"
+TEXT = "text"
+"""The space of all texts, which has no alphabet: any letters, and blanks between them."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,7 @@ class Space:
     max_length: int
 
     def __post_init__(self) -> None:
-        _check_alphabet(self.alphabet)
+        _check_alphabet(self.name, self.alphabet)
         _check_lengths(self.min_length, self.max_length)
 
     def closed_over(self, sequences: Iterable[str]) -> "Space":
@@ -45,7 +47,7 @@ class OpenSpace:
     max_length: int | None = None
 
     def __post_init__(self) -> None:
-        _check_alphabet(self.alphabet)
+        _check_alphabet(self.name, self.alphabet)
         _check_lengths(self.min_length, self.max_length)
 
     def closed_over(self, sequences: Iterable[str]) -> Space:
@@ -74,11 +76,11 @@ def space(name_or_letters: str, min_length: int, max_length: int) -> Space: ...
 @overload
 def space(name_or_letters: str, min_length: int | None = None, max_length: int | None = None) -> Space | OpenSpace: ...
 def space(name_or_letters: str, min_length: int | None = None, max_length: int | None = None) -> Space | OpenSpace:
-    """Return the space called `rna`, `dna` or `protein`, or the one over letters of your own.
+    """Return the space called `rna`, `dna`, `protein` or `text`, or the one over letters of your own.
 
     Own letters are written as they are (`"HP"`, `"01"`), or after `letters:` where they could be mistaken for a name:
     anything with a lower-case letter is read as a name, so that a misspelt name is never taken for an alphabet.
-    A length left out makes an `OpenSpace`, which takes it from the data.
+    A length left out makes an `OpenSpace`, which takes it from the data. The space `text` has no alphabet and holds every text.
 
     Raises ValueError for an unknown name (naming the known ones), a repeated letter, or lengths that leave nothing.
 
@@ -90,7 +92,9 @@ def space(name_or_letters: str, min_length: int | None = None, max_length: int |
     'at most 9'
     """
     name = name_or_letters.strip()
-    if name.lower() in NAMED_ALPHABETS:
+    if name.lower() == TEXT:
+        name, alphabet = TEXT, ""
+    elif name.lower() in NAMED_ALPHABETS:
         name = name.lower()
         alphabet = NAMED_ALPHABETS[name]
     elif name.startswith(CUSTOM_PREFIX):
@@ -105,13 +109,13 @@ def space(name_or_letters: str, min_length: int | None = None, max_length: int |
 
 
 def _unknown_name(name: str) -> str:
-    near = difflib.get_close_matches(name.lower(), NAMED_ALPHABETS, n=1)
+    near = difflib.get_close_matches(name.lower(), [*NAMED_ALPHABETS, TEXT], n=1)
     guess = f" Did you mean {near[0]!r}?" if near else ""
-    known = ", ".join(NAMED_ALPHABETS)
+    known = ", ".join([*NAMED_ALPHABETS, TEXT])
     return f"unknown space {name!r}.{guess} Known: {known}. For letters of your own write {CUSTOM_PREFIX}{name or 'ABC'}"
 
 
-def _check_alphabet(alphabet: str) -> None:
+def _check_alphabet(name: str, alphabet: str) -> None:
     repeated = sorted({letter for letter in alphabet if alphabet.count(letter) > 1})
     if repeated:
         raise ValueError(f"an alphabet needs distinct letters; {alphabet!r} repeats {', '.join(map(repr, repeated))}")
@@ -119,7 +123,7 @@ def _check_alphabet(alphabet: str) -> None:
     unusable = [letter for letter in alphabet if letter.isspace() or not letter.isprintable()]
     if unusable:
         raise ValueError(f"an alphabet takes visible letters only; {alphabet!r} holds {unusable[0]!r}")
-    if not alphabet:
+    if not alphabet and name != TEXT:
         raise ValueError("an alphabet needs at least one letter, got none")
 
 

@@ -14,8 +14,8 @@ from narrows.data.cells import Rules
 from narrows.data.check import Check, ScoreSense, Table
 from narrows.data.files import write_atomically
 from narrows.data.findings import DataError, FileRefused, Finding, count, error, quote, warning
-from narrows.data.layout import Layout, find_layout
-from narrows.data.rows import merge_duplicates, read_rows
+from narrows.data.layout import NUMBER, Layout, find_layout
+from narrows.data.rows import Rows, merge_duplicates, read_rows
 from narrows.data.space import OpenSpace, Space
 from narrows.data.text import escape_bytes, read_text, show_path
 
@@ -31,6 +31,7 @@ def check_table(
     sequence_column: str | None = None,
     score_column: str | None = None,
     score_sense: ScoreSense = "higher",
+    has_classes: bool = False,
 ) -> Check:
     """Read a CSV table of scored sequences and find everything that is wrong with it.
 
@@ -42,12 +43,15 @@ def check_table(
     Cells are taken as they stand, but for blanks around them: no case is changed, no text is read as a missing value
     (`NA` is a peptide). Rows that repeat a sequence with the same score are kept once; where the scores differ, all
     rows of the sequence are errors. With `score_sense="lower"` scores change their sign, for higher is better everywhere
-    else. Lengths not given in `space` are taken from the good rows.
+    else. With `has_classes` the column of scores names classes: any text but none. Lengths not given in `space` are taken
+    from the good rows.
 
     Returns the `Check`; it never raises for what is in the file or for a file that cannot be read.
     """
     if score_sense not in get_args(ScoreSense):
         raise ValueError(f"score_sense must be 'higher' or 'lower', got {score_sense!r}")
+    if has_classes and score_sense == "lower":
+        raise ValueError("score_sense='lower' turns the sign of scores, and classes have none; leave it out")
     shown = show_path(path)
     sha256 = None
     try:
@@ -57,12 +61,9 @@ def check_table(
     except FileRefused as refused:
         nothing = Table(shown, (), np.zeros(0), ())
         return Check(shown, sha256, space, None, None, score_sense, nothing, (refused.finding,), 0, 0, 0, ())
-    read = read_rows(text, Rules.of(space, layout))
+    read = read_rows(text, Rules.of(space, layout, has_classes))
     kept = merge_duplicates(read, text, layout.delimiter)
-    # 0 - score, not -score: a zero stays a zero without a sign.
-    scores = np.array([row.score for row in kept.good], dtype=np.float64)
-    scores = 0.0 - scores if score_sense == "lower" else scores
-    table = Table(shown, tuple(row.sequence for row in kept.good), scores, tuple(row.row for row in kept.good))
+    table = _table(shown, kept, has_classes, score_sense)
     num_rows = len(read.good) + len(read.rejected)
     findings = [*text.findings, *layout.findings, *kept.findings]
     findings += _about_scores(layout, table, score_sense, num_rows)
@@ -158,15 +159,35 @@ def write_table(path: str | os.PathLike[str], sequences: Sequence[str], scores: 
     _write_csv(path, [["sequence", "score"], *rows])
 
 
+def _table(shown: str, rows: Rows, has_classes: bool, sense: ScoreSense) -> Table:
+    values = [row.score for row in rows.good]
+    classes: tuple[str, ...] = ()
+    if has_classes:
+        classes = tuple(sorted(map(str, set(values)), key=_class_order))
+        places = {name: place for place, name in enumerate(classes)}
+        values = [places[str(value)] for value in values]
+    scores = np.array(values, dtype=np.float64)
+    # 0 - score, not -score: a zero stays a zero without a sign.
+    scores = 0.0 - scores if sense == "lower" else scores
+    return Table(shown, tuple(row.sequence for row in rows.good), scores, tuple(row.row for row in rows.good), classes)
+
+
+def _class_order(name: str) -> tuple[bool, float, str]:
+    """Numbers in their order, before names in theirs."""
+    is_name = NUMBER.fullmatch(name) is None
+    return (is_name, 0.0 if is_name else float(name), name)
+
+
 def _about_scores(layout: Layout, table: Table, sense: ScoreSense, num_rows: int) -> list[Finding]:
     column, row = layout.header[layout.score], layout.header_row
     findings: list[Finding] = []
     if num_rows == 0:
         findings.append(error(row, None, "no_rows", "there is a header and no row after it"))
     if len(table) > 1 and (table.scores == table.scores[0]).all():
-        message = f"all {len(table):,} scores are {float(table.scores[0])!r}: there is nothing to learn from them"
+        what = f"rows are of class {table.classes[0]!r}" if table.classes else f"scores are {float(table.scores[0])!r}"
+        message = f"all {len(table):,} {what}: there is nothing to learn from them"
         findings.append(warning(row, column, "constant_score", message))
-    if sense == "higher" and not _LOWER_IS_BETTER.isdisjoint(re.split(r"[^a-z0-9]+", column.casefold())):
+    if sense == "higher" and not table.classes and not _LOWER_IS_BETTER.isdisjoint(re.split(r"[^a-z0-9]+", column.casefold())):
         message = f"higher scores are taken as better; if {quote(column)} is better when lower, pass --score-sense lower"
         findings.append(warning(row, column, "score_sense", message))
     return findings

@@ -15,7 +15,7 @@ from narrows.tuning.far.config import FarConfig
 from narrows.tuning.far.inject import get_far_model, sites_of
 from narrows.tuning.far.layers import FarLinear
 from narrows.tuning.far.priming import frozen_names, settle, snapshot
-from narrows.tuning.far.scores import Scorer, scorer_of, shares
+from narrows.tuning.far.scores import NodeScorer, scorer_of, shares
 from narrows.tuning.far.selection import Selection, choose, draw
 from narrows.tuning.optimizer import Grouped, Origin, repair_optimizer
 from narrows.tuning.probe import Architecture, probe
@@ -49,7 +49,7 @@ class FarCallback(TrainerCallback):
         self.selection: Selection | None = None
         self._example = example
         self._architecture: Architecture | None = None
-        self._scorer: Scorer | None = None
+        self._scorer: NodeScorer | None = None
         self._before: dict[str, Tensor] = {}
         self._shares: dict[str, nn.Parameter] = {}
         self._num_steps = 0

@@ -109,6 +109,7 @@ def load_scorer(
     batch_size: int = 256,
     on_failure: Literal["collect", "raise"] = "collect",
     cache: str | os.PathLike[str] | None = None,
+    identity: str | None = None,
 ) -> Scorer:
     """Return a scorer for a built-in score, for a function in a file of the user's, or for a function at hand.
 
@@ -119,6 +120,8 @@ def load_scorer(
     Args:
         score: "rna", "FILE.py:FUNCTION", or a function; a list of texts in, one number each out, higher is better.
         timeout, batch_size, on_failure, cache: see `Scorer`.
+        identity: what names a function at hand in a cache, such as a hash of all that decides its scores; without one it has
+            none. A file and a built-in name themselves.
 
     Raises ScoreError for a file or name that does not exist; entering the scorer loads the file and reports its faults.
 
@@ -127,14 +130,14 @@ def load_scorer(
     [2.0, 0.0]
     """
     settings: dict[str, Any] = {"timeout": timeout, "batch_size": batch_size, "on_failure": on_failure, "cache": cache}
-    return Scorer(_backend(score), **settings)
+    return Scorer(_backend(score, identity), **settings)
 
 
-def _backend(score: str | Callable[[Sequence[str]], Any]) -> AbstractBackend:
+def _backend(score: str | Callable[[Sequence[str]], Any], identity: str | None) -> AbstractBackend:
     if not isinstance(score, str):
         if not callable(score):
             raise ScoreError(f"expected FILE.py:FUNCTION or a function, got {score!r}.")
-        return Local(score, None)
+        return Local(score, identity)
     if score == "rna":
         from importlib.metadata import version
 

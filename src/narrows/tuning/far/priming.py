@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 from narrows.tuning.base import check_plain
 from narrows.tuning.far.config import FarConfig
 from narrows.tuning.far.inject import is_trained_outside, sites_of
-from narrows.tuning.far.scores import Scorer, positions, scorer_of, shares
+from narrows.tuning.far.scores import NodeScorer, positions, scorer_of, shares
 from narrows.tuning.far.selection import Selection, choose, draw
 from narrows.tuning.probe import Architecture, probe
 from narrows.tuning.recording import Batch, mode
@@ -25,6 +25,7 @@ def prime(
     config: FarConfig,
     total_steps: int | None = None,
     example: Batch | None = None,
+    loss: Callable[[PreTrainedModel, Batch], Tensor] | None = None,
 ) -> Selection:
     """Return the learner nodes of each feed-forward, after a few steps on the data.
 
@@ -36,6 +37,8 @@ def prime(
         loader: batches with labels, as the model's forward takes them; gone through again where it is too short.
         total_steps: of the whole run, of which `priming_ratio` is a share. Not needed where `priming_steps` is given; by
             default, the length of the loader.
+        example: a batch to look at the model with; random tokens by default.
+        loss: from the model and a batch to the loss, instead of the model's own.
 
     Raises ValueError where the score needs movement and there is no optimiser, where a batch has no labels, or where the
     loader is empty.
@@ -59,11 +62,11 @@ def prime(
     scorer = scorer_of(model, counted, before, config)
     assert scorer is not None
     with _training(model, config.seed):
-        batches = _batches(model, loader, steps)
+        losses = _losses(model, loader, steps, _own_loss if loss is None else loss)
         if is_moving:
-            _step(model, batches, scorer, config)
+            _step(model, losses, scorer, config)
         else:
-            _look(model, batches, scorer, {share.parameter for share in counted})
+            _look(model, losses, scorer, {share.parameter for share in counted})
     scores = scorer.scores()
     chosen = choose(config, sites, scores)
     if not is_moving:
@@ -146,12 +149,15 @@ def _training(model: nn.Module, seed: int) -> Iterator[None]:
                 parameter.grad = None
 
 
-def _batches(model: PreTrainedModel, loader: Iterable[Batch], steps: int) -> Iterator[Batch]:
+def _losses(
+    model: PreTrainedModel, loader: Iterable[Batch], steps: int, loss: Callable[[PreTrainedModel, Batch], Tensor]
+) -> Iterator[Tensor]:
+    """Yield the loss of one batch after the other; each is computed when it is asked for, with the weights of then."""
     taken = 0
     while taken < steps:
         begun = taken
         for batch in loader:
-            yield {name: value.to(model.device) for name, value in batch.items()}
+            yield loss(model, {name: value.to(model.device) for name, value in batch.items()})
             taken += 1
             if taken == steps:
                 return
@@ -159,14 +165,14 @@ def _batches(model: PreTrainedModel, loader: Iterable[Batch], steps: int) -> Ite
             raise ValueError("the loader gave no batch, so there is nothing to prime on. Look at the data set.")
 
 
-def _loss(model: PreTrainedModel, batch: Batch) -> Tensor:
+def _own_loss(model: PreTrainedModel, batch: Batch) -> Tensor:
     loss = model(**batch).loss
     if loss is None:
         raise ValueError(f"the model gave no loss for a batch of {', '.join(batch)}. Priming needs labels in each batch.")
     return loss
 
 
-def _look(model: PreTrainedModel, batches: Iterator[Batch], scorer: Scorer, names: set[str]) -> None:
+def _look(model: PreTrainedModel, losses: Iterator[Tensor], scorer: NodeScorer, names: set[str]) -> None:
     """Backward passes without updates: at any time at most one parameter holds a gradient."""
     hooks = []
     for name, parameter in model.named_parameters():
@@ -175,14 +181,14 @@ def _look(model: PreTrainedModel, batches: Iterator[Batch], scorer: Scorer, name
         if name in names:
             hooks.append(parameter.register_post_accumulate_grad_hook(_folding(name, scorer)))
     try:
-        for batch in batches:
-            _loss(model, batch).backward()
+        for loss in losses:
+            loss.backward()
     finally:
         for hook in hooks:
             hook.remove()
 
 
-def _folding(name: str, scorer: Scorer) -> Callable[[Tensor], None]:
+def _folding(name: str, scorer: NodeScorer) -> Callable[[Tensor], None]:
     def fold(parameter: Tensor) -> None:
         assert parameter.grad is not None
         scorer.see(name, parameter.grad)
@@ -191,7 +197,7 @@ def _folding(name: str, scorer: Scorer) -> Callable[[Tensor], None]:
     return fold
 
 
-def _step(model: PreTrainedModel, batches: Iterator[Batch], scorer: Scorer, config: FarConfig) -> None:
+def _step(model: PreTrainedModel, losses: Iterator[Tensor], scorer: NodeScorer, config: FarConfig) -> None:
     """Ordinary fine-tuning steps of every parameter."""
     for parameter in model.parameters():
         parameter.requires_grad_(parameter.is_floating_point())
@@ -199,9 +205,9 @@ def _step(model: PreTrainedModel, batches: Iterator[Batch], scorer: Scorer, conf
     rate = _LEARNING_RATES[config.priming_optimizer] if rate is None else rate
     made = torch.optim.SGD if config.priming_optimizer == "sgd" else torch.optim.AdamW
     optimizer = made(model.parameters(), lr=rate, weight_decay=0.0)
-    for batch in batches:
+    for loss in losses:
         optimizer.zero_grad()
-        _loss(model, batch).backward()
+        loss.backward()
         for name, parameter in model.named_parameters():
             if parameter.grad is not None:
                 scorer.see(name, parameter.grad)

@@ -28,7 +28,7 @@ class Share(NamedTuple):
     is_gated: bool
 
 
-class Scorer(Protocol):
+class NodeScorer(Protocol):
     """Collects what is needed over the priming steps."""
 
     def see(self, name: str, gradient: Tensor) -> None:
@@ -195,7 +195,7 @@ class Movement:
         """Nothing."""
 
 
-def scorer_of(model: nn.Module, shares: Sequence[Share], before: Mapping[str, Tensor], config: FarConfig) -> Scorer | None:
+def scorer_of(model: nn.Module, shares: Sequence[Share], before: Mapping[str, Tensor], config: FarConfig) -> NodeScorer | None:
     """Return what collects the configured score; None where nodes are drawn."""
     if config.score == "random":
         return None

@@ -1,0 +1,252 @@
+"""`narrows tune`: a pre-trained encoder tuned on a table of texts or sequences, on little memory, as a score."""
+
+import shlex
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from jaxtyping import Int
+from tyro.conf import Positional
+
+from narrows.data import Check, Table, accept_table, check_table
+from narrows.data import space as named_space
+from narrows.data.space import OpenSpace, Space
+
+if TYPE_CHECKING:
+    from narrows.tuning.profile import Profile
+    from narrows.tuning.scoring import Fitted, Plan, Sides, Watch
+
+Method = Literal["far", "far_paper", "far_frugal", "learner", "lora", "full", "freeze_ffn", "bitfit", "head_only"]
+Rows = Int[np.ndarray, " row"]
+
+_VALIDATION = 0.1
+"""Share of the rows that are learned from that say when to stop, and that the standard deviation is calibrated on."""
+_SHOWN = 8
+"""Classes that are named at most."""
+_STEP_SECONDS = 5.0
+"""Seconds between two lines about steps."""
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """Where the scorer is and what came of it; `fitted` is None where only the costs were asked for."""
+
+    folder: Path
+    fitted: "Fitted | None"
+
+
+def tune(
+    table: Positional[Path],
+    *,
+    encoder: str,
+    out: Path,
+    space: str = "text",
+    method: Method = "far",
+    task: Literal["auto", "regression", "classification"] = "auto",
+    retention: float | None = None,
+    rank: int | None = None,
+    members: int = 1,
+    members_by: Literal["heads", "seeds"] = "heads",
+    epochs: int = 5,
+    batch_size: int = 16,
+    learning_rate: float | None = None,
+    precision: Literal["fp32", "bf16"] = "fp32",
+    max_length: int | None = None,
+    spaced: bool = False,
+    test_fraction: float = 0.2,
+    max_distance: int | None = None,
+    patience: int = 2,
+    positive: str | None = None,
+    seed: int = 0,
+    sequence_column: str | None = None,
+    score_column: str | None = None,
+    score_sense: Literal["higher", "lower"] = "higher",
+    on_invalid: Literal["refuse", "skip"] = "refuse",
+    profile_only: bool = False,
+) -> Tuned:
+    """Tune an encoder on a table of texts, peptides, DNA or SMILES with scores or classes, and judge it on held-out rows.
+
+    What a step will cost is printed first, beside ordinary fine-tuning. Ctrl-C stops with a checkpoint; the same command
+    goes on. The folder that comes out is a score: narrows run JOB --proxy FOLDER.
+
+    Args:
+        table: CSV file (comma, semicolon or tab) with a header, a column of texts and a column of scores or classes.
+        encoder: folder of a pre-trained encoder (config.json, model.safetensors, tokenizer files), or its name on the hub.
+        out: folder of the scorer.
+        space: text for any texts; rna, dna, protein or letters:ABC to have every letter checked, and near-duplicates kept on
+            one side of the split.
+        method: what is trained: far (few nodes of each feed-forward), learner (narrow paths beside every linear), lora, full,
+            freeze_ffn, bitfit, head_only; far_paper and far_frugal are far with more and with less trained.
+        task: auto takes classes where the column holds names, or two values; else scores.
+        retention: share of the nodes that go on learning, for far; 0.1 by default.
+        rank: of learners (64 by default) and of lora (8).
+        members: guesses that a standard deviation comes from; 1 has none.
+        members_by: heads on one encoder, which cost next to nothing; or seeds, encoders of their own, which take as many times
+            as long and know better what they do not know.
+        epochs: passes over the rows, at most.
+        batch_size: rows a step.
+        learning_rate: by default the method's usual one.
+        precision: bf16 computes in half the bits where the processor can; weights stay in fp32.
+        max_length: tokens read of a text; by default as many as the encoder reads.
+        spaced: put a blank between any two letters, as encoders such as ProtBert want it.
+        test_fraction: share of the rows held out to judge on.
+        max_distance: sequences within this many edits are never on both sides of the split; by default 15 % of the length.
+        patience: epochs without a lower loss on rows set aside, after which training ends.
+        positive: the class whose probability is the score of a text; the last one by default.
+        seed: of everything random.
+        sequence_column: name or position of the column of texts.
+        score_column: name or position of the column of scores or classes.
+        score_sense: whether a higher or a lower score is better.
+        on_invalid: refuse a table with bad rows, or skip them.
+        profile_only: print what a step will cost, and end.
+    """
+    asked = named_space(space)
+    rows = _accepted(table, asked, task, sequence_column, score_column, score_sense, on_invalid)
+    _say(_what(rows))
+    sides = _sides(rows, asked, test_fraction, max_distance, seed)
+    try:
+        from narrows.tuning.scoring import FitSettings, Request, fit, foreseen, prepare
+    except ImportError as error:
+        raise ImportError(f'narrows tune needs PyTorch and transformers ({error}): pip install "narrows[tuning]"') from error
+    settings = FitSettings(
+        method=method,
+        retention=retention,
+        rank=rank,
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        patience=patience,
+        precision=precision,
+        seed=seed,
+    )
+    request = Request(_absolute(encoder), settings, members, members_by, max_length, spaced, positive)
+    plan = prepare(request, rows.sequences, rows.scores, sides, rows.classes)
+    _say(_costs(plan, foreseen))
+    if profile_only:
+        return Tuned(out, None)
+    from narrows.runs.interrupt import interruptible
+
+    with interruptible() as is_stopping:
+        return Tuned(out, fit(plan, out, lambda member: _watch(plan, member, is_stopping)))
+
+
+def render(tuned: Tuned) -> str:
+    """Return what the command prints at the end: the quality, and what to do next."""
+    if tuned.fitted is None:
+        return "Nothing was trained: --profile-only."
+    folder = shlex.quote(str(tuned.folder))
+    if tuned.fitted.quality is None:
+        return f"Stopped, saved in {folder}. The same command continues."
+    return f"{tuned.fitted.quality}\nsaved: {folder}   use it: narrows run JOB.toml --proxy {folder} --out RUN"
+
+
+def _accepted(
+    path: Path,
+    space: Space | OpenSpace,
+    task: Literal["auto", "regression", "classification"],
+    sequence_column: str | None,
+    score_column: str | None,
+    sense: Literal["higher", "lower"],
+    on_invalid: Literal["refuse", "skip"],
+) -> Table:
+    def look(has_classes: bool) -> Check:
+        return check_table(
+            path,
+            space,
+            sequence_column=sequence_column,
+            score_column=score_column,
+            score_sense=sense,
+            has_classes=has_classes,
+        )
+
+    found = look(task == "classification")
+    if task == "auto" and sense == "higher" and _reads_like_classes(found):
+        found = look(True)
+    return accept_table(found, on_invalid=on_invalid)
+
+
+def _reads_like_classes(found: Check) -> bool:
+    """Names in every row, or the same two numbers in all of them; a few words among numbers are mistakes."""
+    kinds = {finding.kind for finding in found.errors}
+    if not len(found.table):
+        return "non_numeric_score" in kinds
+    return not found.errors and len(np.unique(found.table.scores)) == 2
+
+
+def _what(rows: Table) -> str:
+    if rows.classes:
+        kinds = "1 class" if len(rows.classes) == 1 else f"{len(rows.classes)} classes"
+        more = ", ..." if len(rows.classes) > _SHOWN else ""
+        return f"{len(rows):,} rows of {kinds}: {', '.join(rows.classes[:_SHOWN])}{more}"
+    return f"{len(rows):,} rows with scores from {rows.scores.min():g} to {rows.scores.max():g}"
+
+
+def _sides(rows: Table, space: Space | OpenSpace, fraction: float, max_distance: int | None, seed: int) -> "Sides":
+    """Split clusters of sequences, which keep near-duplicates together, or texts at random within their class."""
+    from narrows.rewards.splits import cluster_split, held_out
+    from narrows.tuning.scoring import Sides
+
+    if not 0.0 < fraction < 1.0:
+        raise ValueError(f"test_fraction must be between 0 and 1, got {fraction}. 0.2 holds out a fifth.")
+    if space.alphabet:
+        split = cluster_split(rows.sequences, fraction=fraction, max_distance=max_distance, seed=seed)
+        _say(split.describe())
+        inner = held_out(split.clusters[split.train], _VALIDATION * len(split.train), seed + 1)
+        validation = split.train[inner] if len(inner) else _drawn(rows, split.train, _VALIDATION, seed + 1)
+        return Sides(np.setdiff1d(split.train, validation), validation, split.test)
+    if max_distance is not None:
+        raise ValueError("max_distance counts edits between sequences: leave it out, or name the letters with --space.")
+    everything = np.arange(len(rows))
+    test = _drawn(rows, everything, fraction, seed)
+    rest = np.setdiff1d(everything, test)
+    validation = _drawn(rows, rest, _VALIDATION, seed + 1)
+    return Sides(np.setdiff1d(rest, validation), validation, test)
+
+
+def _drawn(rows: Table, among: Rows, fraction: float, seed: int) -> Rows:
+    """Draw a share of some rows, of every class alike, leaving at least one row of each."""
+    generator = np.random.default_rng(seed)
+    groups = [among[rows.scores[among] == place] for place in range(len(rows.classes))] or [among]
+    groups = [generator.permutation(group) for group in groups if len(group)]
+    drawn = [group[: min(max(1, round(fraction * len(group))), len(group) - 1)] for group in groups]
+    return np.sort(np.concatenate(drawn)) if drawn else among[:0]
+
+
+def _absolute(encoder: str) -> str:
+    """A folder's whole path, so that a fit that is taken up again from elsewhere is the same fit; a hub's name as it is."""
+    path = Path(encoder).expanduser()
+    return str(path.resolve()) if path.exists() else encoder
+
+
+def _costs(plan: "Plan", foreseen: "Callable[[Plan], Profile]") -> str:
+    cut = f"{plan.num_cut:,} texts are longer than {plan.reader.max_length} tokens and lose their end\n" if plan.num_cut else ""
+    return f"{cut}a step of {plan.request.settings.batch_size} rows, the longest ones:\n{foreseen(plan)}"
+
+
+def _watch(plan: "Plan", member: int, is_stopping: Callable[[], bool]) -> "Watch":
+    from narrows.tuning.scoring import Watch
+
+    name = f"member {member + 1} of {plan.request.encoders}  " if plan.request.encoders > 1 else ""
+    printed = [time.monotonic()]
+
+    def step(done: int, total: int) -> None:
+        if time.monotonic() - printed[0] > _STEP_SECONDS:
+            printed[0] = time.monotonic()
+            _say(f"{name}step {done}/{total}")
+
+    def epoch(row: dict[str, float]) -> None:
+        best = "  the lowest so far" if row["best"] else ""
+        _say(
+            f"{name}epoch {int(row['epoch'])}/{plan.request.settings.epochs}  loss {row['loss']:.4g}  "
+            f"validation {row['validation']:.4g}{best}  {row['seconds']:.0f} s"
+        )
+
+    return Watch(epoch, step, is_stopping)
+
+
+def _say(sentence: str) -> None:
+    print(sentence, file=sys.stderr, flush=True)

@@ -1,0 +1,84 @@
+"""Pre-trained encoders from a folder or from the hub, without running anything that comes with them."""
+
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
+
+from narrows.tuning.scoring.task import Problem
+
+
+class Encoder(NamedTuple):
+    """A pre-trained model under a fresh head, and its tokenizer.
+
+    Attributes:
+        model: a sequence classifier.
+        tokenizer: that the model was trained with.
+    """
+
+    model: PreTrainedModel
+    tokenizer: Any
+
+
+def open_encoder(name: str | os.PathLike[str], num_outputs: int, seed: int, problem: Problem) -> Encoder:
+    """Return a pre-trained encoder with a new head.
+
+    Args:
+        name: a folder with config.json, model.safetensors and the files of a tokenizer; or a name on the hub.
+        num_outputs: of the head.
+        seed: of the head's weights.
+        problem: what the head is for, as transformers calls it.
+
+    Raises ValueError where the folder is none of a model, where the weights are not in safetensors, where the model brings code
+    of its own, and where there is no such folder and the hub cannot be reached.
+    """
+    source, is_local = _source(name)
+    options: dict[str, Any] = {"trust_remote_code": False, "local_files_only": is_local}
+    try:
+        config = AutoConfig.from_pretrained(source, **options)
+        config.num_labels, config.problem_type = num_outputs, problem
+        torch.manual_seed(seed)
+        model = AutoModelForSequenceClassification.from_pretrained(source, config=config, use_safetensors=True, **options)
+        tokenizer = AutoTokenizer.from_pretrained(source, **options)
+    except (OSError, ValueError, ImportError) as error:
+        raise ValueError(_why(name, is_local, error)) from error
+    if tokenizer.pad_token_id is None:
+        raise ValueError(f"the tokenizer of {name} has no padding, so texts of several lengths make no batch. Take an encoder.")
+    return Encoder(model, tokenizer)
+
+
+def _source(name: str | os.PathLike[str]) -> tuple[str, bool]:
+    """The folder or the hub's name, and which of the two it is."""
+    path = Path(name).expanduser()
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise ValueError(
+                f"{path} is a folder without config.json, so it is no model. A model's folder holds config.json, "
+                "model.safetensors and the files of a tokenizer, as save_pretrained writes them."
+            )
+        return str(path), True
+    text = str(name)
+    if path.exists():
+        raise ValueError(f"{path} is a file. Give the folder that config.json and model.safetensors are in.")
+    if path.is_absolute() or text.startswith((".", "~")) or text.count("/") > 1:
+        raise ValueError(f"there is no folder {path}. Give the folder of a model, or a name on the hub such as owner/name.")
+    return text, False
+
+
+def _why(name: str | os.PathLike[str], is_local: bool, error: Exception) -> str:
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    if "trust_remote_code" in str(error):
+        return f"{name} brings code of its own, and none is run from a model. Take one that transformers knows by itself."
+    if "safetensors" in str(error):
+        return (
+            f"{name} has no weights in safetensors, and no other format is opened ({reason}). Open it where you trust it and "
+            "write it again with save_pretrained."
+        )
+    if is_local:
+        return f"{name} cannot be opened as an encoder: {reason}"
+    return (
+        f"{name!r} is no folder here, and the hub gave no such model: {reason} Without a network, copy the model's folder to "
+        "this machine and pass its path."
+    )
