@@ -16,6 +16,7 @@ from tests.tuning.tiny import make_encoder, make_sequences
 
 from narrows.tuning.scoring import FitSettings, Request, Scorer, Sides, Watch, fit, foreseen, is_scorer, prepare
 from narrows.tuning.scoring.encoder import open_encoder
+from narrows.tuning.scoring.fit import MembersBy
 from narrows.tuning.scoring.quality import calibrated, matthews, quality
 from narrows.tuning.scoring.reading import Reader, epoch_batches
 from narrows.tuning.scoring.task import Prediction, Task, combined, sample_weights
@@ -37,10 +38,16 @@ def table():
 SIDES = Sides(np.arange(0, 160), np.arange(160, 190), np.arange(190, 240))
 
 
-def planned(encoder, table, *, members=1, members_by="heads", classes=(), **settings):
+def planned(encoder, table, *, members=1, members_by: MembersBy = "heads", classes=(), **settings):
     request = Request(str(encoder), FitSettings(**{**FAST, **settings}), members, members_by)
     texts, values = table
     return prepare(request, texts, values, SIDES, classes)
+
+
+def finished(plan, folder, watch=lambda member: Watch()):
+    done = fit(plan, folder, watch)
+    assert done is not None
+    return done
 
 
 def stopping_at(steps):
@@ -55,7 +62,7 @@ def weights_in(folder):
 
 def test_an_encoder_learns_what_decides_a_score_and_the_folder_says_so(encoder, table, tmp_path):
     rows = []
-    done = fit(planned(encoder, table), tmp_path / "s", lambda member: Watch(epoch=rows.append))
+    done = finished(planned(encoder, table), tmp_path / "s", lambda member: Watch(epoch=rows.append))
     assert done.quality.figures["spearman"] > 0.8
     assert done.quality.figures["rmse"] < 0.6 * done.quality.baselines["rmse"]
     assert [row["epoch"] for row in rows] == list(range(1, len(rows) + 1))
@@ -73,7 +80,7 @@ def test_an_encoder_learns_what_decides_a_score_and_the_folder_says_so(encoder, 
 
 def test_a_member_is_an_ordinary_checkpoint(encoder, table, tmp_path):
     texts, values = table
-    done = fit(planned(encoder, (texts, (values > 1).astype(float)), classes=("few", "many"), epochs=2), tmp_path / "s")
+    done = finished(planned(encoder, (texts, (values > 1).astype(float)), classes=("few", "many"), epochs=2), tmp_path / "s")
     plain = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "s" / "member-0").eval()
     tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "s")
     with torch.no_grad():
@@ -85,14 +92,14 @@ def test_a_member_is_an_ordinary_checkpoint(encoder, table, tmp_path):
 @pytest.mark.parametrize("method", ["far", "learner", "lora"])
 def test_a_stopped_fit_goes_on_bit_for_bit(encoder, table, tmp_path, method):
     settings = {"method": method, "epochs": 3, "learning_rate": 1e-3}
-    whole = fit(planned(encoder, table, **settings), tmp_path / "whole")
+    whole = finished(planned(encoder, table, **settings), tmp_path / "whole")
     steps = 0
     for pause in (4, 9, 3, 8):
         halved = fit(planned(encoder, table, **settings), tmp_path / "halved", lambda member, pause=pause: stopping_at(pause))
-        assert halved.scorer is None
+        assert halved is None
         steps += pause
     assert steps < 30, "all pauses lie within the run"
-    again = fit(planned(encoder, table, **settings), tmp_path / "halved")
+    again = finished(planned(encoder, table, **settings), tmp_path / "halved")
     assert weights_in(tmp_path / "whole") == weights_in(tmp_path / "halved")
     texts, _ = table
     np.testing.assert_array_equal(whole.scorer(texts).mean, again.scorer(texts).mean)
@@ -104,7 +111,7 @@ def test_a_stopped_fit_goes_on_bit_for_bit(encoder, table, tmp_path, method):
 def test_training_ends_early_and_goes_back_to_the_best_epoch(encoder, table, tmp_path):
     texts, values = table
     noise = np.random.default_rng(0).normal(size=len(values))  # nothing to learn: the best epoch is an early one
-    done = fit(planned(encoder, (texts, noise), epochs=40, patience=2, learning_rate=3e-3), tmp_path / "s")
+    done = finished(planned(encoder, (texts, noise), epochs=40, patience=2, learning_rate=3e-3), tmp_path / "s")
     history = done.scorer.about["histories"][0]
     losses = [row["validation"] for row in history]
     best = int(np.argmin(losses))
@@ -119,7 +126,7 @@ def test_training_ends_early_and_goes_back_to_the_best_epoch(encoder, table, tmp
 
 @pytest.mark.parametrize("by", ["heads", "seeds"])
 def test_members_give_a_calibrated_standard_deviation(encoder, table, tmp_path, by):
-    done = fit(planned(encoder, table, members=3, members_by=by, epochs=3), tmp_path / "s")
+    done = finished(planned(encoder, table, members=3, members_by=by, epochs=3), tmp_path / "s")
     assert len(done.scorer.members) == (1 if by == "heads" else 3)
     texts, values = table
     found = Scorer.load(tmp_path / "s")([texts[row] for row in SIDES.validation])
@@ -129,7 +136,7 @@ def test_members_give_a_calibrated_standard_deviation(encoder, table, tmp_path, 
 
 
 def test_bf16_learns_as_well(encoder, table, tmp_path):
-    done = fit(planned(encoder, table, precision="bf16"), tmp_path / "s")
+    done = finished(planned(encoder, table, precision="bf16"), tmp_path / "s")
     assert done.quality.figures["spearman"] > 0.75
     assert Scorer.load(tmp_path / "s").precision == "bf16"
 

@@ -33,10 +33,11 @@ _STEP_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class Tuned:
-    """Where the scorer is and what came of it; `fitted` is None where only the costs were asked for."""
+    """Where the scorer is and what came of it; `fitted` is None where it was stopped, or only the costs were asked for."""
 
     folder: Path
     fitted: "Fitted | None"
+    is_profile: bool = False
 
 
 def tune(
@@ -127,7 +128,7 @@ def tune(
     plan = prepare(request, rows.sequences, rows.scores, sides, rows.classes)
     _say(_costs(plan, foreseen))
     if profile_only:
-        return Tuned(out, None)
+        return Tuned(out, None, is_profile=True)
     from narrows.runs.interrupt import interruptible
 
     with interruptible() as is_stopping:
@@ -136,10 +137,10 @@ def tune(
 
 def render(tuned: Tuned) -> str:
     """Return what the command prints at the end: the quality, and what to do next."""
-    if tuned.fitted is None:
+    if tuned.is_profile:
         return "Nothing was trained: --profile-only."
     folder = shlex.quote(str(tuned.folder))
-    if tuned.fitted.quality is None:
+    if tuned.fitted is None:
         return f"Stopped, saved in {folder}. The same command continues."
     return f"{tuned.fitted.quality}\nsaved: {folder}   use it: narrows run JOB.toml --proxy {folder} --out RUN"
 

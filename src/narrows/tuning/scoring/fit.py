@@ -87,14 +87,12 @@ class Fitted(NamedTuple):
     """What a fit came to.
 
     Attributes:
-        scorer: None where somebody stopped it.
-        quality: on the test rows; None likewise.
-        num_cut: texts that lost their end.
+        scorer: that was written.
+        quality: on the test rows.
     """
 
-    scorer: Scorer | None
-    quality: Quality | None
-    num_cut: int
+    scorer: Scorer
+    quality: Quality
 
 
 class Plan(NamedTuple):
@@ -172,8 +170,10 @@ def foreseen(plan: Plan, rounds: int = 2) -> Profile:
     return profile(tuned(model, config, [{**batch, "labels": labels}], 1), {**batch, "labels": labels}, rounds)
 
 
-def fit(plan: Plan, folder: str | os.PathLike[str], watch: Callable[[int], Watch] = lambda member: Watch()) -> Fitted:
+def fit(plan: Plan, folder: str | os.PathLike[str], watch: Callable[[int], Watch] = lambda member: Watch()) -> Fitted | None:
     """Train the members of a scorer in a folder, or go on with those that it holds, and write the scorer there.
+
+    Returns None where somebody stopped it: a checkpoint is in the folder, and the same call goes on.
 
     Args:
         plan: of `prepare`.
@@ -198,12 +198,12 @@ def fit(plan: Plan, folder: str | os.PathLike[str], watch: Callable[[int], Watch
             watch(number),
         )
         if not member.is_finished:
-            return Fitted(None, None, plan.num_cut)
+            return None
         members.append(member)
     scorer, found = _judged(plan, members)
     save_scorer(scorer, place)
     shutil.rmtree(work)
-    return Fitted(scorer, found, plan.num_cut)
+    return Fitted(scorer, found)
 
 
 def _judged(plan: Plan, members: Sequence[Member]) -> tuple[Scorer, Quality]:
