@@ -1,0 +1,212 @@
+"""How well each method learns: tasks made of what every Python brings, on a small encoder that was really pre-trained."""
+
+import importlib
+import itertools
+import sys
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+
+from benchmarks._stochastic.workers import side_by_side
+from benchmarks._tuning import names
+from benchmarks._tuning.corpus import Data, TaskName, data, sentences
+from benchmarks._tuning.costs import Precision
+from benchmarks._tuning.training import Job, Result, known_result, run
+from benchmarks._tuning.variants import ACCURACY, FULL
+from benchmarks.rows import Context, Row, Target
+
+_SEEDS_ASKED = 3
+AS_GOOD = Target(">=", 0.99)
+ABOVE = Target(">", 0.0)
+Key = TypeVar("Key")
+
+
+class TaskPlan(NamedTuple):
+    """A task.
+
+    Attributes:
+        name: of it.
+        epochs: passes over its rows.
+        methods: names.
+        precision: of the layers.
+    """
+
+    name: TaskName
+    epochs: int
+    methods: tuple[str, ...]
+    precision: Precision = "fp32"
+
+    @property
+    def title(self) -> str:
+        """What its results are called."""
+        return self.name if self.precision == "fp32" else f"{self.name} in {self.precision}"
+
+
+class Plan(NamedTuple):
+    """What is trained, and on what.
+
+    Attributes:
+        tasks: each with its methods.
+        seeds: of the task, the head, the order of rows.
+        rates: learning rates tried for each method, on a split of its own.
+        batch_size: rows a step.
+        encoder: folder; None for the package's.
+    """
+
+    tasks: tuple[TaskPlan, ...]
+    seeds: tuple[int, ...]
+    rates: dict[str, tuple[float, ...]]
+    batch_size: int
+    encoder: str | None
+
+
+_ALL = tuple(ACCURACY)
+_NO_SMALL_FAR = tuple(name for name in _ALL if not name.startswith("FAR_5"))
+_SLOW, _FAST, _HEAD = (2e-5, 5e-5, 1e-4), (3e-4, 1e-3, 2e-3), (1e-3, 3e-3, 1e-2)
+RATES: dict[str, tuple[float, ...]] = {
+    name: _HEAD if name == "head only" else _FAST if name == "BitFit" or name.startswith(("Learner", "LoRA")) else _SLOW
+    for name in _ALL
+}
+
+FULL_PLAN = Plan(
+    (
+        TaskPlan("acceptability", 3, _ALL),
+        TaskPlan("few", 15, _NO_SMALL_FAR),
+        TaskPlan("pairs", 3, _NO_SMALL_FAR),
+        TaskPlan("acceptability", 3, (FULL, "FAR_10 grad_l1", "FAR_10 frugal", "Learner_64 p=2"), "bf16"),
+    ),
+    (0, 1, 2),
+    RATES,
+    16,
+    None,
+)
+
+
+QUICK = Plan(
+    (TaskPlan("few", 1, (FULL, "FAR_10 grad_l1", "head only")),),
+    (0,),
+    {name: rates[:1] for name, rates in RATES.items()},
+    16,
+    None,
+)
+
+
+def encoder_folder() -> str:
+    """Return where the package keeps its encoder; ValueError, with what to do, where it is not installed."""
+    try:
+        package = importlib.import_module(names.PACKAGE)  # of this benchmark alone
+    except ImportError as error:
+        raise ValueError(f"{names.INSTALL}.") from error
+    return str(package.get_model_path())
+
+
+def accuracy_rows(context: Context, plan: Plan, folder: Path) -> Iterator[Row]:
+    """Yield the chosen rates, then for each task the accuracy of each method, beside full fine-tuning."""
+    encoder = encoder_folder() if plan.encoder is None else plan.encoder
+    known = sentences()
+    yield context.row("tuning/accuracy/corpus", names.SENTENCES, [len(known)])
+    rates: dict[str, float] = {}
+    for rate_row, name, rate in _chosen(context, plan, encoder, folder, data("acceptability", 100, known)):
+        rates[name] = rate
+        yield from rate_row
+    for task in plan.tasks:
+        made = {seed: data(task.name, seed, known) for seed in plan.seeds}
+        jobs = {
+            (name, seed): _job(task, name, rates[name], seed, made[seed], plan, encoder)
+            for name in task.methods
+            for seed in plan.seeds
+        }
+        yield from _task_rows(context, plan, task, trained(jobs, folder))
+
+
+def trained(jobs: dict[Key, Job], folder: Path) -> dict[Key, Result]:
+    """Train what has not been trained yet, a process a core."""
+    missing = [job for job in dict.fromkeys(jobs.values()) if known_result(job, folder) is None]
+    if missing:
+        with side_by_side([partial(run, job, folder) for job in missing]) as futures:
+            for number, future in enumerate(futures, start=1):
+                result = future.result()
+                job = missing[number - 1]
+                print(
+                    f"{number}/{len(missing)} {job.task} {job.method} {job.learning_rate:g} seed {job.seed}: "
+                    f"{result.accuracy:.3f} in {result.seconds:.0f} s",
+                    file=sys.stderr,
+                    flush=True,
+                )
+    return {key: run(job, folder) for key, job in jobs.items()}
+
+
+def _job(task: TaskPlan, name: str, rate: float, seed: int, made: Data, plan: Plan, encoder: str) -> Job:
+    return Job(name, rate, seed, made.train, made.test, task.epochs, plan.batch_size, task.precision, encoder, task.title)
+
+
+def _chosen(context: Context, plan: Plan, encoder: str, folder: Path, made: Data) -> Iterator[tuple[list[Row], str, float]]:
+    """Choose each method's rate by its accuracy on rows that judge nothing else."""
+    first = plan.tasks[0]
+    methods = dict.fromkeys(name for task in plan.tasks for name in task.methods)
+    jobs = {
+        (name, rate): Job(
+            name, rate, 100, made.tune_train, made.tune_test, first.epochs, plan.batch_size, "fp32", encoder, "rates"
+        )
+        for name in methods
+        for rate in plan.rates[name]
+    }
+    results = trained(jobs, folder)
+    for name in methods:
+        best = max(plan.rates[name], key=lambda rate, name=name: results[name, rate].accuracy)
+        case = f"tuning/rates/{name}"
+        found = [context.row(case, names.RATE, [best])]
+        found += [context.row(f"{case}/{rate:g}", names.TUNED, [results[name, rate].accuracy]) for rate in plan.rates[name]]
+        yield found, name, best
+
+
+def _task_rows(context: Context, plan: Plan, task: TaskPlan, results: dict[tuple[str, int], Result]) -> Iterator[Row]:
+    def of(name: str, field: Callable[[Result], float]) -> list[float]:
+        return [field(results[name, seed]) for seed in plan.seeds]
+
+    accuracy = {name: np.asarray(of(name, lambda result: result.accuracy)) for name in task.methods}
+    full = accuracy[FULL]
+    is_serious = len(plan.seeds) >= _SEEDS_ASKED
+    for name in task.methods:
+        case = f"tuning/accuracy/{task.title}/{name}"
+        yield context.row(case, names.ACCURACY, accuracy[name].tolist(), seeds=plan.seeds)
+        low, high = interval(accuracy[name])
+        yield context.row(case, names.LOW, [low])
+        yield context.row(case, names.HIGH, [high])
+        yield context.row(case, names.CORRELATION, of(name, lambda result: result.correlation), seeds=plan.seeds)
+        yield context.row(case, names.SECONDS, of(name, lambda result: result.seconds), unit="s", seeds=plan.seeds)
+        yield context.row(case, names.TRAINED, [float(results[name, plan.seeds[0]].trained)])
+        if name != FULL:
+            is_asked = name in ("FAR_10 grad_l1", "Learner_64 p=2") and task.precision == "fp32" and is_serious
+            ratio = float(accuracy[name].mean() / full.mean())
+            yield context.row(case, names.RELATIVE, [ratio], target=AS_GOOD if is_asked else None)
+        if "head only" in accuracy and name in ("FAR_10 grad_l1", "FAR_10 l1_delta", "FAR_10 random"):
+            difference = (accuracy[name] - accuracy["head only"]).tolist()
+            yield context.row(case, names.OVER_HEAD, difference, seeds=plan.seeds, target=ABOVE if is_serious else None)
+    yield from _selection_rows(context, plan, task, accuracy)
+
+
+def _selection_rows(context: Context, plan: Plan, task: TaskPlan, accuracy: dict[str, np.ndarray]) -> Iterator[Row]:
+    """Yield what a choice of nodes is worth beside random ones, paired by seed."""
+    for share, score in itertools.product(("FAR_5", "FAR_10"), ("grad_l1", "l1_delta")):
+        name, control = f"{share} {score}", f"{share} random"
+        if name in accuracy and control in accuracy:
+            difference = accuracy[name] - accuracy[control]
+            case = f"tuning/selection/{task.title}/{name}"
+            yield context.row(case, names.OVER_RANDOM, difference.tolist(), seeds=plan.seeds)
+            low, high = interval(difference)
+            yield context.row(case, names.LOW, [low])
+            yield context.row(case, names.HIGH, [high])
+
+
+def interval(values: np.ndarray) -> tuple[float, float]:
+    """Return the 95 % interval of a mean over seeds by Student's t, which few seeds make wide."""
+    from scipy.stats import t
+
+    if len(values) < 2:
+        return float(values.mean()), float(values.mean())
+    half = float(t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
+    return float(values.mean()) - half, float(values.mean()) + half
