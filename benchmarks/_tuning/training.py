@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from benchmarks._tuning.corpus import Examples
 from benchmarks._tuning.costs import Precision, autocast
@@ -20,6 +19,7 @@ from narrows.data.files import write_atomically
 from narrows.tuning import LearnerConfig, end_priming, is_priming
 from narrows.tuning.config import TuningConfig
 from narrows.tuning.methods import parameter_groups, tuned
+from narrows.tuning.scoring.encoder import open_encoder
 
 _LONGEST = 64
 """Tokens of a text at most; none of the tasks has longer ones but a few pairs."""
@@ -100,9 +100,7 @@ def run(job: Job, folder: Path) -> Result:
 
 
 def _train(job: Job) -> Result:
-    tokenizer = AutoTokenizer.from_pretrained(job.encoder, local_files_only=True)
-    torch.manual_seed(job.seed)
-    plain = AutoModelForSequenceClassification.from_pretrained(job.encoder, num_labels=2, local_files_only=True)
+    plain, tokenizer = open_encoder(job.encoder, 2, job.seed, "single_label_classification")
     ids = _read(tokenizer, job.train)
     per_epoch = math.ceil(len(ids) / job.batch_size)
     total = per_epoch * job.epochs

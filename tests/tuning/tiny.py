@@ -9,8 +9,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
-def make_encoder(folder, letters="ACDEFGHIKLMNPQRSTVWY", seed=0, longest=32):
-    """Write a BERT of two narrow blocks that reads letters one by one."""
+def make_encoder(folder, letters="ACDEFGHIKLMNPQRSTVWY", seed=0, longest=32, blocks=2):
+    """Write a BERT of narrow blocks that reads letters one by one."""
     vocabulary = {token: number for number, token in enumerate((*SPECIAL, *letters))}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
@@ -23,7 +23,7 @@ def make_encoder(folder, letters="ACDEFGHIKLMNPQRSTVWY", seed=0, longest=32):
     config = transformers.BertConfig(
         vocab_size=len(vocabulary),
         hidden_size=32,
-        num_hidden_layers=2,
+        num_hidden_layers=blocks,
         num_attention_heads=2,
         intermediate_size=64,
         max_position_embeddings=longest,

@@ -1,11 +1,14 @@
 """Pre-trained encoders from a folder or from the hub, without running anything that comes with them."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
+from transformers.utils import logging
 
 from narrows.tuning.scoring.task import Problem
 
@@ -37,16 +40,31 @@ def open_encoder(name: str | os.PathLike[str], num_outputs: int, seed: int, prob
     source, is_local = _source(name)
     options: dict[str, Any] = {"trust_remote_code": False, "local_files_only": is_local}
     try:
-        config = AutoConfig.from_pretrained(source, **options)
-        config.num_labels, config.problem_type = num_outputs, problem
-        torch.manual_seed(seed)
-        model = AutoModelForSequenceClassification.from_pretrained(source, config=config, use_safetensors=True, **options)
-        tokenizer = AutoTokenizer.from_pretrained(source, **options)
+        with quiet():
+            config = AutoConfig.from_pretrained(source, **options)
+            config.num_labels, config.problem_type = num_outputs, problem
+            torch.manual_seed(seed)
+            model = AutoModelForSequenceClassification.from_pretrained(source, config=config, use_safetensors=True, **options)
+            tokenizer = AutoTokenizer.from_pretrained(source, **options)
     except (OSError, ValueError, ImportError) as error:
         raise ValueError(_why(name, is_local, error)) from error
     if tokenizer.pad_token_id is None:
         raise ValueError(f"the tokenizer of {name} has no padding, so texts of several lengths make no batch. Take an encoder.")
     return Encoder(model, tokenizer)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep transformers from reporting what is meant to be so: that a head is new, and how loading goes on."""
+    level, shows = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if shows:
+            logging.enable_progress_bar()
 
 
 def _source(name: str | os.PathLike[str]) -> tuple[str, bool]:

@@ -14,6 +14,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreT
 
 from narrows.tuning.base import TunedModel
 from narrows.tuning.files import save_merged
+from narrows.tuning.scoring.encoder import quiet
 from narrows.tuning.scoring.reading import Reader
 from narrows.tuning.scoring.task import Prediction, Task, combined
 from narrows.tuning.scoring.training import Precision, predict
@@ -104,13 +105,14 @@ class Scorer:
                 raise ValueError(
                     f"{place / name} is not the file that was written. Tune again, or take the folder from a copy."
                 )
-        tokenizer = AutoTokenizer.from_pretrained(place, local_files_only=True, trust_remote_code=False)
         members = []
-        for number in range(num_members):
-            model = AutoModelForSequenceClassification.from_pretrained(
-                place / f"{_MEMBER}{number}", use_safetensors=True, local_files_only=True, trust_remote_code=False
-            )
-            members.append(model.to(torch.device(device)).train(False))
+        with quiet():
+            tokenizer = AutoTokenizer.from_pretrained(place, local_files_only=True, trust_remote_code=False)
+            for number in range(num_members):
+                model = AutoModelForSequenceClassification.from_pretrained(
+                    place / f"{_MEMBER}{number}", use_safetensors=True, local_files_only=True, trust_remote_code=False
+                )
+                members.append(model.to(torch.device(device)).train(False))
         return cls(
             members,
             Reader(tokenizer, settings["max_length"], settings["is_spaced"]),
@@ -159,7 +161,8 @@ def _save_member(member: TunedModel, folder: Path, task: Task) -> None:
     if task.classes and task.heads == 1:
         member.config.id2label = dict(enumerate(task.classes))
         member.config.label2id = {name: place for place, name in enumerate(task.classes)}
-    save_merged(member, folder)
+    with quiet():
+        save_merged(member, folder)
 
 
 def _read(place: Path) -> dict[str, Any]:
