@@ -114,6 +114,9 @@ def test_classes_are_seen_by_themselves(place, capsys):
     assert "accuracy" in shown.out
     fields = json.loads((place / "classes" / "scorer.json").read_text())
     assert fields["positive"] == "no"
+    assert "the probability of 'no'" in shown.out
+    assert tune(place, "classes.csv", "classes", *QUICK) == 1
+    assert "holds a finished scorer" in capsys.readouterr().err
     numbers = [f"{text},{int(score > 1)}" for text, score in zip(sequences, scores, strict=True)]
     (place / "zeros.csv").write_text("text,label\n" + "\n".join(numbers), encoding="utf-8")
     assert tune(place, "zeros.csv", "zeros", "--profile-only") == 0

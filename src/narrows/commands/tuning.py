@@ -110,9 +110,10 @@ def tune(
     _say(_what(rows))
     sides = _sides(rows, asked, test_fraction, max_distance, seed)
     try:
-        from narrows.tuning.scoring import FitSettings, Request, fit, foreseen, prepare
+        from narrows.tuning.scoring import FitSettings, Request, fit, foreseen, prepare, refuse_taken
     except ImportError as error:
         raise ImportError(f'narrows tune needs PyTorch and transformers ({error}): pip install "narrows[tuning]"') from error
+    refuse_taken(out)  # before minutes of learning, not after
     settings = FitSettings(
         method=method,
         retention=retention,
@@ -142,7 +143,9 @@ def render(tuned: Tuned) -> str:
     folder = shlex.quote(str(tuned.folder))
     if tuned.fitted is None:
         return f"Stopped, saved in {folder}. The same command continues."
-    return f"{tuned.fitted.quality}\nsaved: {folder}   use it: narrows run JOB.toml --proxy {folder} --out RUN"
+    positive = tuned.fitted.scorer.positive
+    meaning = "" if positive is None else f"\nscore of a text: the probability of {positive!r} (--positive names another class)"
+    return f"{tuned.fitted.quality}{meaning}\nsaved: {folder}   use it: narrows run JOB.toml --proxy {folder} --out RUN"
 
 
 def _accepted(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from huggingface_hub import logging as hub_logging
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
 from transformers.utils import logging
 
@@ -56,13 +57,15 @@ def open_encoder(name: str | os.PathLike[str], num_outputs: int, seed: int, prob
 @contextmanager
 def quiet() -> Iterator[None]:
     """Keep transformers from reporting what is meant to be so: that a head is new, and how loading goes on."""
-    level, shows = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    level, shows, hub_level = logging.get_verbosity(), logging.is_progress_bar_enabled(), hub_logging.get_verbosity()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
+    hub_logging.set_verbosity_error()  # which tells of every retry
     try:
         yield
     finally:
         logging.set_verbosity(level)
+        hub_logging.set_verbosity(hub_level)
         if shows:
             logging.enable_progress_bar()
 

@@ -206,6 +206,17 @@ def fit(plan: Plan, folder: str | os.PathLike[str], watch: Callable[[int], Watch
     return Fitted(scorer, found)
 
 
+def refuse_taken(folder: str | os.PathLike[str]) -> None:
+    """Raise ValueError for a folder that can be no fit's: a file, a finished scorer, or one with other things in it."""
+    place = Path(folder)
+    if place.exists() and not place.is_dir():
+        raise ValueError(f"{place} is a file, so there can be no folder of that name. Name another one.")
+    if (place / SCORER_FILE).is_file():
+        raise ValueError(f"{place} holds a finished scorer. Name another folder, or delete this one first.")
+    if place.is_dir() and any(place.iterdir()) and not (place / WORK / _REQUEST).is_file():
+        raise ValueError(f"{place} is in use: it holds other files. Name a folder that is empty or not there yet.")
+
+
 def _judged(plan: Plan, members: Sequence[Member]) -> tuple[Scorer, Quality]:
     """Calibrate the spread on the validation rows, and judge on the test rows."""
     precision = plan.request.settings.precision
@@ -281,10 +292,7 @@ def _described(plan: Plan) -> dict[str, Any]:
 
 def _claim(place: Path, described: dict[str, Any]) -> None:
     """Make the folder of a fit, or see that it is this fit's."""
-    if place.exists() and not place.is_dir():
-        raise ValueError(f"{place} is a file, so there can be no folder of that name. Name another one.")
-    if (place / SCORER_FILE).is_file():
-        raise ValueError(f"{place} holds a finished scorer. Name another folder, or delete this one first.")
+    refuse_taken(place)
     request = place / WORK / _REQUEST
     if request.is_file():
         if json.loads(request.read_text(encoding="utf-8")) != json.loads(json.dumps(described)):
@@ -293,8 +301,6 @@ def _claim(place: Path, described: dict[str, Any]) -> None:
                 "name another folder, or delete this one first."
             )
         return
-    if place.is_dir() and any(place.iterdir()):
-        raise ValueError(f"{place} is in use: it holds other files. Name a folder that is empty or not there yet.")
     request.parent.mkdir(parents=True, exist_ok=True)
     temporary = request.with_name(f".{_REQUEST}")
     temporary.write_text(json.dumps(described, indent=2, sort_keys=True) + "\n", encoding="utf-8")
