@@ -3,10 +3,9 @@
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from narrows.envs.base import features
-from narrows.policies.base import AbstractPolicy, PolicyOutput
+from narrows.policies.base import PolicyOutput
 from narrows.policies.layers import (
     Activation,
     Affine,
@@ -19,9 +18,10 @@ from narrows.policies.layers import (
     check_precision,
 )
 from narrows.policies.residual import DenseBlock
+from narrows.policies.whole import AbstractWholeState
 
 
-class ColumnNet(AbstractPolicy):
+class ColumnNet(AbstractWholeState):
     """Each column is read by the same two layers; then a residual network of dense layers sees what all were read to.
 
     In games where stones fall, what a column will come to depends on which of its cells matter to whom and on whose turn it
@@ -106,25 +106,14 @@ class ColumnNet(AbstractPolicy):
         """Whether there is a head for the log-flows of the states that actions lead to."""
         return self.heads.child_flow is not None
 
-    def start(self) -> tuple[()]:
-        """Return no memory: the network reads the whole board."""
-        return ()
-
-    def step(self, carry: tuple[()], observation: PyTree[Array]) -> tuple[PolicyOutput, tuple[()]]:
-        """Return the heads for one position."""
-        return jax.tree.map(lambda head: head[0], self.unroll(features(observation)[None])), carry
-
-    def unroll(self, observations: PyTree[Array]) -> PolicyOutput:
-        """Return the heads for every position, whatever axes lie in front."""
-        values = features(observations)
-        shape = values.shape[:-1]
-        hidden = self.first(activate(self.activation, self._columns(values.reshape(-1, values.shape[-1]))))
+    def read(self, values: Int[Array, "position feature"]) -> PolicyOutput:
+        """Return the heads for a list of positions."""
+        hidden = self.first(activate(self.activation, self._columns(values)))
         for block in self.blocks:
             hidden = block(hidden, self.activation)
-        heads = self.heads(activate(self.activation, hidden))
-        return jax.tree.map(lambda head: head.reshape(*shape, *head.shape[1:]), heads)
+        return self.heads(activate(self.activation, hidden))
 
-    def _columns(self, values: Array) -> Float[Array, "position unit"]:
+    def _columns(self, values: Int[Array, "position feature"]) -> Float[Array, "position unit"]:
         """Return what all columns are read to, one after another."""
         num, (rows, columns) = values.shape[0], self.board
         dtype = jnp.bfloat16 if self.reader.precision == "bf16" else jnp.float32

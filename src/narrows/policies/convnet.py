@@ -3,10 +3,9 @@
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from narrows.envs.base import features
-from narrows.policies.base import AbstractPolicy, PolicyOutput
+from narrows.policies.base import PolicyOutput
 from narrows.policies.layers import (
     Activation,
     Affine,
@@ -16,6 +15,7 @@ from narrows.policies.layers import (
     check_at_least,
     check_environment_sizes,
 )
+from narrows.policies.whole import AbstractWholeState
 
 
 class Convolution(eqx.Module):
@@ -85,7 +85,7 @@ class Block(eqx.Module):
         return planes + self.second(activate(activation, self.first(activate(activation, planes))))
 
 
-class ConvNet(AbstractPolicy):
+class ConvNet(AbstractWholeState):
     """Residual convolutions, then a dense layer over the whole board, then the heads.
 
     A cell's features come in as one-hot planes. Where a cell lies is learned as a bias of its own in the first layer: rows and
@@ -172,18 +172,8 @@ class ConvNet(AbstractPolicy):
         """Whether there is a head for the log-flows of the states that actions lead to."""
         return self.heads.child_flow is not None
 
-    def start(self) -> tuple[()]:
-        """Return no memory: the network reads the whole board."""
-        return ()
-
-    def step(self, carry: tuple[()], observation: PyTree[Array]) -> tuple[PolicyOutput, tuple[()]]:
-        """Return the heads for one position."""
-        return jax.tree.map(lambda head: head[0], self.unroll(features(observation)[None])), carry
-
-    def unroll(self, observations: PyTree[Array]) -> PolicyOutput:
-        """Return the heads for every position, whatever axes lie in front."""
-        values = features(observations)
-        shape = values.shape[:-1]
+    def read(self, values: Int[Array, "position feature"]) -> PolicyOutput:
+        """Return the heads for a list of positions."""
         by_cell = values.reshape(-1, *self.board, values.shape[-1] // (self.board[0] * self.board[1]))
         planes = jax.nn.one_hot(by_cell, self.num_values, dtype=jnp.float32)
         hidden = self.stem(planes.reshape(*planes.shape[:3], -1)) + self.places[None]
@@ -191,4 +181,4 @@ class ConvNet(AbstractPolicy):
             hidden = block(hidden, self.activation)
         cells = activate(self.activation, self.squeeze(activate(self.activation, hidden)))
         whole = activate(self.activation, self.dense(cells.reshape(cells.shape[0], -1)))
-        return jax.tree.map(lambda head: head.reshape(*shape, *head.shape[1:]), self.heads(whole))
+        return self.heads(whole)

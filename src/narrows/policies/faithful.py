@@ -3,12 +3,12 @@
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from narrows.envs.base import features
-from narrows.policies.base import AbstractPolicy, PolicyOutput
+from narrows.policies.base import PolicyOutput
 from narrows.policies.convnet import Convolution
 from narrows.policies.layers import Affine, Heads, check_at_least, check_environment_sizes
+from narrows.policies.whole import AbstractWholeState
 
 SLOPE = 0.01
 """Of the leaky activation below zero."""
@@ -25,7 +25,7 @@ class _Head(eqx.Module):
         return self.heads(cells.reshape(cells.shape[0], -1))
 
 
-class FaithfulConvNet(AbstractPolicy):
+class FaithfulConvNet(AbstractWholeState):
     """A residual network without normalisation that sees the players by colour and has a head for each of them.
 
     Observations come in from the player to move, 1 for own stones and 2 for the other's (tic-tac-toe), or 0 and 1 with 2 for an
@@ -106,18 +106,8 @@ class FaithfulConvNet(AbstractPolicy):
         """Whether there are heads for the log-flows of the states that actions lead to."""
         return self.players[0].heads.child_flow is not None
 
-    def start(self) -> tuple[()]:
-        """Return no memory: the network reads the whole board."""
-        return ()
-
-    def step(self, carry: tuple[()], observation: PyTree[Array]) -> tuple[PolicyOutput, tuple[()]]:
-        """Return the heads for one position."""
-        return jax.tree.map(lambda head: head[0], self.unroll(features(observation)[None])), carry
-
-    def unroll(self, observations: PyTree[Array]) -> PolicyOutput:
-        """Return the heads for every position, whatever axes lie in front."""
-        values = features(observations)
-        shape = values.shape[:-1]
+    def read(self, values: Int[Array, "position feature"]) -> PolicyOutput:
+        """Return the heads for a list of positions."""
         cells = values.reshape(-1, *self.board)
         is_second, planes = self._planes(cells)
         hidden = jax.nn.leaky_relu(self.stem(planes), SLOPE)
@@ -126,8 +116,7 @@ class FaithfulConvNet(AbstractPolicy):
             hidden = jax.nn.leaky_relu(hidden + second(inner), SLOPE)
 
         def choose(one: Array, two: Array) -> Array:
-            chosen = jnp.where(is_second.reshape(-1, *(1,) * (one.ndim - 1)), two, one)
-            return chosen.reshape(*shape, *chosen.shape[1:])
+            return jnp.where(is_second.reshape(-1, *(1,) * (one.ndim - 1)), two, one)
 
         return jax.tree.map(choose, self.players[0](hidden), self.players[1](hidden))
 
