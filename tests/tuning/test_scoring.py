@@ -12,6 +12,7 @@ pytest.importorskip("transformers", reason="transformers is missing: pip install
 
 import torch
 import transformers
+from tests.tuning import zoo
 from tests.tuning.tiny import make_encoder, make_sequences
 
 from narrows.tuning.scoring import FitSettings, Request, Scorer, Sides, Watch, fit, foreseen, is_scorer, prepare
@@ -76,6 +77,15 @@ def test_an_encoder_learns_what_decides_a_score_and_the_folder_says_so(encoder, 
     assert np.isnan(found.std).all()
     assert not (tmp_path / "s" / "training").exists()
     assert {path.suffix for path in (tmp_path / "s").rglob("*") if path.is_file()} == {".json", ".safetensors"}
+
+
+@pytest.mark.parametrize("family", zoo.FAMILIES)
+def test_every_family_is_tuned_saved_and_opened_again(family, table, tmp_path):
+    encoder = make_encoder(tmp_path / "encoder", config=zoo.config(family))
+    for method in ("far", "lora"):
+        done = finished(planned(encoder, table, method=method, epochs=1), tmp_path / method)
+        again = Scorer.load(tmp_path / method)(table[0][:9])
+        np.testing.assert_allclose(again.mean, done.scorer(table[0][:9]).mean, rtol=1e-5)
 
 
 def test_a_member_is_an_ordinary_checkpoint(encoder, table, tmp_path):

@@ -9,8 +9,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
-def make_encoder(folder, letters="ACDEFGHIKLMNPQRSTVWY", seed=0, longest=32, blocks=2):
-    """Write a BERT of narrow blocks that reads letters one by one."""
+def make_encoder(folder, letters="ACDEFGHIKLMNPQRSTVWY", seed=0, longest=32, blocks=2, config=None):
+    """Write an encoder that reads letters one by one: a BERT of narrow blocks, or what a configuration says."""
     vocabulary = {token: number for number, token in enumerate((*SPECIAL, *letters))}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
@@ -20,6 +20,9 @@ def make_encoder(folder, letters="ACDEFGHIKLMNPQRSTVWY", seed=0, longest=32, blo
     names = {"unk_token": "[UNK]", "pad_token": "[PAD]", "cls_token": "[CLS]", "sep_token": "[SEP]", "mask_token": "[MASK]"}
     transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=longest, **names).save_pretrained(folder)
     torch.manual_seed(seed)
+    if config is not None:
+        transformers.AutoModel.from_config(config).save_pretrained(folder)
+        return folder
     config = transformers.BertConfig(
         vocab_size=len(vocabulary),
         hidden_size=32,

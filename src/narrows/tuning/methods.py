@@ -50,10 +50,13 @@ def _share(retention: float | None) -> float:
 
 
 def _lora(retention: float | None, rank: int | None) -> LearnerConfig:
-    """LoRA with alpha twice the rank is learners of that scale, without trained biases, norms and priming."""
+    """LoRA with alpha twice the rank is learners of that scale, without trained biases, norms and priming.
+
+    Keys have one as well as queries and values, since in some encoders one linear is all three.
+    """
     return LearnerConfig(
         r=8 if rank is None else rank,
-        target_roles=("q", "v"),
+        target_roles=("q", "k", "v"),
         priming_epochs=0,
         train_biases=False,
         train_norms=False,
@@ -77,7 +80,7 @@ _METHODS: Final[Mapping[Method, _Known]] = MappingProxyType(
         "learner": _Known(
             lambda _, rank: LearnerConfig(r=64 if rank is None else rank), 3e-4, "a narrow linear path beside every linear"
         ),
-        "lora": _Known(_lora, 3e-4, "a narrow path beside query and value alone"),
+        "lora": _Known(_lora, 3e-4, "a narrow path beside query, key and value alone"),
         "full": _Known(lambda *_: FullConfig(), 5e-5, "everything is trained"),
         "freeze_ffn": _Known(lambda *_: FreezeFfnConfig(), 5e-5, "feed-forwards and embeddings are frozen"),
         "bitfit": _Known(lambda *_: BitFitConfig(), 5e-4, "biases and head"),
