@@ -26,7 +26,7 @@ WORK: Final = "training"
 """Folder, in the scorer's, of an unfinished fit."""
 _REQUEST: Final = "request.json"
 _MIN_ROWS: Final = 20
-_MIN_CALIBRATION: Final = 20
+_MIN_CALIBRATION: Final = 5
 
 MembersBy = Literal["heads", "seeds"]
 
@@ -226,8 +226,10 @@ def _judged(plan: Plan, members: Sequence[Member]) -> tuple[Scorer, Quality]:
         return [predict(member.model, plan.reader, ids, precision) for member in members]
 
     models = [member.model for member in members]
-    positive, std_scale = plan.request.positive, 1.0
-    if plan.request.members > 1 and plan.task.kind == "regression" and len(plan.sides.validation) >= _MIN_CALIBRATION:
+    positive, std_scale, num_calibration = plan.request.positive, 1.0, None
+    if plan.request.members > 1 and plan.task.kind == "regression":
+        num_calibration = len(plan.sides.validation)
+    if num_calibration is not None and num_calibration >= _MIN_CALIBRATION:
         guesses = np.concatenate([plan.task.guesses(own) for own in outputs(plan.sides.validation)])
         std_scale = calibrated(combined(plan.task, guesses, 1.0), plan.rows.values[plan.sides.validation])
     plain = Scorer(models, plan.reader, plan.task, std_scale=std_scale, precision=precision, positive=positive)
@@ -236,7 +238,7 @@ def _judged(plan: Plan, members: Sequence[Member]) -> tuple[Scorer, Quality]:
         plain.combine(outputs(plan.sides.test)),
         plan.rows.values[plan.sides.test],
         plan.rows.values[plan.sides.train],
-    )
+    )._replace(num_calibration=num_calibration)
     about = {
         "encoder": plan.request.encoder,
         "settings": asdict(plan.request.settings),

@@ -10,6 +10,8 @@ from narrows.tuning.scoring.task import Prediction, Task
 
 ONE_STD = 0.6827
 _FLOOR = 1e-9
+_FEW = 50
+"""Rows below which a quantile of errors says little."""
 
 
 class Quality(NamedTuple):
@@ -19,24 +21,30 @@ class Quality(NamedTuple):
         num_test: held-out rows.
         figures: by name.
         baselines: the same figures of the mean of the training rows, or of their commonest class.
+        num_calibration: rows that the standard deviation was to be scaled on; None where there is nothing to scale.
     """
 
     num_test: int
     figures: dict[str, float]
     baselines: dict[str, float]
+    num_calibration: int | None = None
 
     def __str__(self) -> str:
         lines = [("held-out rows", f"{self.num_test:,}")]
         for name, value in self.figures.items():
             known = f"   (knowing nothing: {self.baselines[name]:.4g})" if name in self.baselines else ""
             lines.append((name, f"{value:.4g}{known}"))
+        if self.num_calibration is not None:
+            caution = "" if self.num_calibration >= _FEW else ", which are few: take it as a rough guide"
+            lines.append(("standard deviation", f"scaled on {self.num_calibration} rows that training did not see{caution}"))
         width = max(len(name) for name, _ in lines)
         return "\n".join(f"{name:<{width}}  {text}" for name, text in lines)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON has them; what is not a number there is left out."""
         kept = {name: value for name, value in self.figures.items() if np.isfinite(value)}
-        return {"num_test": self.num_test, "figures": kept, "baselines": self.baselines}
+        known = {"num_test": self.num_test, "figures": kept, "baselines": self.baselines}
+        return known if self.num_calibration is None else {**known, "num_calibration": self.num_calibration}
 
 
 def quality(task: Task, found: Prediction, truth: Float[np.ndarray, " test"], train: Float[np.ndarray, " train"]) -> Quality:
