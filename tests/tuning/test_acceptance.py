@@ -87,6 +87,7 @@ def test_a_step_takes_less_time():
     for name, build in builds.items():
         model = build(plain(2))
         sides[name] = (model, torch.optim.AdamW(tuning.decay_groups(model, 0.01), lr=1e-5))
+    ratios: dict[str, list[float]] = {}
     for _ in range(3):  # other work on the machine can spoil one
         found = step_seconds(sides, batch, 7)
         ratios = {name: [ours / full for ours, full in zip(own, found["full"], strict=True)] for name, own in found.items()}
