@@ -7,8 +7,7 @@ from typing import Any, Final
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
-from transformers import PreTrainedModel, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import PreTrainedModel, TrainerControl, TrainerState, TrainingArguments
 
 from narrows.tuning.base import check_plain, is_tuned, layers, note_loading
 from narrows.tuning.far.config import FarConfig
@@ -18,13 +17,14 @@ from narrows.tuning.far.priming import frozen_names, settle, snapshot
 from narrows.tuning.far.scores import NodeScorer, scorer_of, shares
 from narrows.tuning.far.selection import Selection, choose, draw
 from narrows.tuning.optimizer import Grouped, Origin, repair_optimizer
+from narrows.tuning.phases import PhaseCallback
 from narrows.tuning.probe import Architecture, probe
 from narrows.tuning.recording import Batch
 
 PRIMING_FILE: Final = "far_priming.safetensors"
 
 
-class FarCallback(TrainerCallback):
+class FarCallback(PhaseCallback):
     """Freeze-And-Reconfigure in one run: S_p steps train everything and score the nodes, then the model is reconfigured.
 
     The optimiser is repaired in place, so moments, schedule and groups go on. A checkpoint of either phase can be resumed from:
@@ -45,6 +45,7 @@ class FarCallback(TrainerCallback):
                 "keep_base_copy with after_priming='keep' would have to hold a second model, since priming moves all of it. "
                 "Take after_priming='rollback_frozen', or keep_base_copy=False."
             )
+        super().__init__()
         self.config = config
         self.selection: Selection | None = None
         self._example = example
@@ -53,39 +54,24 @@ class FarCallback(TrainerCallback):
         self._before: dict[str, Tensor] = {}
         self._shares: dict[str, nn.Parameter] = {}
         self._num_steps = 0
-        self._hook: RemovableHandle | None = None
 
     @property
     def is_priming(self) -> bool:
         """Whether the model is not reconfigured yet."""
         return self.selection is None
 
-    def on_init_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any = None, **kwargs: Any
-    ) -> None:
-        """Look at the model while it is plain, and be ready for a checkpoint of the second phase to be loaded into it."""
-        if model is not None:
-            check_plain(model)
-            self._architecture = probe(model, self.config.ffn_pairs, self.config.modules_to_save, self._example)
-            self._hook = model.register_load_state_dict_pre_hook(self._before_loading)
+    def look(self, model: PreTrainedModel, optimizer: Any) -> None:
+        """Look at the model while it is plain."""
+        check_plain(model)
+        self._architecture = probe(model, self.config.ffn_pairs, self.config.modules_to_save, self._example)
 
-    def on_train_begin(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        model: Any = None,
-        optimizer: Any = None,
-        **kwargs: Any,
-    ) -> None:
+    def begin(self, args: TrainingArguments, state: TrainerState, model: PreTrainedModel, optimizer: Any) -> None:
         """Start priming, or go on with it; nothing is left to do where a checkpoint of the second phase was loaded."""
         if args.world_size > 1:
             raise ValueError(
                 "FarCallback changes the model while it trains, which data-parallel training does not allow. Prime in one "
                 "process, pass the reconfigured model to the Trainer, and leave the callback out."
             )
-        if self._hook is not None:
-            self._hook.remove()
         self._num_steps = self.config.num_priming_steps(state.max_steps)
         if self.selection is not None:
             return
@@ -117,15 +103,7 @@ class FarCallback(TrainerCallback):
                 if parameter.grad is not None:
                     self._scorer.see(name, parameter.grad)
 
-    def on_step_end(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        model: Any = None,
-        optimizer: Any = None,
-        **kwargs: Any,
-    ) -> None:
+    def after_step(self, state: TrainerState, model: PreTrainedModel, optimizer: Any) -> None:
         """Reconfigure after step S_p."""
         if self.is_priming and state.global_step >= self._num_steps:
             self._switch(model, optimizer)
@@ -153,7 +131,7 @@ class FarCallback(TrainerCallback):
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         repair_optimizer(optimizer, trained, origins(model), is_fresh=self.config.after_priming == "restart")
 
-    def _before_loading(self, model: PreTrainedModel, state_dict: Mapping[str, Tensor], *_: Any) -> None:
+    def before_loading(self, model: PreTrainedModel, state_dict: Mapping[str, Tensor], *_: Any) -> None:
         """Reconfigure before a checkpoint of the second phase goes into a model that is still plain."""
         ending = ".far_index"
         indices = {name.removesuffix(ending): value.tolist() for name, value in state_dict.items() if name.endswith(ending)}

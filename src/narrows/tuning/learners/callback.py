@@ -4,16 +4,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import PreTrainedModel, TrainerState, TrainingArguments
 
 from narrows.tuning.base import tuning_of
 from narrows.tuning.learners.config import LearnerConfig
 from narrows.tuning.learners.phases import end_priming, is_priming
 from narrows.tuning.optimizer import repair_optimizer
+from narrows.tuning.phases import PhaseCallback
 
 
-class LearnerCallback(TrainerCallback):
+class LearnerCallback(PhaseCallback):
     """End the priming of a model with learners when its configuration says so.
 
     The optimiser is repaired in place, so moments, schedule and groups go on. A checkpoint of either phase can be resumed from:
@@ -22,37 +22,17 @@ class LearnerCallback(TrainerCallback):
     """
 
     def __init__(self) -> None:
-        self._hook: RemovableHandle | None = None
+        super().__init__()
         self._optimizer: Any = None
 
-    def on_init_end(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        model: Any = None,
-        optimizer: Any = None,
-        **kwargs: Any,
-    ) -> None:
-        """Be ready for a checkpoint of the second phase to be loaded before the Trainer makes its optimiser."""
-        if model is not None:
-            _config_of(model)
-            self._optimizer = optimizer
-            self._hook = model.register_load_state_dict_pre_hook(self._before_loading)
+    def look(self, model: PreTrainedModel, optimizer: Any) -> None:
+        """See that the model has learners."""
+        _config_of(model)
+        self._optimizer = optimizer
 
-    def on_train_begin(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        model: Any = None,
-        optimizer: Any = None,
-        **kwargs: Any,
-    ) -> None:
+    def begin(self, args: TrainingArguments, state: TrainerState, model: PreTrainedModel, optimizer: Any) -> None:
         """Refuse what cannot work, before it is tried."""
         config = _config_of(model)
-        if self._hook is not None:
-            self._hook.remove()
         if not is_priming(model):
             return
         if args.world_size > 1:
@@ -66,20 +46,12 @@ class LearnerCallback(TrainerCallback):
                 "of another configuration, or the callback was added after the Trainer was made."
             )
 
-    def on_step_end(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        model: Any = None,
-        optimizer: Any = None,
-        **kwargs: Any,
-    ) -> None:
-        """End priming after its last step, before anything is evaluated or saved."""
+    def after_step(self, state: TrainerState, model: PreTrainedModel, optimizer: Any) -> None:
+        """End priming after its last step."""
         if is_priming(model) and _config_of(model).is_primed(state.global_step, state.epoch or 0.0):
             end_priming(model, optimizer)
 
-    def _before_loading(self, model: nn.Module, state_dict: Mapping[str, Tensor], *_: Any) -> None:
+    def before_loading(self, model: PreTrainedModel, state_dict: Mapping[str, Tensor], *_: Any) -> None:
         """Freeze before a checkpoint of the second phase goes in: its optimiser knows fewer parameters."""
         phases = [value for name, value in state_dict.items() if name.endswith(".learner_phase")]
         if not phases or not all(bool(phase.any()) for phase in phases):
