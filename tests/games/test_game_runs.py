@@ -4,6 +4,7 @@ import dataclasses
 import io
 import json
 import shutil
+from importlib.resources import as_file, files
 
 import jax
 import numpy as np
@@ -13,8 +14,10 @@ from rich.console import Console
 from narrows import checkpoint
 from narrows.cli import main
 from narrows.commands.games.training import render
-from narrows.games.folder import GameFolder, load_player
+from narrows.games.exam import exam
+from narrows.games.folder import GameFolder, load_player, save_player
 from narrows.games.opponents import opponent
+from narrows.games.players import NetworkPlayer
 from narrows.games.recipe import Recipe, preset
 from narrows.locks import WriterLock
 from narrows.runs import read_rows
@@ -67,6 +70,33 @@ def test_a_run_leaves_history_checkpoint_and_player(finished):
     advice = player.advise(states)
     assert np.exp(advice.log_policy).sum() == pytest.approx(1.0, abs=1e-5)
     assert player.choose(states, np.random.default_rng(0))[0] in range(9)
+
+
+def test_a_player_in_half_the_bits_plays_on_in_all_of_them(finished, tmp_path):
+    recipe, player = load_player(finished[0], "whole")
+    save_player(tmp_path / "half", player.policy, recipe, 6, is_halved=True)
+    again, half = load_player(tmp_path / "half", "half")
+    assert again == recipe
+    for before, after in zip(jax.tree.leaves(player.policy), jax.tree.leaves(half.policy), strict=True):
+        assert before.dtype == after.dtype
+        np.testing.assert_allclose(after, before, rtol=1e-3, atol=1e-7)
+    save_player(tmp_path / "all", player.policy, recipe, 6)
+    sizes = [sum(file.stat().st_size for file in (tmp_path / name).rglob("*.safetensors")) for name in ("half", "all")]
+    assert sizes[0] < 0.7 * sizes[1]
+
+
+# Somewhat below what each was measured to reach on all positions.
+@pytest.mark.parametrize(
+    ("name", "outcome", "strict"), [("tic_tac_toe", 0.99, 0.9), ("connect4-4x4", 0.99, 0.9), ("connect4", 0.89, 0.8)]
+)
+def test_the_players_that_come_with_narrows_play_well(name, outcome, strict):
+    env, player = opponent(name)
+    assert isinstance(player, NetworkPlayer)
+    questions = exam(env, num=4000, seed=1)
+    share = questions.grade(np.argmax(player.advise(questions.states).log_policy, axis=1)).overall
+    assert share.outcome >= outcome and share.strict >= strict, share
+    with as_file(files("narrows.games") / "data" / "players" / name) as folder:
+        assert sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) < 2**20
 
 
 def test_a_stopped_run_continues_bit_for_bit(finished, tmp_path):

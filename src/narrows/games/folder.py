@@ -9,6 +9,7 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 
 from narrows import checkpoint
 from narrows.data.files import write_atomically
@@ -17,6 +18,7 @@ from narrows.games.recipe import Recipe
 from narrows.policies.base import AbstractPolicy, Scaled
 
 FORMAT_VERSION = 1
+_HALVED = "is_halved"
 
 
 @dataclass(frozen=True)
@@ -89,9 +91,14 @@ def read_recipe(path: Path) -> Recipe:
     return Recipe.from_data(content.get("recipe"), str(path))
 
 
-def save_player(path: Path, policy: AbstractPolicy, recipe: Recipe, step: int) -> None:
-    """Write a network and what it is made of into a folder of its own, two files: safetensors and a manifest."""
-    checkpoint.save(path, policy, step=step, metadata={"recipe": _without_infinity(recipe.as_data())}, keep=1)
+def save_player(path: Path, policy: AbstractPolicy, recipe: Recipe, step: int, *, is_halved: bool = False) -> None:
+    """Write a network and what it is made of into a folder of its own, two files: safetensors and a manifest.
+
+    Args:
+        is_halved: keep its numbers in 16 bits, for a player that is to be passed on; it plays in 32 bits again.
+    """
+    metadata = {"recipe": _without_infinity(recipe.as_data())} | ({_HALVED: True} if is_halved else {})
+    checkpoint.save(path, _cast(policy, jnp.float16) if is_halved else policy, step=step, metadata=metadata, keep=1)
 
 
 def load_player(path: Path, name: str, *, temperature: float = 0.0) -> tuple[Recipe, NetworkPlayer]:
@@ -107,10 +114,21 @@ def load_player(path: Path, name: str, *, temperature: float = 0.0) -> tuple[Rec
         raise ValueError(f"{path} has no player yet: no whole network is in {place}.{reason} Train it a little first.")
     manifest = checkpoint.read_manifest(found.path)
     recipe = Recipe.from_data(_with_infinity(manifest.metadata.get("recipe")), str(found.path))
-    like = eqx.filter_eval_shape(lambda: Scaled(recipe.make_policy(jax.random.key(0)), recipe.scale, recipe.scale))
+    is_halved = bool(manifest.metadata.get(_HALVED))
+    like = eqx.filter_eval_shape(lambda: _cast(_fresh(recipe), jnp.float16 if is_halved else jnp.float32))
     policy, _ = checkpoint.restore(found.path, like)
+    policy = _cast(policy, jnp.float32)
     player = NetworkPlayer(recipe.env(), policy, name, scale=recipe.scale, temperature=temperature, acts=recipe.acts)
     return recipe, player
+
+
+def _fresh(recipe: Recipe) -> AbstractPolicy:
+    return Scaled(recipe.make_policy(jax.random.key(0)), recipe.scale, recipe.scale)
+
+
+def _cast(policy: AbstractPolicy, dtype: Any) -> AbstractPolicy:
+    """Return a policy with its floating-point arrays in another precision."""
+    return jax.tree.map(lambda leaf: leaf.astype(dtype) if eqx.is_inexact_array(leaf) else leaf, policy)
 
 
 def _without_infinity(data: Any) -> Any:
