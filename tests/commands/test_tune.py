@@ -16,6 +16,7 @@ from tests.tuning.tiny import make_encoder, make_sequences
 
 from narrows.cli import main
 from narrows.data import write_table
+from narrows.locks import WriterLock
 
 JOB = """
 [env]
@@ -163,7 +164,7 @@ def test_options_that_make_no_sense_are_refused(place, tmp_path, capsys, more, m
     assert not (tmp_path / "out").exists()
 
 
-def test_an_interrupted_tuning_goes_on(place):
+def test_an_interrupted_tuning_goes_on(place, capsys):
     command = [sys.executable, "-m", "narrows", "tune", "data.csv", "--encoder", "encoder", "--out", "stopped"]
     command += ["--method", "full", "--epochs", "60", "--patience", "60"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -189,3 +190,6 @@ def test_an_interrupted_tuning_goes_on(place):
     second.communicate(timeout=60)
     assert epochs and epochs[0] > 2, "it went on where it had stopped"
     assert not (place / "stopped" / "scorer.json").exists()
+    with WriterLock.acquire(place / "stopped" / "training" / "lock", "the test"):  # as another process would
+        assert tune(place, "data.csv", "stopped", "--method", "full", "--epochs", "60", "--patience", "60") == 1
+    assert f"the scorer in {place / 'stopped'} is being written by process {os.getpid()}" in capsys.readouterr().err

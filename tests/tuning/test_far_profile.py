@@ -1,5 +1,9 @@
 """The table of costs, on a model small enough to count by hand."""
 
+import gc
+import importlib
+import weakref
+
 import pytest
 
 zoo = pytest.importorskip("tests.tuning.zoo", reason="PyTorch or transformers is missing: pip install 'narrows[tuning]'")
@@ -19,6 +23,27 @@ def test_kept_bytes_differ_from_full_by_the_formula(mode):
     n, f, k = 128, 64, 6
     saved = {"tier1": f - k, "keep": f - k, "lean": f, "recompute": 2 * f, "u8": 2 * f - f / 4 - k}[mode]
     assert full - ours == 2 * 4 * n * saved
+
+
+def test_counting_lets_go_of_the_model():
+    kept = []
+
+    class Saves(torch.nn.Module):
+        """A softmax saves its own output for the backward pass."""
+
+        def __init__(self):
+            super().__init__()
+            self.inner = torch.nn.Linear(8, 8)
+
+        def forward(self, x):
+            output = torch.softmax(self.inner(x), -1)
+            kept.append(weakref.ref(output))
+            return output
+
+    count = importlib.import_module("narrows.tuning.profile").kept_bytes_of  # `tuning.profile` is a function
+    assert count(Saves().train(), torch.ones(4, 8)) == 2 * 4 * 8 * 4  # input and output
+    gc.collect()
+    assert kept[0]() is None, "else every model that is profiled stays in memory"
 
 
 def test_profile_compares_with_full_fine_tuning_and_changes_nothing(capsys):

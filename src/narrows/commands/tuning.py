@@ -130,10 +130,14 @@ def tune(
     _say(_costs(plan, foreseen))
     if profile_only:
         return Tuned(out, None, is_profile=True)
+    from narrows.locks import WriterLock
     from narrows.runs.interrupt import interruptible
 
+    def hold(work: Path) -> WriterLock:
+        return WriterLock.acquire(work / "lock", f"the scorer in {out}")
+
     with interruptible() as is_stopping:
-        return Tuned(out, fit(plan, out, lambda member: _watch(plan, member, is_stopping)))
+        return Tuned(out, fit(plan, out, lambda member: _watch(plan, member, is_stopping), hold))
 
 
 def render(tuned: Tuned) -> str:

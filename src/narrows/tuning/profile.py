@@ -110,8 +110,9 @@ def _kept(module: nn.Module, forward: Any) -> int:
     held: list[Tensor] = []
 
     def pack(tensor: Tensor) -> Tensor:
-        held.append(tensor)
-        return tensor
+        # Without its history: a node that saves its own output would hold itself, and the model, for good.
+        held.append(tensor.detach())
+        return held[-1]
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         output = forward()

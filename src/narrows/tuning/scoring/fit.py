@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
@@ -170,7 +171,12 @@ def foreseen(plan: Plan, rounds: int = 2) -> Profile:
     return profile(tuned(model, config, [{**batch, "labels": labels}], 1), {**batch, "labels": labels}, rounds)
 
 
-def fit(plan: Plan, folder: str | os.PathLike[str], watch: Callable[[int], Watch] = lambda member: Watch()) -> Fitted | None:
+def fit(
+    plan: Plan,
+    folder: str | os.PathLike[str],
+    watch: Callable[[int], Watch] = lambda member: Watch(),
+    hold: Callable[[Path], AbstractContextManager[object]] = nullcontext,
+) -> Fitted | None:
     """Train the members of a scorer in a folder, or go on with those that it holds, and write the scorer there.
 
     Returns None where somebody stopped it: a checkpoint is in the folder, and the same call goes on.
@@ -179,12 +185,21 @@ def fit(plan: Plan, folder: str | os.PathLike[str], watch: Callable[[int], Watch
         plan: of `prepare`.
         folder: of the scorer; holds checkpoints meanwhile.
         watch: who looks on at a member.
+        hold: keeps other processes out of the folder of checkpoints, which it is given, while the fit is under way.
 
     Raises ValueError where the folder holds a finished scorer, another fit, or anything else.
     """
     place = Path(folder)
     work = place / WORK
     _claim(place, _described(plan))
+    with hold(work):
+        found = _fit(plan, place, work, watch)
+    if found is not None:
+        shutil.rmtree(work)
+    return found
+
+
+def _fit(plan: Plan, place: Path, work: Path, watch: Callable[[int], Watch]) -> Fitted | None:
     members: list[Member] = []
     for number in range(plan.request.encoders):
         settings = replace(plan.request.settings, seed=plan.request.settings.seed + number)
@@ -202,7 +217,6 @@ def fit(plan: Plan, folder: str | os.PathLike[str], watch: Callable[[int], Watch
         members.append(member)
     scorer, found = _judged(plan, members)
     save_scorer(scorer, place)
-    shutil.rmtree(work)
     return Fitted(scorer, found)
 
 
