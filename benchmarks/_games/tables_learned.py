@@ -96,9 +96,8 @@ def ablation_table(rows: Sequence[Row]) -> str:
     taken = [found[case, training.SECONDS] for case in cases(rows, "games/ablation", 3)]
     header = ("recipe", "outcome", "strict", "strict, points more than full", "steps", "positions learned from")
     seeds = len(taken[0].seeds)
-    note = (
-        f"{minutes(min(taken, key=lambda row: row.value))} of training each, median (range) of {seeds} seed{'s'[: seeds - 1]}."
-    )
+    shortest = minutes(min(taken, key=lambda row: row.value))
+    note = f"{shortest} of processor time each, median (range) of {seeds} seed{'s'[: seeds - 1]}."
     return "\n\n".join([f"{_ABLATION} {note}", table(header, lines)])
 
 

@@ -2,7 +2,7 @@
 
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,7 +68,14 @@ def workplace(context: Context) -> Iterator[Path]:
         yield Path(folder)
 
 
-def trained(path: Path, recipe: Recipe, *, seconds: float | None = None, looks: bool = False) -> Run:
+def trained(
+    path: Path,
+    recipe: Recipe,
+    *,
+    seconds: float | None = None,
+    looks: bool = False,
+    clock: Callable[[], float] = time.perf_counter,
+) -> Run:
     """Train a recipe in a folder until its steps are done or so many seconds of training over all calls are used.
 
     Args:
@@ -76,6 +83,7 @@ def trained(path: Path, recipe: Recipe, *, seconds: float | None = None, looks: 
         recipe: what to train.
         seconds: of training in all; None for all steps.
         looks: whether to look now and then, beside the clock, at how well it plays.
+        clock: what those seconds are read from.
 
     Raises KeyboardInterrupt if the training was stopped, for whoever stopped it meant all of this.
     """
@@ -87,7 +95,7 @@ def trained(path: Path, recipe: Recipe, *, seconds: float | None = None, looks: 
         began = time.perf_counter()
         left = None if seconds is None else seconds - used
         # Lines of rows go to the standard output, so progress goes elsewhere.
-        found = train(path, recipe, seconds=left, watch=look, console=PatientConsole(stderr=True))
+        found = train(path, recipe, seconds=left, watch=look, console=PatientConsole(stderr=True), clock=clock)
         if not found.is_finished and (seconds is None or found.seconds < seconds - _ROUNDING):
             raise KeyboardInterrupt
     wall = time.perf_counter() - began

@@ -182,6 +182,7 @@ def _second_rows(context: Context, effort: Effort, precision: Precision) -> Iter
     others = [name for name in effort.names if name != FULL]
     for start in range(0, len(others), effort.group):
         yield from _group_rows(context, effort, precision, others[start : start + effort.group], start == 0)
+        gc.collect()  # a model that is hooked refers to itself, and a gigabyte each would pile up
 
 
 def _group_rows(context: Context, effort: Effort, precision: Precision, names: Sequence[str], is_first: bool) -> Iterator[Row]:
@@ -207,8 +208,11 @@ def _group_rows(context: Context, effort: Effort, precision: Precision, names: S
 def _timed(effort: Effort, precision: Precision, names: Sequence[str]) -> tuple[dict[str, _Side], float]:
     """Time variants in turns with ordinary fine-tuning first and last; once more where the machine was not steady."""
     batch, plain = _batch(effort, effort.seconds_batch), _plain(effort, effort.dropouts[0])
-    sides, drift = {}, 0.0
+    sides: dict[str, _Side] = {}
+    drift = 0.0
     for _ in range(_TRIES):
+        sides.clear()
+        gc.collect()
         sides = {name: _side(name, plain) for name in (FULL, *names)}
         last: list[Seconds] = []
         for number in range(effort.rounds + 1):

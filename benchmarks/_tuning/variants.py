@@ -146,7 +146,6 @@ ACCURACY: Final[Mapping[str, FarConfig | LearnerConfig | BaselineConfig | Build]
         "FAR_5 l1_delta": far_config(0.05, "l1_delta"),
         "FAR_5 grad_l1": far_config(0.05, "grad_l1"),
         "FAR_5 random": far_config(0.05, "random"),
-        "FAR_10 edge": FarConfig.edge(0.1),
         "FAR_10 frugal": FarConfig.frugal(0.1),
         "Learner_64 p=0": LearnerConfig(priming_epochs=0),
         "Learner_64 p=2": LearnerConfig(priming_epochs=2),

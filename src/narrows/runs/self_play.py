@@ -56,7 +56,13 @@ class Trained:
 
 
 def train(
-    path: Path, recipe: Recipe, *, seconds: float | None = None, watch: Watch | None = None, console: Console | None = None
+    path: Path,
+    recipe: Recipe,
+    *,
+    seconds: float | None = None,
+    watch: Watch | None = None,
+    console: Console | None = None,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> Trained:
     """Train a recipe in the folder at a path, from its last checkpoint or from the start.
 
@@ -66,6 +72,7 @@ def train(
         seconds: training time in this call after which to stop as if asked to; None for no limit.
         watch: how well the player does, for the history; None looks at nothing but the loss.
         console: where progress goes.
+        clock: what seconds are read from; `time.process_time` counts what the processor did, whatever else it does.
 
     Raises ValueError for a folder that holds something else or a run of another recipe, and OSError while another process
     trains in it.
@@ -88,7 +95,7 @@ def train(
             rows = [row for row in rows if row["step"] <= manifest.step]
             console.print(f"continuing at step {manifest.step:,}", soft_wrap=True)
         keeper = _Keeper(folder, recipe, rows, watch, console)
-        state = _advance(trainer, state, recipe, keeper, should_stop, seconds)
+        state = _advance(trainer, state, recipe, keeper, should_stop, seconds, clock)
         keeper.save(state)
         was_interrupted = should_stop()
     last = keeper.rows[-1] if keeper.rows else {}
@@ -116,6 +123,7 @@ def _advance(
     keeper: "_Keeper",
     should_stop: Callable[[], bool],
     seconds: float | None,
+    clock: Callable[[], float],
 ) -> Any:
     @partial(jax.jit, donate_argnums=0, static_argnums=1)
     def advance(state: Any, length: int) -> tuple[Any, SelfPlayInfo]:
@@ -124,9 +132,9 @@ def _advance(
     used = 0.0
     while (done := int(state.step)) < recipe.num_steps and not should_stop() and (seconds is None or used < seconds):
         length = min(recipe.every - done % recipe.every, recipe.num_steps - done)
-        began = time.perf_counter()
+        began = clock()
         state, info = jax.block_until_ready(advance(state, length))
-        spent = time.perf_counter() - began
+        spent = clock() - began
         used += spent
         keeper(state, info, spent)
     return state
