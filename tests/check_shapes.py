@@ -6,7 +6,8 @@ from jaxtyping import install_import_hook
 ROOMS = [
     f"narrows.{room}"
     for room in (
-        *("operators", "edit_distance", "envs", "policies", "rewards.base", "rewards.analytic", "noise", "exploration"),
+        *("operators", "edit_distance", "envs", "policies", "rewards.base", "rewards.analytic", "rewards.ehrlich", "noise"),
+        "exploration",
         *("trajectories", "buffers", "objectives", "training", "exact", "metrics"),
     )
 ]
@@ -49,20 +50,21 @@ def walk() -> None:
 def train(env, policy_class, reward, objective):
     sizes = (env.num_features, env.num_values, env.num_actions)
     num_backward = env.num_backward_actions if objective.trains_backward else None
-    policy = policy_class(
-        *sizes, num_backward_actions=num_backward, flow_head=True, child_flow_head=True, key=jax.random.key(0)
-    )
-    terminal = env.from_text(env.to_text(sample_terminals(env, policy)))
+
+    def make(key):
+        return policy_class(*sizes, num_backward_actions=num_backward, flow_head=True, child_flow_head=True, key=key)
+
+    terminal = env.from_text(env.to_text(sample_terminals(env, make(jax.random.key(0)))))
+    others = {"replay": Replay(10, 2, True), "given": Given(terminal, reward(terminal), 2)}
     training = trainer(
         env,
-        policy,
+        make,
         reward,
         objective,
         adam(decay_steps=10),
-        batch_size=3,
+        batch_size=4,
         behaviour=Behaviour(2.0, 0.1),
-        replay=Replay(10, 2, True),
-        given=Given(terminal, reward(terminal), 2),
+        **({} if objective.is_on_policy else others),
     )
     state, history = run(training, training.init(jax.random.key(1)), 2, every=2)
     assert np.isfinite(history[-1]["loss"])

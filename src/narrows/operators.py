@@ -52,6 +52,11 @@ class Maximum(eqx.Module):
     def omega(self) -> float:
         return float("inf")
 
+    @property
+    def policy_scale(self) -> float:
+        """What a network's outputs are multiplied by: 1, for values of any scale have the same maximum."""
+        return 1.0
+
     def value(self, values: Values, mask: Mask) -> Value:
         """Return the largest legal value, shape `[*batch]`."""
         return maximum(values, mask)

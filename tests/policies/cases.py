@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from narrows.envs import Prefix
-from narrows.policies import MLP, ColumnNet, ConvNet, ResidualMLP, Scaled, Tabular, Transformer
+from narrows.policies import MLP, ColumnNet, ConvNet, FaithfulTransformer, ResidualMLP, Scaled, Tabular, Transformer
 
 NUM_FEATURES, NUM_VALUES, NUM_ACTIONS, NUM_BACKWARD = 5, 4, 3, 2
 START = NUM_VALUES - 1
@@ -20,6 +20,10 @@ BOARD = {"rows": 1, "columns": NUM_FEATURES}
 SETTINGS = {
     "tabular": (Tabular, {"init_scale": 1.0}),
     "mlp": (MLP, {"hidden": 8, "depth": 3, "activation": "tanh"}),
+    "faithful-transformer": (
+        FaithfulTransformer,
+        {"layers": 2, "width": 8, "heads": 2, "feed_forward": 12, "head_hidden": 10},
+    ),
     "transformer-pre": (Transformer, {"layers": 2, "width": 8, "heads": 4, "feed_forward": 12, "norm": "pre"}),
     "transformer-post": (
         Transformer,

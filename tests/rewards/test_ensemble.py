@@ -168,7 +168,7 @@ def test_a_save_that_breaks_off_leaves_the_old_proxy(tmp_path, monkeypatch, step
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(f"narrows.rewards.ensemble.{step}", broken)
+        patch.setattr(f"narrows.rewards.proxy_files.{step}", broken)
         save(make_ensemble(1), make_quality(), tmp_path)
     assert tree_hash(load(tmp_path)[0]) == tree_hash(make_ensemble(0))
     save(make_ensemble(2), make_quality(), tmp_path)

@@ -1,6 +1,6 @@
 """What a user does, one Python function each: the command line and a notebook call the same ones.
 
-    from narrows.commands import check, fit, report, resume, run, shortlist, verify
+    from narrows.commands import check, fit, report, resume, run, shortlist, verify, worst
 
 Each is loaded when it is first used: checking a table should not wait for JAX.
 """
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from narrows.commands.checking import check as check
     from narrows.commands.diagnosing import doctor as doctor
+    from narrows.commands.doubting import worst as worst
     from narrows.commands.fitting import fit as fit
     from narrows.commands.listing import list_names as list_names
     from narrows.commands.reporting import report as report
@@ -29,6 +30,7 @@ _MODULES = {
     "run": "training",
     "shortlist": "selecting",
     "verify": "verifying",
+    "worst": "doubting",
 }
 
 

@@ -18,6 +18,7 @@ from narrows.exact.minimax import (
     regularised_value,
 )
 from narrows.exact.noise import Deconvolution, NoiseFree, Played, noise_free_graph, solve_deconvolution, solve_noise_free
+from narrows.exact.robust import WorstCase, second_reward, smallest_shift, softmax_reference, worst_case, worst_rewards
 from narrows.exact.solution import Operator, Solution, rollout_law, solve, terminal_law, uniform_log_backward
 from narrows.exact.stochastic import Compromise, solve_stochastic_gflownet
 
@@ -34,6 +35,7 @@ __all__ = [
     "Played",
     "PlayersSolution",
     "Solution",
+    "WorstCase",
     "best_response",
     "enumerate_graph",
     "expected_outcome",
@@ -48,6 +50,9 @@ __all__ = [
     "optimal_rates",
     "regularised_value",
     "rollout_law",
+    "second_reward",
+    "smallest_shift",
+    "softmax_reference",
     "solve",
     "solve_deconvolution",
     "solve_game",
@@ -56,4 +61,6 @@ __all__ = [
     "solve_unadjusted",
     "terminal_law",
     "uniform_log_backward",
+    "worst_case",
+    "worst_rewards",
 ]

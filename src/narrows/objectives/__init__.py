@@ -25,6 +25,9 @@ from narrows.objectives.expected import (
     SoftQ,
     StochasticDetailedBalance,
 )
+from narrows.objectives.munchausen import MunchausenDQN
+from narrows.objectives.ppo import ProximalPolicy
+from narrows.objectives.sac import DiscreteSAC
 from narrows.objectives.unadjusted import UnadjustedExpectedDetailedBalance
 
 __all__ = [
@@ -35,10 +38,13 @@ __all__ = [
     "AdversarialVarGrad",
     "BellmanGeneralMellowmax",
     "DetailedBalance",
+    "DiscreteSAC",
     "ExpectedDetailedBalance",
     "ExpectedFlowMatching",
     "ExpectedTrajectoryBalance",
+    "MunchausenDQN",
     "NaiveDetailedBalance",
+    "ProximalPolicy",
     "SampledExpectedDetailedBalance",
     "SoftQ",
     "StochasticDetailedBalance",

@@ -8,7 +8,7 @@ import equinox as eqx
 from jaxtyping import Array, Float, Key
 
 from narrows.envs.base import AbstractEnvironment
-from narrows.operators import GeneralMellowmax
+from narrows.operators import GeneralMellowmax, Maximum
 from narrows.policies.base import Model
 from narrows.rewards.base import AbstractReward
 from narrows.trajectories import Record, Trajectory
@@ -50,6 +50,23 @@ ALONE = Aids()
 """No aids: a loss then computes everything itself."""
 
 
+class Passes(NamedTuple):
+    """How a batch is used.
+
+    Attributes:
+        epochs: times that it is gone through, >= 1.
+        minibatches: parts in which, one step of the optimiser each; it must have a multiple of so many trajectories.
+    """
+
+    epochs: int = 1
+    minibatches: int = 1
+
+    @property
+    def num_steps(self) -> int:
+        """Steps of the optimiser on a batch."""
+        return self.epochs * self.minibatches
+
+
 class Residual(NamedTuple):
     """Errors that an objective brings to zero, and how much each counts."""
 
@@ -63,16 +80,32 @@ class AbstractObjective(eqx.Module):
     `needs_flow` and `needs_child_flow` ask for a policy with those heads; `needs_keys` says whether the loss draws random
     numbers; `target_period` is the number of updates after which the target copy of the model is renewed, None for an objective
     without one; `trains_backward` says whether a learned backward policy gets a gradient, and `min_batch_size` how many
-    trajectories one loss takes at least.
+    trajectories one loss takes at least. `needs_critics` asks for a model with `Critics`, `is_on_policy` for trajectories of
+    the model alone, and `passes` says how each batch is used.
     """
 
-    operator: AbstractVar[GeneralMellowmax]
+    operator: AbstractVar[GeneralMellowmax | Maximum]
     needs_flow: AbstractVar[bool]
     needs_child_flow: AbstractVar[bool]
     needs_keys: AbstractVar[bool]
     target_period: AbstractVar[int | None]
     trains_backward: AbstractVar[bool]
     min_batch_size: AbstractVar[int]
+
+    @property
+    def needs_critics(self) -> bool:
+        """Whether the model must have critics: by default not."""
+        return False
+
+    @property
+    def is_on_policy(self) -> bool:
+        """Whether other trajectories than the model's own would teach it wrong: by default not."""
+        return False
+
+    @property
+    def passes(self) -> "Passes":
+        """How often a batch is gone through, and in how many parts: by default once, as a whole."""
+        return Passes()
 
     def accounts_for(self, env: AbstractEnvironment) -> bool:
         """Return whether the constraints hold in such an environment: by default one where a single player has every turn."""

@@ -7,8 +7,18 @@ from narrows.policies.columns import ColumnNet
 from narrows.policies.convnet import ConvNet
 from narrows.policies.faithful import FaithfulConvNet
 from narrows.policies.mlp import MLP
+from narrows.policies.post_norm import FaithfulTransformer
 from narrows.policies.residual import ResidualMLP
 from narrows.policies.tabular import Tabular
 from narrows.policies.transformer import Transformer
 
-__all__ = ["ColumnNet", "ConvNet", "FaithfulConvNet", "MLP", "ResidualMLP", "Tabular", "Transformer"]
+__all__ = [
+    "ColumnNet",
+    "ConvNet",
+    "FaithfulConvNet",
+    "FaithfulTransformer",
+    "MLP",
+    "ResidualMLP",
+    "Tabular",
+    "Transformer",
+]

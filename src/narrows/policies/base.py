@@ -91,11 +91,22 @@ class AbstractPolicy(eqx.Module):
         return self.unroll(observations)
 
 
+class Critics(eqx.Module):
+    """What an actor learns from: two networks whose forward logits are read as action values, and how much entropy counts.
+
+    `log_temperature` is the logarithm of the entropy's weight in nats of reward.
+    """
+
+    networks: tuple[AbstractPolicy, AbstractPolicy]
+    log_temperature: Float[Array, ""]
+
+
 class Model(eqx.Module):
-    """What is trained: a policy and, for the objectives that learn it, the log-partition function of the target."""
+    """What is trained: a policy and, for the objectives that learn them, the target's log-partition function and critics."""
 
     policy: AbstractPolicy
     log_z: Float[Array, ""]
+    critics: Critics | None = None
 
 
 class Scaled(AbstractPolicy):

@@ -4,9 +4,12 @@ from narrows.rewards.analytic import BitModes, HypergridReward, PairwiseSubsets
 from narrows.rewards.base import AbstractReward as AbstractReward
 from narrows.rewards.base import Came as Came
 from narrows.rewards.base import Tempered as Tempered
+from narrows.rewards.ehrlich import Ehrlich
+from narrows.rewards.ehrlich import EhrlichFunction as EhrlichFunction
 from narrows.rewards.host import HostReward as HostReward
 from narrows.rewards.landscape import Landscape
 from narrows.rewards.outcome import Outcome
 from narrows.rewards.proxy import Proxy
+from narrows.rewards.published_files import PublishedProxy
 
-__all__ = ["BitModes", "HypergridReward", "Landscape", "Outcome", "PairwiseSubsets", "Proxy"]
+__all__ = ["BitModes", "Ehrlich", "HypergridReward", "Landscape", "Outcome", "PairwiseSubsets", "Proxy", "PublishedProxy"]

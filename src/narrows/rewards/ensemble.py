@@ -1,17 +1,5 @@
-"""A proxy: an ensemble of small networks over sequences, callable inside a JAX program and from the host, and its files.
+"""A proxy: an ensemble of small networks over sequences, callable inside a JAX program and from the host, and its files."""
 
-    folder/manifest.json            format, space, architecture, statistics, quality, SHA-256 of the weights
-    folder/weights-<16 hex>.safetensors   every array, under its name in the ensemble; named after its own hash
-
-The manifest takes its name in one step after the weights are on the disk, so a kill leaves the old proxy or the new one.
-"""
-
-import contextlib
-import hashlib
-import json
-import os
-import re
-import uuid
 from collections.abc import Sequence as Objects
 from pathlib import Path
 from typing import Any, final
@@ -20,26 +8,19 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import safetensors
-import safetensors.numpy
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from narrows.data import Space
-from narrows.data.files import write_atomically
-from narrows.leaves import flatten
 from narrows.rewards import network
 from narrows.rewards.network import Network
+from narrows.rewards.proxy_files import MANIFEST as MANIFEST
+from narrows.rewards.proxy_files import Kind, read_manifest, read_tree, save_tree
 from narrows.rewards.quality import Quality
 
-MANIFEST = "manifest.json"
-FORMAT = "narrows-proxy"
-VERSION = 1
+KIND = Kind("narrows-proxy", 1, frozenset({"space", "architecture", "statistics", "quality"}), "`narrows fit`")
 BATCH = 1024
 """Objects that `predict` evaluates at a time; the last batch is filled up, so that one shape is compiled."""
 
-_WEIGHTS = re.compile(r"weights-[0-9a-f]{16}\.safetensors", re.ASCII)
-_SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
-_MAX_MANIFEST_BYTES = 1 << 28
 _STATISTICS = ("offset", "scale", "std_scale")
 
 
@@ -144,26 +125,13 @@ def save(ensemble: Ensemble, quality: Quality, folder: str | Path) -> Path:
 
     Raises OSError when the disk refuses; what was in the folder stays whole.
     """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    payload = safetensors.numpy.save({name: np.asarray(leaf, order="C") for name, leaf in flatten(ensemble)[0]})
-    sha256 = hashlib.sha256(payload).hexdigest()
-    _write_weights(folder / _weights_name(sha256), payload)
-    manifest = {
-        "format": FORMAT,
-        "version": VERSION,
+    fields = {
         "space": _space_fields(ensemble.space),
         "architecture": {"members": ensemble.num_members, **_architecture()},
         "statistics": _statistics(ensemble),
         "quality": quality.to_dict(),
-        "weights_sha256": sha256,
     }
-    write_atomically(folder / MANIFEST, json.dumps(manifest, indent=1, allow_nan=False) + "\n")
-    for entry in folder.iterdir():
-        if _WEIGHTS.fullmatch(entry.name) and entry.name != _weights_name(sha256):
-            with contextlib.suppress(OSError):
-                entry.unlink()  # a leftover is harmless: no manifest names it
-    return folder
+    return save_tree(folder, KIND, ensemble, fields)
 
 
 def load(folder: str | Path) -> tuple[Ensemble, dict[str, Any]]:
@@ -171,21 +139,12 @@ def load(folder: str | Path) -> tuple[Ensemble, dict[str, Any]]:
 
     Raises ValueError naming the file, and the leaf, for whatever is missing, extra, reshaped, of another type or damaged.
     """
-    folder = Path(folder)
-    manifest = _read_manifest(folder)
-    space, members = _described(folder / MANIFEST, manifest)
-    path = folder / _weights_name(manifest["weights_sha256"])
-    if not path.is_file():
-        raise ValueError(f"{path} is missing, though {MANIFEST} names it. Fit the proxy again.")
-    payload = path.read_bytes()
-    if hashlib.sha256(payload).hexdigest() != manifest["weights_sha256"]:
-        raise ValueError(f"{path} is damaged: its SHA-256 is not the one in {MANIFEST}. Fit the proxy again.")
-    like = jax.eval_shape(lambda: _blank(space, members))
-    named, structure = flatten(like)
-    stored = _unpack(path, payload, dict(named))
-    ensemble = jax.tree_util.tree_unflatten(structure, [jnp.asarray(stored[name]) for name, _ in named])
+    manifest = read_manifest(folder, KIND)
+    path = Path(folder) / MANIFEST
+    space, members = _described(path, manifest)
+    ensemble = read_tree(folder, manifest, jax.eval_shape(lambda: _blank(space, members)))
     if manifest["statistics"] != _statistics(ensemble):
-        raise ValueError(f"{folder / MANIFEST}: the statistics differ from those in {path.name}. Fit the proxy again.")
+        raise ValueError(f"{path}: the statistics differ from those of the weights. Fit the proxy again.")
     return ensemble, manifest
 
 
@@ -193,7 +152,7 @@ def read_quality(folder: str | Path) -> Quality:
     """Return the quality figures of a saved proxy; ValueError says what is wrong with its manifest."""
     path = Path(folder) / MANIFEST
     try:
-        return Quality.from_dict(_read_manifest(Path(folder))["quality"])
+        return Quality.from_dict(read_manifest(folder, KIND)["quality"])
     except ValueError as error:
         raise ValueError(f"{error}" if str(path) in str(error) else f"{path}: {error}. Fit the proxy again.") from None
 
@@ -218,48 +177,6 @@ def _space_fields(space: Space) -> dict[str, Any]:
     return {name: getattr(space, name) for name in ("name", "alphabet", "min_length", "max_length")}
 
 
-def _weights_name(sha256: str) -> str:
-    return f"weights-{sha256[:16]}.safetensors"
-
-
-def _write_weights(path: Path, payload: bytes) -> None:
-    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        with draft.open("xb") as file:
-            file.write(payload)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(draft, path)
-    except BaseException:
-        draft.unlink(missing_ok=True)
-        raise
-
-
-def _read_manifest(folder: Path) -> dict[str, Any]:
-    path = folder / MANIFEST
-    if not path.is_file():  # also false for a pipe, which would never end
-        raise ValueError(f"{folder} is no proxy: {path} is missing. Make one with `narrows fit`.")
-    with path.open("rb") as file:
-        raw = file.read(_MAX_MANIFEST_BYTES + 1)
-    try:
-        manifest = json.loads(raw) if len(raw) <= _MAX_MANIFEST_BYTES else None
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is damaged: not JSON ({error}). Fit the proxy again.") from None
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        raise ValueError(f"{path} is no manifest of a proxy. Name the folder that `narrows fit` wrote.")
-    if manifest.get("version") != VERSION:
-        found = manifest.get("version")
-        raise ValueError(
-            f"{path} has version {found!r} and this Narrows reads {VERSION}. Fit the proxy again or update Narrows."
-        )
-    wanted = {"format", "version", "space", "architecture", "statistics", "quality", "weights_sha256"}
-    if set(manifest) != wanted:
-        raise ValueError(f"{path}: fields {sorted(wanted ^ set(manifest))} are missing or unknown. Fit the proxy again.")
-    if not isinstance(manifest["weights_sha256"], str) or not _SHA256.fullmatch(manifest["weights_sha256"]):
-        raise ValueError(f"{path}: weights_sha256 is no SHA-256. Fit the proxy again.")
-    return manifest
-
-
 def _described(path: Path, manifest: dict[str, Any]) -> tuple[Space, int]:
     """Return the space and the number of members that a manifest describes."""
     match manifest["space"]:
@@ -277,19 +194,3 @@ def _described(path: Path, manifest: dict[str, Any]) -> tuple[Space, int]:
             return space, members
         case other:
             raise ValueError(f"{path}: this Narrows has networks of {_architecture()}, not {other!r}. Fit the proxy again.")
-
-
-def _unpack(path: Path, payload: bytes, wanted: dict[str, Any]) -> dict[str, np.ndarray]:
-    try:
-        stored = safetensors.numpy.load(payload)
-    except (safetensors.SafetensorError, KeyError, ValueError) as error:
-        raise ValueError(f"{path} cannot be read: {error}. Fit the proxy again.") from None
-    lines = [f"leaf {name} is missing" for name in wanted if name not in stored]
-    lines += [f"leaf {name} is not one of this proxy's" for name in stored if name not in wanted]
-    for name, leaf in wanted.items():
-        if name in stored and (stored[name].shape, stored[name].dtype) != (leaf.shape, leaf.dtype):
-            found = f"{stored[name].dtype}{list(stored[name].shape)}"
-            lines.append(f"leaf {name} is {found}, expected {leaf.dtype}{list(leaf.shape)}")
-    if lines:
-        raise ValueError(f"{path} does not fit its manifest: {'; '.join(lines)}. Fit the proxy again.")
-    return stored

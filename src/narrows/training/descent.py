@@ -7,14 +7,16 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from narrows.envs.base import AbstractEnvironment
-from narrows.objectives.base import AbstractObjective, AbstractRegression, Aids
+from narrows.objectives.base import AbstractObjective, AbstractRegression, Aids, Passes
 from narrows.policies.base import Model
 from narrows.trajectories import Trajectory
 
 LossOf = Callable[[Model, Aids], Float[Array, ""]]
+PartialLossOf = Callable[[Model, Aids, Trajectory], Float[Array, ""]]
+"""The loss of part of a batch, with the aids of that part."""
 
 
 @dataclass(frozen=True)
@@ -101,13 +103,7 @@ def descend(
     """
 
     def once(model: Model, opt_state: Any, aids: Aids) -> Descent:
-        loss, gradient = jax.value_and_grad(loss_of)(model, aids)
-        gradient = add(gradient)
-        params: Any = model  # any pytree to optax, whose annotations name a few containers only
-        updates, opt_state = optimizer.update(gradient, opt_state, params)
-        moved: Any = optax.apply_updates(params, updates)
-        is_finite = jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm(gradient)) & jnp.isfinite(optax.tree.norm(updates))
-        return Descent(moved, opt_state, loss, is_finite)
+        return _once(loss_of, optimizer, model, opt_state, aids, add)
 
     first = once(model, opt_state, aids)
     if num_steps == 1:
@@ -120,3 +116,59 @@ def descend(
         return after._replace(loss=before.loss, is_finite=before.is_finite & after.is_finite), None
 
     return jax.lax.scan(again, first, length=num_steps - 1)[0]
+
+
+def descend_in_parts(
+    loss_of: PartialLossOf,
+    optimizer: optax.GradientTransformation,
+    model: Model,
+    opt_state: Any,
+    batch: Trajectory,
+    aids: Aids,
+    passes: Passes,
+    key: PRNGKeyArray,
+    add: Callable[[Any], Any],
+) -> Descent:
+    """Go through a batch several times in parts, drawn anew each time: one step of the optimiser on each.
+
+    Args:
+        passes: how often, and in how many parts.
+        key: what the order is drawn with, the same on every device that has a share of the batch.
+        add: makes gradients over the items at hand gradients over the whole part.
+    """
+    size = batch.log_reward.shape[0]
+
+    def parts(key: PRNGKeyArray) -> Int[Array, "part item"]:
+        return jax.random.permutation(key, size).reshape(passes.minibatches, -1)
+
+    order = jax.vmap(parts)(jax.random.split(key, passes.epochs)).reshape(passes.num_steps, -1)
+    # The record is of the whole batch, and of a model that is another one after the first step.
+    aids = aids._replace(record=None)
+
+    def one(before: Descent, items: Int[Array, " item"]) -> tuple[Descent, Float[Array, ""]]:
+        part = jax.tree.map(lambda leaf: leaf[items], batch)
+        own = aids if aids.keys is None else aids._replace(keys=aids.keys[items])
+        after = _once(lambda model, aids: loss_of(model, aids, part), optimizer, before.model, before.opt_state, own, add)
+        return after._replace(is_finite=before.is_finite & after.is_finite), after.loss
+
+    start = Descent(model, opt_state, jnp.zeros((), batch.log_reward.dtype), jnp.ones((), bool))
+    end, losses = jax.lax.scan(one, start, order)
+    return end._replace(loss=losses[0])
+
+
+def _once(
+    loss_of: LossOf,
+    optimizer: optax.GradientTransformation,
+    model: Model,
+    opt_state: Any,
+    aids: Aids,
+    add: Callable[[Any], Any],
+) -> Descent:
+    """Take one step of the optimiser."""
+    loss, gradient = jax.value_and_grad(loss_of)(model, aids)
+    gradient = add(gradient)
+    params: Any = model  # any pytree to optax, whose annotations name a few containers only
+    updates, opt_state = optimizer.update(gradient, opt_state, params)
+    moved: Any = optax.apply_updates(params, updates)
+    is_finite = jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm(gradient)) & jnp.isfinite(optax.tree.norm(updates))
+    return Descent(moved, opt_state, loss, is_finite)

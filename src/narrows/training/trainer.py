@@ -16,10 +16,10 @@ from narrows.envs.base import AbstractEnvironment, AbstractReversibleEnvironment
 from narrows.envs.perturbed import AbstractPerturbed
 from narrows.exploration import Behaviour, on_policy
 from narrows.objectives.base import AbstractObjective, Aids
-from narrows.policies.base import AbstractPolicy, Model, Scaled
+from narrows.policies.base import AbstractPolicy, Critics, Model, Scaled
 from narrows.rewards.base import AbstractReward
 from narrows.rewards.host import HostReward
-from narrows.training.descent import Surrogate, descend, loss_on
+from narrows.training.descent import Surrogate, descend, descend_in_parts, loss_on
 from narrows.training.devices import ITEMS, ITEMS_OVER_TIME, SAME, Devices
 from narrows.training.hosted import hosted
 from narrows.training.state import Given, StepInfo, Trainer, TrainState
@@ -46,7 +46,7 @@ def trainer(
     Args:
         env: the rules.
         policy: the network, or a function that makes one from a key; its outputs are the objective's values Q, and it acts
-            by their softmax at the objective's scale `q alpha + omega`.
+            by their softmax at the objective's scale `q alpha + omega`. Critics are made by the function, too.
         reward: terminal states to log-rewards; a `HostReward` is called between two compiled halves of the step.
         objective: the loss.
         optimizer: any optax transformation over a `Model`; `adam` is the usual one.
@@ -74,12 +74,14 @@ def trainer(
     _check_devices(devices, batch_size, replay, given, reward)
 
     portions = [batch_size, *(() if replay is None else [replay.batch_size]), *(() if given is None else [given.batch_size])]
+    _check_passes(objective, sum(portions) // devices.num)
 
     def make_model(key: PRNGKeyArray) -> Model:
         network = policy if isinstance(policy, AbstractPolicy) else policy(key)
         _check_heads(network, objective)
+        critics = _make_critics(policy, objective, key) if objective.needs_critics else None
         # Copied, because training donates its buffers and the caller may still hold the network.
-        return Model(jax.tree.map(jnp.copy, Scaled(network, objective.operator.policy_scale)), jnp.zeros(()))
+        return Model(jax.tree.map(jnp.copy, Scaled(network, objective.operator.policy_scale)), jnp.zeros(()), critics)
 
     def init(key: PRNGKeyArray) -> TrainState:
         key_model, key = jax.random.split(key)
@@ -112,19 +114,26 @@ def trainer(
         # Only an objective that draws takes keys, so that the others' random numbers are what they always were.
         keys = _keys(jax.random.fold_in(key_walk, 1), portions, share) if objective.needs_keys else None
         aids = Aids(record, devices.total, reward if isinstance(reward, AbstractReward) else None, keys)
-        loss_of = loss_on(objective, target, believed, batch)
-        if surrogate is not None:
-            loss_of = surrogate.loss_on(objective, state.model, target, believed, batch, aids)
-        num_steps = 1 if surrogate is None else surrogate.inner_steps
-        descent = descend(loss_of, optimizer, state.model, state.opt_state, aids, num_steps, devices.add)
+        if objective.passes.num_steps > 1:
+            descent = descend_in_parts(
+                lambda model, aids, part: objective.loss(model, target, believed, part, aids),
+                *(optimizer, state.model, state.opt_state, batch, aids, objective.passes),
+                *(jax.random.fold_in(key_walk, 2), devices.add),
+            )
+        else:
+            loss_of = loss_on(objective, target, believed, batch)
+            if surrogate is not None:
+                loss_of = surrogate.loss_on(objective, state.model, target, believed, batch, aids)
+            num_steps = 1 if surrogate is None else surrogate.inner_steps
+            descent = descend(loss_of, optimizer, state.model, state.opt_state, aids, num_steps, devices.add)
         num_usable = devices.add(jnp.sum(jnp.isfinite(batch.log_reward), dtype=jnp.float32))
         # One non-finite number anywhere would spread to every parameter, so such a step changes nothing.
         # Without a single usable item the optimiser's momentum alone would move the parameters.
         is_finite = descent.is_finite & (num_usable > 0)
         model, opt_state = _select(is_finite, (descent.model, descent.opt_state), (state.model, state.opt_state))
         step = state.step + 1
-        target = None if state.target is None else _renew(objective.target_period, step, model, state.target)
-        state = TrainState(model, target, opt_state, buffer, key, step)
+        renewed = None if state.target is None else _renew(objective.target_period, step, model, state.target)
+        state = TrainState(model, renewed, opt_state, buffer, key, step)
         return state, StepInfo(descent.loss, fresh.terminal, fresh.log_reward, ~is_finite)
 
     jax.eval_shape(make_model, jax.random.key(0))  # a policy that does not fit is refused here, not in the first step
@@ -155,10 +164,25 @@ def _check_batch(
         )
     if given is not None and not isinstance(env, AbstractReversibleEnvironment):
         raise ValueError(f"training from given objects needs an environment that can step back, got {name}.")
+    if objective.is_on_policy and (replay is not None or given is not None):
+        what = "past objects" if replay is not None else "given objects"
+        raise ValueError(
+            f"{type(objective).__name__} learns from what its own policy has just sampled, and {what} would teach it wrong. "
+            "Leave [replay] and given objects out, or choose another objective."
+        )
     if not objective.accounts_for(env):
         raise ValueError(
             f"{name} has chance turns or two players, which {type(objective).__name__} does not account for. "
             "ExpectedDetailedBalance takes chance turns, AdversarialTrajectoryBalance two players."
+        )
+
+
+def _check_passes(objective: AbstractObjective, num_here: int) -> None:
+    num_parts = objective.passes.minibatches
+    if num_here % num_parts:
+        raise ValueError(
+            f"{type(objective).__name__} goes through each batch in {num_parts} parts, which {num_here} trajectories (on each "
+            "device) do not share alike. Make batch_size a multiple, or set minibatches."
         )
 
 
@@ -190,6 +214,18 @@ def _check_heads(network: AbstractPolicy, objective: AbstractObjective) -> None:
         raise ValueError(f"{name} needs a policy with a child-flow head. Construct the policy with child_flow_head=True.")
     if network.has_backward_head and not objective.trains_backward:
         raise ValueError(f"{name} as set here never trains a backward policy. Use the uniform one or another objective.")
+
+
+def _make_critics(
+    policy: AbstractPolicy | Callable[[PRNGKeyArray], AbstractPolicy], objective: AbstractObjective, key: PRNGKeyArray
+) -> Critics:
+    if isinstance(policy, AbstractPolicy):
+        raise ValueError(
+            f"{type(objective).__name__} learns from critics, networks like the policy with weights of their own. Give a "
+            "function that makes a policy from a key."
+        )
+    first, second = (policy(jax.random.fold_in(key, number)) for number in (1, 2))
+    return Critics((first, second), jnp.log(jnp.asarray(1.0 / objective.operator.omega, jnp.float32)))
 
 
 def _walk_back(
