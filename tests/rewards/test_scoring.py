@@ -5,12 +5,13 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
 from narrows.rewards.rna import RnaBinding
-from narrows.rewards.scoring import ScoreError, ScoreResult, load_scorer
+from narrows.rewards.scoring import ExecutorScorer, ScoreError, ScoreResult, load_scorer
 from narrows.rewards.scoring.worker import WrongResult, as_floats
 
 LENGTHS = "def score(objects):\n    return [float(len(one)) for one in objects]\n"
@@ -329,3 +330,50 @@ def test_a_result_is_an_array_to_numpy():
     result = ScoreResult(np.array([1.0, 2.0]), {})
     assert np.asarray(result).tolist() == [1.0, 2.0]
     assert np.asarray(result, dtype=np.float32).dtype == np.float32
+
+
+# --- scores that know how unsure they are ---
+
+PAIR = "def score(objects):\n    return [float(len(text)) for text in objects], [0.5 * text.count('A') for text in objects]\n"
+
+
+@pytest.mark.parametrize(("kappa", "expected"), [(0.0, [2.0, 1.0, 3.0]), (2.0, [1.0, 0.0, 0.0])])
+def test_a_lower_bound_of_means_and_deviations(write, kappa, expected):
+    texts = ["AC", "A", "AAA"]
+    path = write(PAIR)
+    with load_scorer(path, kappa=kappa) as score:
+        assert score(texts).values.tolist() == expected
+    with load_scorer(lambda objects: (np.array([2.0, 1.0, 3.0]), np.array([0.5, 0.5, 1.5])), kappa=kappa) as score:
+        assert score(texts).values.tolist() == expected
+    with ThreadPoolExecutor(1) as pool, ExecutorScorer(path, pool, kappa=kappa, piece=2) as score:
+        assert score(texts).values.tolist() == expected
+
+
+def test_bounds_of_another_kappa_are_not_taken_from_the_cache(write, tmp_path):
+    path = write(PAIR)
+    for kappa, expected in ((0.0, 2.0), (1.0, 1.5), (2.0, 1.0)):
+        with load_scorer(path, kappa=kappa, cache=tmp_path / "scores.sqlite") as score:
+            assert score(["AC"]).values.tolist() == [expected]
+    identities = {load_scorer(path, kappa=kappa).identity for kappa in (0.0, 1.0, 2.0)}
+    assert len(identities) == 3
+
+
+@pytest.mark.parametrize(
+    ("expression", "match"),
+    [
+        ("[1.0, 2.0]", "kappa is 1, and the score returned no standard deviations"),
+        ("([1.0, 2.0], [0.1, -0.1])", r"a standard deviation of -0.1 for object 1 \('AC'\)"),
+        ("([1.0, 2.0], [0.1])", "returned 1 values for 2 objects"),
+        ("([1.0, 2.0], [0.1, 0.1], [0.2, 0.2])", "kappa is 1, and the score returned no"),
+    ],
+)
+def test_what_is_no_mean_and_deviation_is_an_error(write, expression, match):
+    path = write(f"def score(objects):\n    return {expression}\n")
+    with load_scorer(path, kappa=1.0) as score, pytest.raises(ScoreError, match=match):
+        score(["A", "AC"])
+
+
+def test_kappa_out_of_range_is_refused(write):
+    for kappa in (-1.0, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="kappa must be at least 0 and finite"):
+            load_scorer(write(PAIR), kappa=kappa)

@@ -19,7 +19,7 @@ from narrows.commands.adversary import (
     first_choice,
     sets_of,
 )
-from narrows.commands.scores import MaybeProxy, MaybeScore, opened
+from narrows.commands.scores import MaybeProxy, MaybeScore, kappa_of, opened
 from narrows.config import build
 from narrows.data.files import write_atomically
 from narrows.metrics.worst_case import Mean
@@ -106,7 +106,7 @@ def worst(
     found = RunFolder.open(folder)
     job = found.job()
     files = _Files(out, top, plot)
-    with opened(score, found.path, timeout, proxy) as scorer:
+    with opened(score, found.path, timeout, proxy, kappa_of(found.job())) as scorer:
         run = TrainedRun(found, job, build(job, scorer))
         sets = sets_of(run.own, omega, alpha, q)
         chosen = [row.sequence for row in read_csv(found.shortlist)] if out is not None and found.shortlist.exists() else []

@@ -111,7 +111,7 @@ def load_proxy(job: Job, env: AbstractEnvironment) -> Proxy | None:
     """Return the fitted proxy that guides a job, None where something else does."""
     if job.reward["name"] != "Proxy":
         return None
-    return Proxy(env, str(job.folder / job.reward["path"]), job.reward["kappa"])
+    return Proxy(env, str(job.folder / job.reward["path"]), job.reward["kappa"], job.reward["trust"])
 
 
 def _read(folder: RunFolder, job: Job) -> tuple[Candidates, np.ndarray, int]:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import tyro
 
+from narrows.config import SCORE, Job
 from narrows.rewards.scoring import ExecutorScorer, Scorer, load_scorer
 from narrows.rewards.scoring.cluster import connected
 
@@ -48,17 +49,29 @@ class Workers:
         return None
 
 
+def kappa_of(job: Job) -> float:
+    """Return how many standard deviations a job takes off what its score says; 0 where the reward sees to it itself."""
+    return job.reward["kappa"] if job.reward["name"] == SCORE else 0.0
+
+
 def opened(
-    score: str | Callable[[Sequence[str]], Any] | None, folder: Path, timeout: float, proxy: Path | None = None
+    score: str | Callable[[Sequence[str]], Any] | None,
+    folder: Path,
+    timeout: float,
+    proxy: Path | None = None,
+    kappa: float = 0.0,
 ) -> AbstractContextManager[Scorer | None]:
-    """Return a context manager that holds the scorer, or None without a score and without a tuned encoder as a proxy."""
+    """Return a context manager that holds the scorer, or None without a score and without a tuned encoder as a proxy.
+
+    `kappa` standard deviations are subtracted from the mean.
+    """
     if proxy is not None:
         if score is not None:
             raise ValueError("--score and --proxy both say what is scored with. Give one of them.")
-        return _tuned(proxy, folder, timeout)
+        return _tuned(proxy, folder, timeout, kappa)
     if score is None:
         return nullcontext()
-    return load_scorer(score, timeout=timeout, cache=_cache(score, folder))
+    return load_scorer(score, timeout=timeout, cache=_cache(score, folder), kappa=kappa)
 
 
 def opened_on(
@@ -67,18 +80,19 @@ def opened_on(
     folder: Path,
     timeout: float,
     proxy: Path | None = None,
+    kappa: float = 0.0,
 ) -> AbstractContextManager[Scorer | ExecutorScorer | None]:
     """Return what `opened` does, for a score that runs on a cluster if there is one."""
     if workers is None:
-        return opened(score, folder, timeout, proxy)
+        return opened(score, folder, timeout, proxy, kappa)
     if proxy is not None:
         raise ValueError("--proxy is a tuned encoder, which scores in this process. Leave --scheduler out.")
     if score is None:
         raise ValueError("--scheduler is where a score of yours runs, and none was given. Add --score FILE.py:FUNCTION.")
-    return _on_cluster(workers, score, timeout, _cache(score, folder))
+    return _on_cluster(workers, score, timeout, _cache(score, folder), kappa)
 
 
-def _tuned(proxy: Path, folder: Path, timeout: float) -> Scorer:
+def _tuned(proxy: Path, folder: Path, timeout: float, kappa: float) -> Scorer:
     try:
         from narrows.tuning.scoring import Scorer as TunedScorer
         from narrows.tuning.scoring import is_scorer
@@ -90,13 +104,16 @@ def _tuned(proxy: Path, folder: Path, timeout: float) -> Scorer:
             "--proxy is for the folder of `narrows tune`."
         )
     tuned = TunedScorer.load(proxy)
-    # The spread of the members is no part of it: how a run weighs it is for the reward to say.
-    return load_scorer(
-        lambda texts: tuned.score(texts).mean,
-        timeout=timeout,
-        cache=folder / CACHE,
-        identity=f"tuned encoder {tuned.identity}",
-    )
+    if kappa > 0.0 and tuned.task.heads * len(tuned.members) == 1:
+        raise ValueError(
+            f"[reward] kappa is {kappa:g}, and {proxy} has one member and no standard deviation. Tune it with --members 5."
+        )
+
+    def guess(texts: Sequence[str]) -> Any:
+        found = tuned.score(texts)
+        return (found.mean, found.std) if kappa > 0.0 else found.mean
+
+    return load_scorer(guess, timeout=timeout, cache=folder / CACHE, identity=f"tuned encoder {tuned.identity}", kappa=kappa)
 
 
 def _cache(score: str | Callable[[Sequence[str]], Any], folder: Path) -> Path | None:
@@ -106,7 +123,7 @@ def _cache(score: str | Callable[[Sequence[str]], Any], folder: Path) -> Path | 
 
 @contextmanager
 def _on_cluster(
-    workers: Workers, score: str | Callable[[Sequence[str]], Any], timeout: float, cache: Path | None
+    workers: Workers, score: str | Callable[[Sequence[str]], Any], timeout: float, cache: Path | None, kappa: float
 ) -> Iterator[ExecutorScorer]:
     with connected(workers.scheduler, say=_say) as cluster:
         with ExecutorScorer(
@@ -117,6 +134,7 @@ def _on_cluster(
             pending=workers.pending,
             cache=cache,
             watch=cluster.watch,
+            kappa=kappa,
         ) as scorer:
             yield scorer
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import tyro
 from tyro.conf import Positional
 
-from narrows.commands.scores import MaybeProxy, MaybeScore, Scheduler, Workers, opened_on
+from narrows.commands.scores import MaybeProxy, MaybeScore, Scheduler, Workers, kappa_of, opened_on
 from narrows.commands.team import Address, assembled
 from narrows.config import SCORE, JobError, Scalar, load_job
 from narrows.runs import Followed, Outcome, RunFolder, execute, follow, rehearse
@@ -72,7 +72,7 @@ def run(
         with team.together():
             folder = RunFolder.create(out, settings, {"job": str(job), "overrides": changes, "devices": team.num})
             try:
-                scorer = stack.enter_context(opened_on(workers, score, folder.path, timeout, proxy))
+                scorer = stack.enter_context(opened_on(workers, score, folder.path, timeout, proxy, kappa_of(settings)))
             except BaseException:
                 shutil.rmtree(folder.path)  # made a moment ago, and nothing has been learned in it
                 raise
@@ -118,7 +118,7 @@ def resume(
     with ExitStack() as stack:
         with team.together():
             found = RunFolder.open(folder)
-            scorer = stack.enter_context(opened_on(workers, score, found.path, timeout, proxy))
+            scorer = stack.enter_context(opened_on(workers, score, found.path, timeout, proxy, kappa_of(found.job())))
             if scorer is not None:  # without one, a job that needs it says so
                 found.remember_score(scorer.identity)
         return execute(found, score=scorer, devices=team)

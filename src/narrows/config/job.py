@@ -206,7 +206,7 @@ def fields_of(section: str, name: str) -> dict[str, str]:
     """Return the fields of one name of one section, each with its default or `required`."""
     package = PACKAGES[section]
     if name == SCORE:
-        return {"beta": "1.0"}
+        return {"kappa": "0.0", "beta": "1.0"}
     context = POLICY_CONTEXT if section == "policy" else ("env",)
     signature = {key: p for key, p in inspect.signature(getattr(package, name)).parameters.items() if key not in context}
     shown = {key: "required" if p.default is p.empty else repr(p.default) for key, p in signature.items()}
@@ -218,8 +218,11 @@ def _reward_section(table: Section) -> Section:
     rest = {key: value for key, value in table.items() if key != "beta"}
     beta = checked("reward", {"beta": table["beta"]} if "beta" in table else {}, _beta, ())
     if table.get("name") == SCORE:
-        refuse_unknown("reward", rest, {"name"})
-        return {"name": SCORE, **beta}
+        refuse_unknown("reward", rest, {"name", "kappa"})
+        kappa = checked("reward", {"kappa": rest["kappa"]} if "kappa" in rest else {}, _kappa, ())
+        if not 0.0 <= kappa["kappa"] < float("inf"):
+            raise JobError(f"[reward] kappa must be at least 0 and finite, got {kappa['kappa']}.")
+        return {"name": SCORE, **kappa, **beta}
     return {**named("reward", rest, rewards, ("env",), extra=("beta",), also=(SCORE,)), **beta}
 
 
@@ -233,6 +236,10 @@ def _policy_section(table: Section) -> Section:
 
 def _beta(beta: float = 1.0) -> None:
     """The inverse temperature, whose schema is this signature."""
+
+
+def _kappa(kappa: float = 0.0) -> None:
+    """Standard deviations that a score with means and standard deviations counts below its mean."""
 
 
 def _table(document: Mapping[str, Any], section: str) -> Section:

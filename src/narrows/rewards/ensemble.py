@@ -61,9 +61,21 @@ class Ensemble(eqx.Module):
         Args:
             tokens: positions in the alphabet, padding is `len(alphabet)`; `length` may be any that holds the objects.
         """
-        outputs = eqx.filter_vmap(lambda member: jax.vmap(member)(tokens))(self.members)
+        outputs = self._outputs(tokens)
         mean = self.offset + self.scale * jnp.mean(outputs, axis=0)
         return mean, self.std_scale * self.scale * jnp.std(outputs, axis=0)
+
+    def least(self, tokens: Int[Array, "batch length"]) -> Float[Array, " batch"]:
+        """Return what the most sceptical member says, `mean - std_scale (mean - min_k)`, tokens as in a call.
+
+        Its distance from the mean is scaled as the standard deviation is: members that agree too much count for more.
+        """
+        outputs = self._outputs(tokens)
+        mean = jnp.mean(outputs, axis=0)
+        return self.offset + self.scale * (mean - self.std_scale * (mean - jnp.min(outputs, axis=0)))
+
+    def _outputs(self, tokens: Int[Array, "batch length"]) -> Float[Array, "member batch"]:
+        return eqx.filter_vmap(lambda member: jax.vmap(member)(tokens))(self.members)
 
     def predict(self, objects: Objects[str]) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
         """Return mean and standard deviation of any number of objects, float64.

@@ -58,9 +58,10 @@ class AbstractBackend(ABC):
 class Local(AbstractBackend):
     """A function of this process, which cannot be stopped when it takes too long."""
 
-    def __init__(self, function: Callable[[Sequence[str]], Any], identity: str | None) -> None:
+    def __init__(self, function: Callable[[Sequence[str]], Any], identity: str | None, kappa: float = 0.0) -> None:
         self._function = function
-        self._identity = identity
+        self._identity = identity if identity is None else named_with(identity, kappa)
+        self._kappa = kappa
 
     @property
     def identity(self) -> str | None:
@@ -71,7 +72,7 @@ class Local(AbstractBackend):
 
     def score(self, objects: list[str], timeout: float) -> list[float]:
         try:
-            return as_floats(self._function(list(objects)), objects)
+            return as_floats(self._function(list(objects)), objects, self._kappa)
         except WrongResult as error:
             raise ScoreError(str(error)) from error
         except ImportError:
@@ -87,9 +88,10 @@ class Local(AbstractBackend):
 class Worker(AbstractBackend):
     """A function in a file of the user's, in a process that is killed when it takes too long and replaced when it dies."""
 
-    def __init__(self, path: Path, function: str, *, is_temporary: bool = False) -> None:
+    def __init__(self, path: Path, function: str, kappa: float = 0.0, *, is_temporary: bool = False) -> None:
         """Take a function of a file; the folder of a temporary one goes when its process ends, whoever ends it."""
         self._is_temporary = is_temporary
+        self._kappa = kappa
         self._path = path.resolve()
         self._function = function
         self._sha256 = self._hash()
@@ -100,7 +102,7 @@ class Worker(AbstractBackend):
 
     @property
     def identity(self) -> str:
-        return f"{self._sha256}:{self._function}"
+        return named_with(f"{self._sha256}:{self._function}", self._kappa)
 
     @property
     def is_running(self) -> bool:
@@ -152,7 +154,7 @@ class Worker(AbstractBackend):
 
     def _spawn(self) -> None:
         # -P: the folder of the worker's own file must not be searched for what the user's file imports.
-        command = [sys.executable, "-P", worker.__file__, str(self._path), self._function, str(os.getpid())]
+        command = [sys.executable, "-P", worker.__file__, str(self._path), self._function, str(os.getpid()), repr(self._kappa)]
         command += ["temporary"] if self._is_temporary else []
         self._process = process = subprocess.Popen(
             command,
@@ -207,6 +209,17 @@ class Worker(AbstractBackend):
         if not self._path.is_file():
             raise ScoreError(f"{self._path} does not exist. --score takes FILE.py:FUNCTION.")
         return hashlib.sha256(self._path.read_bytes()).hexdigest()
+
+
+def check_kappa(kappa: float) -> None:
+    """Raise ValueError unless a number of standard deviations to subtract is one."""
+    if not 0.0 <= kappa < float("inf"):
+        raise ValueError(f"kappa must be at least 0 and finite, got {kappa}.")
+
+
+def named_with(identity: str, kappa: float) -> str:
+    """Return the name of a score that counts as `mean - kappa std`: another one than that of the mean."""
+    return identity if kappa == 0.0 else f"{identity}:kappa {kappa!r}"
 
 
 def _kill(process: "subprocess.Popen[str]") -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Self, final
 
 from narrows.rewards.host import AbstractAsyncScore, AbstractScoreBatch
-from narrows.rewards.scoring.backends import ScoreError
+from narrows.rewards.scoring.backends import ScoreError, check_kappa
 from narrows.rewards.scoring.dispatch import Dispatcher, Piece
 from narrows.rewards.scoring.ledger import Ledger, ScoreResult, check_objects, check_timeout
 from narrows.rewards.scoring.remote import Reply, ScoreFile, run_file, run_function
@@ -86,16 +86,18 @@ class ExecutorScorer(AbstractAsyncScore):
         on_failure: Literal["collect", "raise"] = "collect",
         cache: str | os.PathLike[str] | None = None,
         watch: Callable[[], None] = lambda: None,
+        kappa: float = 0.0,
     ) -> None:
         check_timeout(timeout)
+        check_kappa(kappa)
         for name, value, least in (("piece", piece, 1), ("retries", retries, 0), ("pending", pending, 1)):
             if value < least:
                 raise ValueError(f"{name} must be at least {least}, got {value}.")
         if isinstance(score, str):
-            file = ScoreFile.read(score)
+            file = ScoreFile.read(score, kappa)
             identity, call = file.identity, functools.partial(run_file, file, timeout)
         elif callable(score):
-            identity, call = None, functools.partial(run_function, score, timeout)
+            identity, call = None, functools.partial(run_function, score, kappa, timeout)
         else:
             raise ScoreError(f"expected FILE.py:FUNCTION or a function, got {score!r}.")
         self._ledger = Ledger(identity, on_failure, cache)

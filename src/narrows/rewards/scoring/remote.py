@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, final
 
 import narrows
-from narrows.rewards.scoring.backends import BatchFailed, Local, ScoreError, Worker
+from narrows.rewards.scoring.backends import BatchFailed, Local, ScoreError, Worker, named_with
 
 IDLE_SECONDS = 120.0
 """Seconds that the process of a score waits for its next piece: loading a model again costs more than keeping it a while."""
@@ -30,9 +30,10 @@ class ScoreFile(NamedTuple):
     function: str
     version: str
     """Release of this package that sent it."""
+    kappa: float = 0.0
 
     @classmethod
-    def read(cls, score: str) -> "ScoreFile":
+    def read(cls, score: str, kappa: float = 0.0) -> "ScoreFile":
         """Read "FILE.py:FUNCTION"; raise ScoreError for anything else and for a file that is not there."""
         file, colon, function = score.rpartition(":")
         if not colon or not file or not function.isidentifier():
@@ -40,12 +41,12 @@ class ScoreFile(NamedTuple):
         path = Path(file)
         if not path.is_file():
             raise ScoreError(f"{path} does not exist. Write the score as FILE.py:FUNCTION.")
-        return cls(path.name, path.read_bytes(), function, narrows.__version__)
+        return cls(path.name, path.read_bytes(), function, narrows.__version__, kappa)
 
     @property
     def identity(self) -> str:
         """Return what names this score in a cache, the same as when the file runs on this machine."""
-        return f"{hashlib.sha256(self.text).hexdigest()}:{self.function}"
+        return named_with(f"{hashlib.sha256(self.text).hexdigest()}:{self.function}", self.kappa)
 
 
 class Reply(NamedTuple):
@@ -78,10 +79,12 @@ def run_file(file: ScoreFile, timeout: float, objects: list[str], ticket: str) -
         return Reply(fault=f"on the worker {host}: {error}")
 
 
-def run_function(function: Callable[[Sequence[str]], Any], timeout: float, objects: list[str], ticket: str) -> Reply:
+def run_function(
+    function: Callable[[Sequence[str]], Any], kappa: float, timeout: float, objects: list[str], ticket: str
+) -> Reply:
     """Score a piece with a function that the executor could send; nothing can end it when it takes too long."""
     try:
-        return Reply(values=Local(function, None).score(objects, timeout) if objects else [])
+        return Reply(values=Local(function, None, kappa).score(objects, timeout) if objects else [])
     except BatchFailed as error:
         return Reply(failure=str(error))
     except ScoreError as error:
@@ -97,7 +100,7 @@ class _Seat:
         self._place = self._folder.name
         path = Path(self._place) / file.name
         path.write_bytes(file.text)
-        self._worker = Worker(path, file.function, is_temporary=True)
+        self._worker = Worker(path, file.function, file.kappa, is_temporary=True)
         self.timer: threading.Timer | None = None
 
     @property

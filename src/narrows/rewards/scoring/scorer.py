@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal, Self, final
 
 from narrows.rewards.rna import TARGET_1, RnaBinding
-from narrows.rewards.scoring.backends import AbstractBackend, BatchFailed, Local, ScoreError, Worker
+from narrows.rewards.scoring.backends import AbstractBackend, BatchFailed, Local, ScoreError, Worker, check_kappa
 from narrows.rewards.scoring.ledger import Ledger, ScoreResult, check_objects, check_timeout
 
 BUILT_IN: dict[str, str] = {"rna": "duplex energy with target 1 of the published RNA landscapes (needs ViennaRNA)"}
@@ -110,6 +110,7 @@ def load_scorer(
     on_failure: Literal["collect", "raise"] = "collect",
     cache: str | os.PathLike[str] | None = None,
     identity: str | None = None,
+    kappa: float = 0.0,
 ) -> Scorer:
     """Return a scorer for a built-in score, for a function in a file of the user's, or for a function at hand.
 
@@ -118,10 +119,12 @@ def load_scorer(
     is not part of that, so delete the cache when one of those changes.
 
     Args:
-        score: "rna", "FILE.py:FUNCTION", or a function; a list of texts in, one number each out, higher is better.
+        score: "rna", "FILE.py:FUNCTION", or a function; a list of texts in, one number each out, higher is better. It may
+            return a tuple instead, (means, standard deviations).
         timeout, batch_size, on_failure, cache: see `Scorer`.
         identity: what names a function at hand in a cache, such as a hash of all that decides its scores; without one it has
             none. A file and a built-in name themselves.
+        kappa: standard deviations to subtract from the mean, >= 0; 0 trusts it.
 
     Raises ScoreError for a file or name that does not exist; entering the scorer loads the file and reports its faults.
 
@@ -130,21 +133,22 @@ def load_scorer(
     [2.0, 0.0]
     """
     settings: dict[str, Any] = {"timeout": timeout, "batch_size": batch_size, "on_failure": on_failure, "cache": cache}
-    return Scorer(_backend(score, identity), **settings)
+    check_kappa(kappa)
+    return Scorer(_backend(score, identity, kappa), **settings)
 
 
-def _backend(score: str | Callable[[Sequence[str]], Any], identity: str | None) -> AbstractBackend:
+def _backend(score: str | Callable[[Sequence[str]], Any], identity: str | None, kappa: float) -> AbstractBackend:
     if not isinstance(score, str):
         if not callable(score):
             raise ScoreError(f"expected FILE.py:FUNCTION or a function, got {score!r}.")
-        return Local(score, identity)
+        return Local(score, identity, kappa)
     if score == "rna":
         from importlib.metadata import version
 
         binding = RnaBinding(TARGET_1, length=None)
-        return Local(binding, f"rna:{binding.target}:ViennaRNA {version('ViennaRNA')}")
+        return Local(binding, f"rna:{binding.target}:ViennaRNA {version('ViennaRNA')}", kappa)
     file, colon, function = score.rpartition(":")
     if not colon or not file or not function.isidentifier():
         known = ", ".join(BUILT_IN)
         raise ScoreError(f"unknown score {score!r}. Built in: {known}. For a score of your own write FILE.py:FUNCTION.")
-    return Worker(Path(file), function)
+    return Worker(Path(file), function, kappa)

@@ -27,15 +27,26 @@ class WrongResult(ValueError):
     """A score that returned something that is not one number an object: a mistake in the function, not in an object."""
 
 
-def as_floats(result: Any, objects: Sequence[str]) -> list[float]:
+def as_floats(result: Any, objects: Sequence[str], kappa: float = 0.0) -> list[float]:
     """Return what a score returned as one float an object, NaN and infinities included.
 
-    Lists, tuples and one-dimensional arrays of any library will do. Raises WrongResult for texts, for a wrong length and for
-    values that are no number.
+    Lists, tuples and one-dimensional arrays of any library will do. A tuple of two of them is means and standard deviations,
+    of which `mean - kappa std` counts. Raises WrongResult for texts, for a wrong length, for values that are no number, and for
+    means alone where `kappa` asks for more.
 
     >>> as_floats((1, 2.5), ["A", "C"])
     [1.0, 2.5]
+    >>> as_floats(([1, 2.5], [0.5, 0.25]), ["A", "C"], kappa=2.0)
+    [0.0, 2.0]
     """
+    if isinstance(result, tuple) and len(result) == 2 and all(_is_column(part) for part in result):
+        means, deviations = (as_floats(part, objects) for part in result)
+        return [_bound(*pair, kappa, place, objects[place]) for place, pair in enumerate(zip(means, deviations, strict=True))]
+    if kappa > 0.0:
+        raise WrongResult(
+            f"kappa is {kappa:g}, and the score returned no standard deviations. Return a tuple (means, standard deviations), "
+            "or leave kappa out of [reward]."
+        )
     if isinstance(result, str | bytes | dict) or not isinstance(result, Iterable):
         kind = type(result).__name__
         raise WrongResult(f"the score returned a {kind} for {len(objects)} objects. Return one number for each, in order.")
@@ -46,6 +57,16 @@ def as_floats(result: Any, objects: Sequence[str]) -> list[float]:
             "one that cannot be scored."
         )
     return [_as_float(value, index, name) for index, (value, name) in enumerate(zip(values, objects, strict=True))]
+
+
+def _is_column(part: Any) -> bool:
+    return isinstance(part, Iterable) and not isinstance(part, str | bytes | dict) and getattr(part, "shape", (1,)) != ()
+
+
+def _bound(mean: float, deviation: float, kappa: float, place: int, name: str) -> float:
+    if deviation < 0.0:
+        raise WrongResult(f"the score returned a standard deviation of {deviation:g} for object {place} ({name!r}).")
+    return mean if kappa == 0.0 else mean - kappa * deviation
 
 
 def reason(error: BaseException) -> str:
@@ -73,19 +94,19 @@ def _as_float(value: Any, index: int, name: str) -> float:
     return number
 
 
-def main(path: str, function: str, parent: int, is_temporary: bool) -> None:
+def main(path: str, function: str, parent: int, kappa: float, is_temporary: bool) -> None:
     """Load the user's function and answer requests until the pipe closes.
 
     The folder of a temporary file is removed at the end: the parent may have been killed and cannot do it any more.
     """
     folder = Path(path).parent if is_temporary else None
     try:
-        _work(path, function, parent, folder)
+        _work(path, function, parent, kappa, folder)
     finally:
         _remove(folder)
 
 
-def _work(path: str, function: str, parent: int, folder: Path | None) -> None:
+def _work(path: str, function: str, parent: int, kappa: float, folder: Path | None) -> None:
     requests, replies = _private_pipes()
     faulthandler.enable(all_threads=False)  # short enough to quote where a crash is told
     threading.Thread(target=_end_with_parent, args=(parent, folder), daemon=True).start()
@@ -96,7 +117,7 @@ def _work(path: str, function: str, parent: int, folder: Path | None) -> None:
         return
     _send(replies, {"ready": True})
     for line in requests:
-        _send(replies, _answer(score, json.loads(line)))
+        _send(replies, _answer(score, json.loads(line), kappa))
 
 
 def _private_pipes() -> tuple[IO[str], IO[str]]:
@@ -126,9 +147,9 @@ def _load(path: Path, name: str) -> Callable[[list[str]], Any]:
     return function
 
 
-def _answer(score: Callable[[list[str]], Any], objects: list[str]) -> dict[str, Any]:
+def _answer(score: Callable[[list[str]], Any], objects: list[str], kappa: float) -> dict[str, Any]:
     try:
-        return {"values": as_floats(score(list(objects)), objects)}
+        return {"values": as_floats(score(list(objects)), objects, kappa)}
     except WrongResult as error:
         return {"wrong": str(error)}
     except KeyboardInterrupt:
@@ -168,4 +189,4 @@ def _end_with_parent(parent: int, folder: Path | None) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), is_temporary="temporary" in sys.argv[4:])
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), float(sys.argv[4]), is_temporary="temporary" in sys.argv[5:])
