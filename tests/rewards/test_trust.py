@@ -16,8 +16,8 @@ from narrows.rewards.ensemble import Ensemble, make_members, save
 def place(tmp_path_factory):
     folder = tmp_path_factory.mktemp("trust") / "proxy"
     space = Space("rna", "ACGU", 2, 4)
-    numbers = (jnp.asarray(number, jnp.float32) for number in (0.3, 2.0, 1.7))
-    ensemble = Ensemble(make_members(space, 3, jax.random.key(0)), *numbers, space)
+    offset, scale, std_scale = (jnp.asarray(number, jnp.float32) for number in (0.3, 2.0, 1.7))
+    ensemble = Ensemble(make_members(space, 3, jax.random.key(0)), offset, scale, std_scale, space)
     save(ensemble, make_quality(), folder)
     return ensemble, Sequence(ensemble.alphabet, ensemble.space.min_length, ensemble.space.max_length), str(folder)
 
