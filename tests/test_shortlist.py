@@ -371,3 +371,25 @@ def test_candidates_refuse_what_does_not_fit():
         Candidates(("A",), (Run("r"),), np.ones(1, np.int64), np.zeros(1, np.int64))
     with pytest.raises(ValueError, match="at least one run"):
         merge_candidates([])
+
+
+def test_nothing_farther_from_the_measured_than_the_limit_is_chosen():
+    generator = np.random.default_rng(5)
+    objects = ["".join(letters) for letters in generator.choice(list("ACGU"), (400, 8))]
+    measured, mean = objects[:7], generator.normal(size=400)
+    distances = [min(levenshtein(one, other) for other in measured) for one in objects]
+    for limit in (3, 4, 5):
+        found = select(objects, mean, k=10, min_distance=3, measured=measured, max_from_measured=limit)
+        allowed = [place for place, edits in enumerate(distances) if edits <= limit]
+        inside = select([objects[place] for place in allowed], mean[allowed], k=10, min_distance=3, measured=measured)
+        assert [row.sequence for row in found.rows] == [row.sequence for row in inside.rows]
+        assert all((row.distance_to_measured or 0) <= limit for row in found.rows)
+    first = select(
+        ["AAAA", "GGGG", "GGGU"], np.array([3.0, 2.0, 1.0]), k=3, min_distance=2, measured=["GGGA"], max_from_measured=1
+    )
+    assert [row.sequence for row in first.rows] == ["GGGG"]
+    assert first.rows[0].why.endswith("1 better one was passed over, more than 1 edits from all that is measured")
+    assert "1 candidates are more than 1 edits from all that is measured" in (first.reason_fewer or "")
+    for limit, names, message in ((-1, ["GGGA"], "at least 0 edits"), (1, [], "nothing is. Give measured sequences")):
+        with pytest.raises(ValueError, match=message):
+            select(["AAAA"], np.array([1.0]), k=1, min_distance=1, measured=names, max_from_measured=limit)

@@ -40,7 +40,8 @@ class Believed:
 def believe(folders: Sequence[RunFolder], jobs: Sequence[Job], env: AbstractEnvironment) -> Believed:
     """Return the best objects of several runs and what their reward says of them.
 
-    With a `Proxy`, mean and standard deviation are the ensemble's; any other reward is its own mean, read from the archive.
+    With a `Proxy`, mean and standard deviation are the ensemble's; any other reward is its own mean, read from the archive
+    as it counted, lowered by what a job's `[near]` takes off.
     """
     first, *others = (_signature(folder, job) for folder, job in zip(folders, jobs, strict=True))
     for folder, signature in zip(folders[1:], others, strict=True):
@@ -145,6 +146,8 @@ def _signature(folder: RunFolder, job: Job) -> tuple[object, ...]:
         folder.about().get("score_identity"),
         *sorted(job.env.items()),
         *_noise_signature(job),
+        # Lowered scores of one table and those of another are not on one scale.
+        *(() if job.near is None or job.data is None else (repr(job.near), _digest(job.folder / job.data.path))),
     )
 
 

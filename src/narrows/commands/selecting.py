@@ -12,9 +12,9 @@ from tyro.conf import Positional
 
 from narrows.commands.foretelling import choose_by_expected, foretelling, settings_of
 from narrows.commands.predictions import Believed, believe
-from narrows.config import Job, build_env
+from narrows.config import Job, build_env, measurements
 from narrows.data.files import write_atomically
-from narrows.runs import RunFolder, measurements
+from narrows.runs import RunFolder
 from narrows.shortlist import Candidates, Shortlist, ShortlistRow, select, write_csv, write_fasta
 
 
@@ -93,6 +93,7 @@ def choose(believed: Believed, jobs: Sequence[Job], settings: Any) -> Shortlist:
         measured=measured,
         measured_scores=None if table is None else table.scores,
         lower_bound_kappa=settings.kappa,
+        max_from_measured=None if jobs[0].near is None else jobs[0].near.limit,
     )
     foretold = foretelling(jobs[0], build_env(jobs[0]))
     if settings.by != "expected":

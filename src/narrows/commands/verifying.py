@@ -17,11 +17,11 @@ from narrows.commands.predictions import believe, predict
 from narrows.commands.reporting import report
 from narrows.commands.scores import Score, opened
 from narrows.commands.selecting import choose
-from narrows.config import SCORE, Job, ShortlistSettings, build_env
+from narrows.config import SCORE, Job, ShortlistSettings, build_env, measurements
 from narrows.data.files import write_atomically
 from narrows.policies.base import Model, Uniform
 from narrows.rewards.scoring import Scorer
-from narrows.runs import RunFolder, execute, measurements
+from narrows.runs import RunFolder, execute
 from narrows.shortlist import read_csv
 from narrows.trajectories import sample
 

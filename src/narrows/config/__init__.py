@@ -8,6 +8,7 @@ from narrows.config.job import SCORE as SCORE
 from narrows.config.job import SECTIONS as SECTIONS
 from narrows.config.job import DataSettings as DataSettings
 from narrows.config.job import Job as Job
+from narrows.config.job import NearSettings as NearSettings
 from narrows.config.job import Scalar as Scalar
 from narrows.config.job import ShortlistSettings as ShortlistSettings
 from narrows.config.job import TrainSettings as TrainSettings
@@ -16,4 +17,5 @@ from narrows.config.job import fields_of as fields_of
 from narrows.config.job import known_names as known_names
 from narrows.config.job import load_job as load_job
 from narrows.config.job import parse_job as parse_job
+from narrows.config.measured import measurements as measurements
 from narrows.config.schema import JobError as JobError

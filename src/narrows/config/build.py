@@ -10,6 +10,7 @@ import jax
 from narrows import envs, noise, objectives, policies, rewards
 from narrows.buffers import Replay
 from narrows.config.job import SCORE, SURROGATE, Job, without_surrogate
+from narrows.config.measured import measurements
 from narrows.config.schema import JobError, Section, construct
 from narrows.envs import AbstractEnvironment, AbstractKernel, AbstractReversibleEnvironment, perturbed
 from narrows.envs.check import check_chance
@@ -17,6 +18,7 @@ from narrows.exploration import Behaviour
 from narrows.objectives import AbstractObjective
 from narrows.policies import AbstractPolicy
 from narrows.rewards import AbstractReward, Came, HostReward, Tempered
+from narrows.rewards.near import Near, Neighbourhood
 from narrows.training import Surrogate, Trainer, adam, trainer
 
 
@@ -97,21 +99,33 @@ def _checked(env: AbstractEnvironment) -> AbstractEnvironment:
 def _make_reward(
     job: Job, rules: AbstractEnvironment, env: AbstractEnvironment, beta: float, score: Callable[[Any], Any] | None
 ) -> AbstractReward | HostReward:
+    near = _neighbourhood(job)
     if job.reward["name"] == SCORE:
         if score is None:
             raise JobError(
                 "[reward] name is Score, which is given on the command line. Add --score FILE.py:FUNCTION, or --proxy FOLDER "
                 "for a tuned encoder."
             )
-        return HostReward(score, env, beta)
+        return HostReward(score, env, beta, near)
     if score is not None:
         raise JobError(f'a score was given but [reward] names {job.reward["name"]}. Write name = "Score" to use it.')
     settings = {key: value for key, value in job.reward.items() if key not in ("name", "beta")}
     if "path" in settings:
         settings["path"] = str(job.folder / settings["path"])
     reward = construct("reward", lambda **fields: getattr(rewards, job.reward["name"])(rules, **fields), settings)
+    if near is not None:
+        reward = construct("near", lambda: Near(reward, rules, near), {})
     reward = construct("reward", lambda: Tempered(reward, beta), {})
     return reward if env is rules else Came(reward)
+
+
+def _neighbourhood(job: Job) -> Neighbourhood | None:
+    if job.near is None:
+        return None
+    table = measurements(job)
+    assert table is not None, "a job with [near] has [data]"
+    settings = job.near
+    return construct("near", lambda: Neighbourhood(tuple(table.sequences), table.scores, settings.penalty, settings.limit), {})
 
 
 def _policy_maker(job: Job, env: AbstractEnvironment, objective: AbstractObjective) -> Callable[[jax.Array], AbstractPolicy]:

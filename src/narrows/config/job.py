@@ -21,7 +21,20 @@ POLICY_CONTEXT = (
 )
 """What a policy is told by the environment and the objective, not by the job."""
 SECTIONS = (
-    *("env", "noise", "reward", "policy", "objective", "optimizer", "exploration", "replay", "train", "shortlist", "data"),
+    *(
+        "env",
+        "noise",
+        "reward",
+        "policy",
+        "objective",
+        "optimizer",
+        "exploration",
+        "replay",
+        "train",
+        "shortlist",
+        "data",
+        "near",
+    ),
 )
 SCORE = "Score"
 SURROGATE = "surrogate"
@@ -47,6 +60,25 @@ class DataSettings:
     score_column: str | None = None
     score_sense: Literal["higher", "lower"] = "higher"
     on_invalid: Literal["refuse", "skip"] = "refuse"
+
+
+@dataclass(frozen=True)
+class NearSettings:
+    """What it costs to be far from the measurements of `[data]`.
+
+    Args:
+        penalty: taken off the score for each edit to the nearest measured sequence, on the scale of the scores.
+        limit: edits beyond which nothing is wanted; there the score falls below all measured ones.
+    """
+
+    penalty: float = 0.0
+    limit: int | None = None
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.penalty < float("inf"):
+            raise ValueError(f"penalty must be at least 0 and finite, got {self.penalty}.")
+        if self.limit is not None and self.limit < 0:
+            raise ValueError(f"limit must be at least 0 edits, got {self.limit}.")
 
 
 @dataclass(frozen=True)
@@ -119,6 +151,7 @@ class Job:
     noise: Section | None = None
     replay: Section | None = None
     data: DataSettings | None = None
+    near: NearSettings | None = None
     folder: Path = field(default=Path(), compare=False)
 
 
@@ -159,6 +192,9 @@ def parse_job(document: Mapping[str, Any], folder: Path, name: str = "job") -> J
     tables = {section: _table(document, section) for section in SECTIONS if section in document}
     data = tables.get("data")
     replay = tables.get("replay")
+    near = tables.get("near")
+    if near is not None and data is None:
+        raise JobError("[near] is about the distance from measurements, and the job has none. Add a [data] table.")
     return Job(
         name=str(document.get("name", name)),
         seed=seed,
@@ -175,6 +211,7 @@ def parse_job(document: Mapping[str, Any], folder: Path, name: str = "job") -> J
         noise=named("noise", tables["noise"], noise, ("env",)) if "noise" in tables else None,
         replay=None if replay is None else checked("replay", replay, Replay, ()),
         data=None if data is None else construct("data", DataSettings, checked("data", data, DataSettings, ())),
+        near=None if near is None else construct("near", NearSettings, checked("near", near, NearSettings, ())),
         folder=folder,
     )
 

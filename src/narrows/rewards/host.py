@@ -9,6 +9,7 @@ import numpy as np
 
 from narrows.envs.base import AbstractEnvironment
 from narrows.rewards.base import check_inverse_temperature
+from narrows.rewards.near import Neighbourhood
 
 TextScore = Callable[[Sequence[str]], Any]
 """Texts of objects in, one float each out (NaN for an item that failed); anything NumPy reads as floats."""
@@ -55,11 +56,13 @@ class HostReward:
         score: texts in, one score each out; NaN sets an item aside. An `AbstractAsyncScore` may overlap with training.
         env: names the objects (`to_text`).
         beta: inverse temperature; the log-reward is `beta` times the score.
+        near: what was measured, and what being far from it takes off the score; None for nothing.
     """
 
     score: TextScore | AbstractAsyncScore
     env: AbstractEnvironment
     beta: float = 1.0
+    near: Neighbourhood | None = None
 
     def __post_init__(self) -> None:
         check_inverse_temperature(self.beta)
@@ -67,13 +70,16 @@ class HostReward:
     def __call__(self, states: Any) -> np.ndarray:
         """Return the log-reward of each of a batch of terminal states, float32; ValueError if the lengths differ."""
         texts = self.env.to_text(states)
-        return self.log_reward(self.score(texts), len(texts))
+        return self.log_reward(self.score(texts), texts)
 
-    def log_reward(self, scores: Any, num_objects: int) -> np.ndarray:
+    def log_reward(self, scores: Any, texts: Sequence[str]) -> np.ndarray:
         """Return the log-reward of scores, float32; ValueError unless there is one for each object."""
+        num_objects = len(texts)
         scores = np.asarray(scores, dtype=np.float64)
         if scores.shape != (num_objects,):
             raise ValueError(
                 f"the score returned shape {scores.shape} for {num_objects} objects. Return one number for each, in order."
             )
+        if self.near is not None:
+            scores = self.near.lowered(scores, self.near.edits(texts))
         return (self.beta * scores).astype(np.float32)

@@ -4,7 +4,6 @@ from narrows.runs.execute import Followed as Followed
 from narrows.runs.execute import Outcome as Outcome
 from narrows.runs.execute import execute as execute
 from narrows.runs.execute import follow as follow
-from narrows.runs.execute import measurements as measurements
 from narrows.runs.execute import rehearse as rehearse
 from narrows.runs.folder import RunError as RunError
 from narrows.runs.folder import RunFolder as RunFolder

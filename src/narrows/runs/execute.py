@@ -21,8 +21,8 @@ from rich.console import Console
 
 from narrows import checkpoint
 from narrows.archive import Archive
-from narrows.config import SECTIONS, Job, JobError, Parts, build
-from narrows.data import DataError, Table, read_table, space
+from narrows.config import SECTIONS, Job, JobError, Parts, build, measurements
+from narrows.data import Table
 from narrows.rewards import HostReward
 from narrows.rewards.scoring import ExecutorScorer, Scorer
 from narrows.runs.folder import RunError, RunFolder, read_rows, write_rows
@@ -173,32 +173,6 @@ def rehearse(job: Job, score: TextScore | None = None, devices: Devices = ONE) -
     jax.eval_shape(parts.trainer(job, devices=devices, **given).init, jax.random.key(job.seed))
 
 
-def measurements(job: Job) -> Table | None:
-    """Return the checked table of a job's measurements, None for a job without one."""
-    if job.data is None:
-        return None
-    data = job.data
-    try:
-        return read_table(
-            job.folder / data.path,
-            space(data.space),
-            sequence_column=data.sequence_column,
-            score_column=data.score_column,
-            score_sense=data.score_sense,
-            on_invalid=data.on_invalid,
-        )
-    except DataError as error:
-        raise JobError(f"[data] {_in_words_of_a_job(str(error))}") from error
-
-
-def _in_words_of_a_job(message: str) -> str:
-    """Return a message about a table with the fields of `[data]` in place of the command's options."""
-    message = message.replace("--on-invalid skip", 'on_invalid = "skip"').replace(
-        "--score-sense lower", 'score_sense = "lower"'
-    )
-    return message.replace("--sequence-column", "sequence_column =").replace("--score-column", "score_column =")
-
-
 class _Keeper:
     """The one observer: records a chunk, shows it, and writes history and checkpoint when they are due."""
 
@@ -237,13 +211,15 @@ class _Keeper:
 def _what_decides(job: Job) -> dict[str, str]:
     """Return, by section, what a run's numbers depend on; its length, looks and selection may change before it is resumed."""
     free = {"num_steps", "every", "checkpoint_every", "max_set_aside"}
-    tables = {section: getattr(job, section) for section in SECTIONS if section not in ("train", "shortlist", "data")}
+    tables = {section: getattr(job, section) for section in SECTIONS if section not in ("train", "shortlist", "data", "near")}
     tables["train"] = {name: value for name, value in vars(job.train).items() if name not in free}
     # As text, which JSON holds whatever the value, infinity included.
     texts = {section: repr(table and sorted(table.items())) for section, table in tables.items()}
     if job.noise is not None and "path" in job.noise:
         # The law of the noise is in its file, from which each command reads it anew.
         texts["noise"] += f", {hashlib.sha256((job.folder / job.noise['path']).read_bytes()).hexdigest()}"
+    if job.near is not None and job.data is not None:
+        texts["near"] = f"{job.near}, {hashlib.sha256((job.folder / job.data.path).read_bytes()).hexdigest()}"
     return {"seed": str(job.seed), **texts}
 
 

@@ -10,7 +10,7 @@ from narrows.shortlist.distances import is_closer
 
 Item = TypeVar("Item")
 
-KEPT = -1
+KEPT, FORBIDDEN = -1, -2
 _FIRST_BLOCK = 256
 _LARGEST_BLOCK = 1 << 14
 
@@ -19,8 +19,8 @@ class Choice(NamedTuple):
     """Hold what the greedy choice kept and why it passed over the rest.
 
     `kept` are positions in the items, best first, int64 `[<= k]`. `order` are all positions by descending score,
-    `[n]`. `blocker[i]` belongs to item `order[i]`: `KEPT`, or the row of `kept` (from 0, the best of several) that the
-    item is too close to; it ends where the choice was complete, so its length is the number of items considered.
+    `[n]`. `blocker[i]` belongs to item `order[i]`: `KEPT`, `FORBIDDEN`, or the row of `kept` (from 0, the best of several) that
+    the item is too close to; it ends where the choice was complete, so its length is the number of items considered.
     """
 
     kept: np.ndarray
@@ -35,6 +35,7 @@ def choose_diverse(
     k: int,
     min_distance: float,
     distance: Callable[[Item, Item], float] | None = None,
+    is_allowed: Callable[[Sequence[Item]], np.ndarray] | None = None,
 ) -> Choice:
     """Take items by descending score, each if it is at least `min_distance` from all taken before, until there are `k`.
 
@@ -48,6 +49,7 @@ def choose_diverse(
         min_distance: at least 0. Equal strings are never both taken.
         distance: a symmetric function of two items; by default the Levenshtein distance of strings, which is
             computed in blocks and stops early: half a million strings take seconds.
+        is_allowed: which of some items may be taken at all; all by default. It is asked only as far as the choice goes.
 
     >>> scores = np.array([5, 4.9, 4.8, 3, 3.1, 1])
     >>> choose_diverse([0, 1, 2, 10, 11, 20], scores, k=3, min_distance=3, distance=lambda a, b: abs(a - b)).kept
@@ -62,8 +64,12 @@ def choose_diverse(
     start, size = 0, _FIRST_BLOCK
     while start < len(items) and len(kept) < k:
         block = [items[position] for position in order[start : start + size]]
-        undecided = np.arange(len(block))
         reasons = blocker[start : start + size]
+        undecided = np.arange(len(block))
+        if is_allowed is not None:
+            may = np.asarray(is_allowed(block), bool)
+            reasons[~may] = FORBIDDEN
+            undecided = undecided[may]
         for row, position in enumerate(kept):
             undecided = _pass_over(items[position], row, block, undecided, reasons, min_distance, distance)
         while undecided.size and len(kept) < k:

@@ -9,7 +9,7 @@ import numpy as np
 from narrows.shortlist.candidates import Candidates, candidates_from_objects
 from narrows.shortlist.distances import distance_matrix, nearest
 from narrows.shortlist.diverse import choose_diverse
-from narrows.shortlist.reasons import Pool, reason_fewer, reasons
+from narrows.shortlist.reasons import Fence, Pool, reason_fewer, reasons
 from narrows.shortlist.rows import Diversity, Shortlist, ShortlistRow, letter_counts
 
 
@@ -54,6 +54,7 @@ def select(
     by: str = "mean",
     expected: np.ndarray | None = None,
     exclude_measured: bool = True,
+    max_from_measured: int | None = None,
     cluster_distance: int | None = None,
 ) -> Shortlist:
     """Choose the `k` best candidates that are at least `min_distance` edits apart (see `choose_diverse`).
@@ -75,6 +76,7 @@ def select(
         by: rank by `mean`, by `lower_bound` or by `expected`.
         expected: expected scores of what comes out, finite, shape `[n]`; with `by="expected"` only.
         exclude_measured: choose only what is not measured yet.
+        max_from_measured: choose only what is at most so many edits from something measured; None for no limit.
         cluster_distance: `1.5 min_distance`, rounded up, by default: wide enough to group variants, too narrow to join
             unrelated sequences: random RNAs of 14 letters are 9 edits apart on average, 7 at the lowest twentieth.
 
@@ -93,12 +95,14 @@ def select(
     _check_distance("cluster_distance", cluster_distance)
     references = _checked_measured(measured, measured_scores)
     pool = _pool(scored, set(measured) if exclude_measured else set())
-    choice = choose_diverse(pool.objects, pool.scores, k=k, min_distance=min_distance)
+    fence = None if max_from_measured is None else _fence(max_from_measured, references[0])
+    is_allowed = None if fence is None else fence.holds
+    choice = choose_diverse(pool.objects, pool.scores, k=k, min_distance=min_distance, is_allowed=is_allowed)
     sequences = [pool.objects[position] for position in choice.kept]
     distances = distance_matrix(sequences)
     clusters = _clusters(sequences, distances, cluster_distance)
     nearest_measured = _nearest_measured(sequences, *references)
-    why = reasons(choice, min_distance, scored.label())
+    why = reasons(choice, min_distance, scored.label(), fence)
     positions = pool.positions[choice.kept].tolist()
     rows = [
         _row(row + 1, scored, position, nearest_measured[row], clusters[row], why[row])
@@ -106,7 +110,7 @@ def select(
     ]
     return Shortlist(
         rows=tuple(rows),
-        reason_fewer=reason_fewer(pool, choice, k, min_distance),
+        reason_fewer=reason_fewer(pool, choice, k, min_distance, fence),
         k=k,
         min_distance=min_distance,
         cluster_distance=cluster_distance,
@@ -187,6 +191,14 @@ def _checked_measured(
         )
     order = np.argsort(-values, kind="stable")
     return [measured[int(position)] for position in order], values[order].tolist()
+
+
+def _fence(limit: int, measured: Sequence[str]) -> Fence:
+    if limit < 0:
+        raise ValueError(f"max_from_measured must be at least 0 edits, got {limit}.")
+    if not measured:
+        raise ValueError("max_from_measured counts edits from what is measured, and nothing is. Give measured sequences.")
+    return Fence(limit, lambda objects: nearest(objects, measured).distance <= limit)
 
 
 def _pool(scored: _Scored, excluded: set[str]) -> Pool:

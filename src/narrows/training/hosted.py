@@ -46,19 +46,20 @@ def _overlapped(draw: Draw, update: Update, reward: HostReward, score: AbstractA
     Every batch that is drawn is trained on once. Closed early, it cancels what is under way: no state knows of those batches,
     so they are drawn anew, from the policy of then.
     """
-    flying: list[tuple[Trajectory, AbstractScoreBatch]] = []
+    flying: list[tuple[Trajectory, list[str], AbstractScoreBatch]] = []
 
     def step(state: TrainState) -> tuple[TrainState, StepInfo]:
         while len(flying) < min(score.pending, num_steps - int(state.step)):
             key, fresh, *_ = draw(state)  # the model will be another one when the batch has come back
             state = state._replace(key=key)  # or the next batch would be the same one
-            flying.append((fresh, score.submit(reward.env.to_text(fresh.terminal))))
-        fresh, batch = flying.pop(score.first_of([batch for _, batch in flying]))
-        log_reward = jnp.asarray(reward.log_reward(batch.result(), fresh.log_reward.shape[0]), jnp.float32)
+            texts = reward.env.to_text(fresh.terminal)
+            flying.append((fresh, texts, score.submit(texts)))
+        fresh, texts, batch = flying.pop(score.first_of([batch for *_, batch in flying]))
+        log_reward = jnp.asarray(reward.log_reward(batch.result(), texts), jnp.float32)
         return update(state, state.key, fresh._replace(log_reward=log_reward))
 
     try:
         yield step
     finally:
-        for _, batch in flying:
+        for *_, batch in flying:
             batch.cancel()
