@@ -99,7 +99,7 @@ def test_accuracy_is_measured_once_and_remembered(tmp_path, monkeypatch):
     plan = accuracy.Plan(
         (accuracy.TaskPlan("few", 1, methods), accuracy.TaskPlan("few", 1, (FULL,), "bf16")),
         (0, 1),
-        dict.fromkeys(methods, (1e-3,)),
+        dict.fromkeys(map(accuracy.family, methods), (1e-3,)),
         64,
         str(encoder),
     )
