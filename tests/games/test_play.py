@@ -151,6 +151,9 @@ def test_the_command_plays_against_whom_the_name_means(monkeypatch, capsys):
 
 def test_ctrl_c_closes_the_page_and_nothing_ugly_is_printed():
     script = (
+        # A shell starts what runs in its background with SIGINT ignored, and the suite may run there.
+        "import signal\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from narrows.commands.games.playing import serve, render\n"
         "from narrows.games.names import game_named\n"
         "from narrows.games.players import UniformPlayer\n"
