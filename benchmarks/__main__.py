@@ -1,8 +1,8 @@
 """Measure: `python -m benchmarks NAME [--quick] [--json] [--out FILE] [--data FOLDER]`, or `python -m benchmarks docs`.
 
-`speed`, `games`, `vi` and `tuning` have parts: `--case NAME` picks one (again for more). `speed` has peers: `--against
-NAME,NAME` picks them, `none` for ours alone. `games` keeps its long trainings in the folder that `--data` names and continues
-them there, and `vi` what it has simulated.
+`speed`, `games`, `vi`, `tuning` and `robustness` have parts: `--case NAME` picks one (again for more). `speed` has peers:
+`--against NAME,NAME` picks them, `none` for ours alone. `games` keeps its long trainings in the folder that `--data` names and
+continues them there, `vi` what it has simulated, and `tuning` and `robustness` what they have found.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from benchmarks import docs
 from benchmarks.case import Case, load, names
 from benchmarks.rows import Context, Row, plain_table, write_rows
 
-_OWNERS = {"--case": ("speed", "games", "vi", "tuning"), "--against": ("speed",), "--record": ("guard",)}
+_OWNERS = {"--case": ("speed", "games", "vi", "tuning", "robustness"), "--against": ("speed",), "--record": ("guard",)}
 _LIBRARIES = ("narrows", "jax", "equinox", "optax", "numpy")
 
 
@@ -31,7 +31,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, metavar="FILE", help="also write the rows there, as JSON lines")
     parser.add_argument("--data", type=Path, metavar="FOLDER", help="where the case's data lies, if not where it expects it")
     parser.add_argument(
-        "--case", action="append", default=[], metavar="CASE", help="speed, games, vi, tuning: only this part; again for more"
+        "--case",
+        action="append",
+        default=[],
+        metavar="CASE",
+        help=f"{', '.join(_OWNERS['--case'])}: only this part; again for more",
     )
     parser.add_argument("--against", metavar="PEERS", help="speed: beside these peers, commas between, or none")
     parser.add_argument("--record", action="store_true", help="guard: store the rates as the baseline of later runs")

@@ -278,7 +278,10 @@ def _uniform(env):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["tfbind8", "--case", "bits_tb"], "--case belongs to the benchmarks speed, games, vi and tuning, not to tfbind8"),
+        (
+            ["tfbind8", "--case", "bits_tb"],
+            "--case belongs to the benchmarks speed, games, vi, tuning and robustness, not to tfbind8",
+        ),
         (["guard", "--against", "gfnx"], "--against belongs to the benchmark speed, not to guard"),
         (["speed", "--record"], "--record belongs to the benchmark guard, not to speed"),
         (["speed", "--case", "chess"], "there is no case 'chess'. There are: hypergrid_tb, "),

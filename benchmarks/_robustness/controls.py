@@ -1,0 +1,175 @@
+"""Tuning by what the other seeds found, the two controls of tgm section 6.4, and the exact laws where objects can be listed."""
+
+import functools
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks._laws import gibbs, matching_inverse_temperature
+from benchmarks._robustness import methods
+from benchmarks._robustness.jobs import Ask, Laboratory, Outcome, judged, laboratory, remembered, run_all
+from benchmarks._robustness.methods import CHOSEN, ENTROPY, GFLOWNET, TEMPERATURE, TGMS, control_name
+from benchmarks._robustness.plan import Level, Place, Plan
+from benchmarks._robustness.training import Drawn
+from narrows.exact import enumerate_graph, solve
+from narrows.metrics import entropy
+from narrows.metrics.exact import LogLaw
+
+EXACT = "exact "
+"""What the name of a method begins with where its law is the solution, not a training."""
+_ROUNDS = 2
+_NEARLY_ZERO = 0.02
+
+
+class Chosen(NamedTuple):
+    """One training that a method is judged by: the exponent that the other seeds favour."""
+
+    level: Level
+    outcome: Outcome
+
+
+def chosen(plan: Plan, found: Sequence[Outcome]) -> list[Chosen]:
+    """Return for each level and seed the training whose setting did best on average over the other seeds.
+
+    A setting is a method and an exponent of the common grid; so the q of a TGM can be chosen in the same way as the exponent.
+    """
+    best = []
+    for level in plan.levels:
+        here = [one for one in found if one.level == str(level) and one.beta in (*plan.betas, 0.0)]
+        for seed in plan.seeds:
+            others: dict[tuple[str, float], list[float]] = {}
+            for one in here:
+                if one.seed != seed or len(plan.seeds) == 1:
+                    others.setdefault((one.method, one.beta), []).append(one.worth["greedy"].mean)
+            method, beta = max(others, key=lambda setting: float(np.mean(others[setting])))
+            best += [Chosen(level, one) for one in here if (one.method, one.beta, one.seed) == (method, beta, seed)]
+    return best
+
+
+def control_job(plan: Plan, place: Place, name: str, ours: Sequence[Chosen], plain: Sequence[Outcome]) -> list[Outcome]:
+    """Train GFlowNets that have the temperature, and such as have the entropy, of each chosen TGM.
+
+    Args:
+        plan, place, name: as for every job.
+        ours: the trainings to be matched.
+        plain: the trainings of the GFlowNet on its whole grid.
+    """
+
+    def compute() -> list[Outcome]:
+        lab, rate = laboratory(plan, place, name), plain[0].rate
+        wanted = [
+            Ask(one.level, one.outcome.seed, one.outcome.beta * methods.named(one.outcome.method).temperature_factor, rate)
+            for one in ours
+        ]
+        known = list(plain)
+        trained = _trained(plan, lab, wanted, known)
+        matched = [
+            trained[ask]._replace(method=control_name(TEMPERATURE, one.outcome.method))
+            for ask, one in zip(wanted, ours, strict=True)
+        ]
+        for _ in range(_ROUNDS):
+            asks = [
+                Ask(one.level, one.outcome.seed, matching_beta(_curve(known, one), one.outcome.entropy), rate) for one in ours
+            ]
+            _trained(plan, lab, asks, known)
+        return matched + [_nearest(known, one) for one in ours]
+
+    return remembered(plan, place, name, "controls", compute)
+
+
+def matching_beta(curve: Sequence[tuple[float, float]], entropy: float) -> float:
+    """Return the exponent at which a curve of (exponent, entropy) has an entropy: linear between the logarithms of exponents.
+
+    Trainings scatter, so that a sharper exponent may have the larger entropy; the curve is then held where it was. Beyond its
+    sharpest point the last slope goes on, at most to four times that exponent.
+
+    >>> round(matching_beta([(1.0, 8.0), (4.0, 4.0)], 6.0), 6)
+    2.0
+    """
+    points = sorted(curve)
+    logs = np.log([max(beta, _NEARLY_ZERO) for beta, _ in points])
+    values = np.minimum.accumulate([value for _, value in points])
+    if entropy < values[-1] and len(points) > 1:
+        slope = min((values[-1] - values[-2]) / (logs[-1] - logs[-2]), -1e-3)
+        return float(np.exp(logs[-1] + min((entropy - values[-1]) / slope, np.log(4.0))))
+    return float(np.exp(np.interp(-entropy, -values, logs)))
+
+
+def exact_job(plan: Plan, place: Place, name: str, ours: Sequence[Chosen]) -> list[Outcome]:
+    """Solve what each chosen training was after, and for a TGM its two controls, over all objects."""
+
+    def compute() -> list[Outcome]:
+        lab = laboratory(plan, place, name)
+        graph = enumerate_graph(lab.task.env)
+        tokens = jnp.asarray(graph.terminal_states.tokens)
+        phis = functools.cache(lambda level, seed: lab.phi(plan, level, seed, tokens))
+        found = []
+        for one in ours:
+            phi, beta, method = phis(one.level, one.outcome.seed), one.outcome.beta, methods.named(one.outcome.method)
+            law = solve(graph, beta * phi, method.objective.operator).log_law
+            laws: dict[str, tuple[float, LogLaw]] = {method.name: (beta, law)}
+            if method.q is not None:
+                warm, even = method.temperature_factor * beta, matching_inverse_temperature(entropy(law), phi)
+                laws[control_name(TEMPERATURE, method.name)] = (warm, gibbs(warm, phi))
+                laws[control_name(ENTROPY, method.name)] = (even, gibbs(even, phi))
+            for told, (at, log_law) in laws.items():
+                ask = Ask(one.level, one.outcome.seed, at, 0.0)
+                found.append(_judged_law(plan, lab, EXACT + told, ask, np.asarray(tokens), phi, log_law))
+        return found
+
+    return remembered(plan, place, name, "exact laws", compute)
+
+
+def summarised(plan: Plan, everything: Iterable[Sequence[Outcome]]) -> tuple[list[Chosen], list[Chosen]]:
+    """Return the chosen trainings of each method, and those of the TGM whose q was chosen as well."""
+    lists = [list(found) for found in everything]
+    each = [one for found in lists for one in chosen(plan, found)]
+    names = {method.name for method in TGMS}
+    return each, chosen(plan, [one for found in lists for one in found if one.method in names])
+
+
+def with_chosen_controls(found: Sequence[Outcome], best: Sequence[Chosen]) -> list[Outcome]:
+    """Return the TGM whose q was chosen, and its two controls, under names of their own."""
+    known = {(one.method, one.level, one.seed): one for one in found}
+    renamed = []
+    for one in (one.outcome for one in best):
+        renamed.append(one._replace(method=CHOSEN))
+        for control in (TEMPERATURE, ENTROPY):
+            match = known[control_name(control, one.method), one.level, one.seed]
+            renamed.append(match._replace(method=control_name(control, CHOSEN)))
+    return renamed
+
+
+def _trained(plan: Plan, lab: Laboratory, asks: Sequence[Ask], known: list[Outcome]) -> dict[Ask, Outcome]:
+    """Return GFlowNets by what was asked, adding to those known the ones that had to be trained."""
+    method = methods.named(GFLOWNET)
+    have = {(one.level, one.seed, one.beta): one for one in known}
+    missing = [ask for ask in dict.fromkeys(asks) if (str(ask.level), ask.seed, ask.beta) not in have]
+    fresh = run_all(plan, lab, method, missing)
+    known.extend(fresh)
+    have |= {(one.level, one.seed, one.beta): one for one in fresh}
+    return {ask: have[str(ask.level), ask.seed, ask.beta] for ask in asks}
+
+
+def _curve(known: Sequence[Outcome], one: Chosen) -> list[tuple[float, float]]:
+    return [(each.beta, each.entropy) for each in known if (each.level, each.seed) == (str(one.level), one.outcome.seed)]
+
+
+def _nearest(known: Sequence[Outcome], one: Chosen) -> Outcome:
+    """Return the GFlowNet on the same proxy whose entropy is nearest."""
+    same = [each for each in known if (each.level, each.seed) == (str(one.level), one.outcome.seed)]
+    best = min(same, key=lambda each: abs(each.entropy - one.outcome.entropy))
+    return best._replace(method=control_name(ENTROPY, one.outcome.method), target=one.outcome.entropy)
+
+
+def _judged_law(
+    plan: Plan, lab: Laboratory, name: str, ask: Ask, tokens: np.ndarray, phi: np.ndarray, log_law: LogLaw
+) -> Outcome:
+    probabilities = np.exp(log_law - np.logaddexp.reduce(log_law))
+    rng = np.random.default_rng([ask.seed, 4])
+    rows = rng.choice(len(phi), plan.recipe.num_samples, p=probabilities / probabilities.sum())
+    outcome = judged(plan, lab, name, ask, Drawn(jnp.asarray(tokens[rows]), jnp.asarray(phi[rows]), jnp.asarray(log_law[rows])))
+    # Both are known here, and samples would only blur them.
+    return outcome._replace(entropy=entropy(log_law), mean_phi=float(probabilities @ phi))

@@ -1,0 +1,168 @@
+"""From trainings to rows: scores and differences with bootstrap intervals, and how wrong the proxies are."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from benchmarks._robustness.controls import EXACT
+from benchmarks._robustness.jobs import Doubts, Outcome
+from benchmarks._robustness.methods import CHOSEN, ENTROPY, GFLOWNET, METHODS, RANDOM, TEMPERATURE, TGMS, control_name
+from benchmarks._robustness.plan import Plan
+from benchmarks._robustness.proxies import Wrongness
+from benchmarks.rows import Context, Row, Target
+
+SCORE, IN_ORDER, DIVERSITY, NOVELTY, NATS = (*("true score", "true score, in order", "diversity", "novelty", "entropy"),)
+BEST, PROXY, FEASIBLE, KEPT = "best true score", "proxy's score", "feasible", "kept"
+AHEAD = "difference of true scores"
+OFF = "entropy, distance from what was to be matched"
+FROM, TO = ", from", ", to"
+POOLED = "all levels"
+EVERYWHERE = "all tasks"
+WRONG = ("rank correlation", "error", "coverage", "sharpness", "distance from the data")
+CORRELATION = WRONG[0]
+SUBJECTS = ("random objects", "the nearest third", "the farthest third", "visited objects")
+RIVALS = tuple(method.name for method in METHODS if method.q is None)
+OURS = (CHOSEN, *(method.name for method in TGMS))
+NUM_RESAMPLES = 10_000
+_SHOWN = (*RIVALS, RANDOM, *OURS, control_name(TEMPERATURE, CHOSEN), control_name(ENTROPY, CHOSEN))
+"""Of which every level gets rows; the others get those over all levels."""
+assert len(WRONG) == len(Wrongness._fields)
+
+Table = Float[np.ndarray, "task level seed"]
+
+
+class Interval(NamedTuple):
+    """A mean, and the ends of its 95 % interval."""
+
+    mean: float
+    low: float
+    high: float
+
+
+def bootstrap(values: Float[np.ndarray, "task seed"]) -> Interval:
+    """Return the mean over tasks and seeds, and the percentile interval when the seeds of each task are drawn anew."""
+    rng = np.random.default_rng(0)
+    num_tasks, num_seeds = values.shape
+    rows = rng.integers(num_seeds, size=(NUM_RESAMPLES, num_tasks, num_seeds))
+    means = np.mean(values[np.arange(num_tasks)[:, None], rows], axis=(1, 2))
+    low, high = np.quantile(means, [0.025, 0.975])
+    return Interval(float(np.mean(values)), float(low), float(high))
+
+
+class Scores(NamedTuple):
+    """All trainings that count, one a method, level and seed, of one task."""
+
+    plan: Plan
+    task: str
+    found: dict[tuple[str, str, int], Outcome]
+
+    @classmethod
+    def of(cls, plan: Plan, task: str, outcomes: Sequence[Outcome]) -> "Scores":
+        """Return the trainings by method, level and seed."""
+        return cls(plan, task, {(one.method, one.level, one.seed): one for one in outcomes})
+
+    @property
+    def methods(self) -> list[str]:
+        """The methods, in the order in which they came."""
+        return list(dict.fromkeys(method for method, _, _ in self.found))
+
+    def outcomes(self, method: str, level: str) -> list[Outcome]:
+        """Return one training a seed."""
+        return [self.found[method, level, seed] for seed in self.plan.seeds]
+
+    def table(self, method: str) -> Float[np.ndarray, "level seed"]:
+        """Return the true scores of a method's greedy shortlists."""
+        levels = [str(level) for level in self.plan.levels]
+        return np.array([[one.worth["greedy"].mean for one in self.outcomes(method, level)] for level in levels])
+
+
+def task_rows(context: Context, scores: Scores) -> Iterator[Row]:
+    """Yield what every method's shortlists are worth on one task, level by level and over all."""
+    levels = [str(level) for level in scores.plan.levels]
+    for method in scores.methods:
+        table = scores.table(method)
+        for place, level in enumerate(levels):
+            if method in _SHOWN or method.startswith(EXACT):
+                case = f"robustness/{scores.task}/{level}/{method}"
+                yield from _interval_rows(context, case, SCORE, bootstrap(table[place : place + 1]))
+                if not method.startswith(EXACT):
+                    yield from _level_rows(context, case, scores, method, level)
+        yield from _pooled_rows(context, f"robustness/{scores.task}/{POOLED}/{method}", scores, method, levels)
+    yield from _difference_rows(context, [scores])
+
+
+def overall_rows(context: Context, each: Sequence[Scores]) -> Iterator[Row]:
+    """Yield the scores of every method that all tasks have, and the differences, over all tasks."""
+    for method in each[0].methods:
+        if all(method in scores.methods for scores in each):
+            table = np.stack([scores.table(method).mean(axis=0) for scores in each])
+            yield from _interval_rows(context, f"robustness/{EVERYWHERE}/{POOLED}/{method}", SCORE, bootstrap(table))
+    yield from _difference_rows(context, each)
+
+
+def proxy_rows(context: Context, scores: Scores, doubts: dict[tuple[int, int], Doubts]) -> Iterator[Row]:
+    """Yield how wrong the proxies of a task are: about random objects, and about what a GFlowNet draws."""
+    plan = scores.plan
+    for level in plan.levels:
+        about = [list(parts) for parts in zip(*(doubts[level.size, seed] for seed in plan.seeds), strict=True)]
+        about.append([seen for one in scores.outcomes(GFLOWNET, str(level)) if (seen := one.seen) is not None])
+        for subject, found in zip(SUBJECTS, about, strict=True):
+            for place, metric in enumerate(WRONG):
+                case = f"robustness/{scores.task}/{level}/proxy/{subject}"
+                yield context.row(case, metric, [one[place] for one in found], seeds=plan.seeds)
+
+
+def _level_rows(context: Context, case: str, scores: Scores, method: str, level: str) -> Iterator[Row]:
+    found, seeds = scores.outcomes(method, level), scores.plan.seeds
+    yield context.row(case, IN_ORDER, [one.worth["in order"].mean for one in found], seeds=seeds)
+    yield context.row(case, DIVERSITY, [one.worth["greedy"].diversity for one in found], unit="edits", seeds=seeds)
+    yield context.row(case, NOVELTY, [one.worth["greedy"].novelty for one in found], unit="edits", seeds=seeds)
+    yield context.row(case, NATS, [one.entropy for one in found], unit="nat", seeds=seeds)
+
+
+def _pooled_rows(context: Context, case: str, scores: Scores, method: str, levels: Sequence[str]) -> Iterator[Row]:
+    """Yield the rows over all levels; a seed's value is the mean over them."""
+    seeds = scores.plan.seeds
+    yield from _interval_rows(context, case, SCORE, bootstrap(scores.table(method).mean(axis=0)[None]))
+    found = [[scores.found[method, level, seed] for level in levels] for seed in seeds]
+
+    def row(metric: str, rule: str, field: str, unit: str = "") -> Row:
+        values = [float(np.mean([getattr(one.worth[rule], field) for one in of_seed])) for of_seed in found]
+        return context.row(case, metric, values, unit=unit, seeds=seeds)
+
+    yield row(IN_ORDER, "in order", "mean")
+    yield row(BEST, "greedy", "best")
+    yield row(PROXY, "greedy", "proxy")
+    yield row(DIVERSITY, "greedy", "diversity", "edits")
+    yield row(NOVELTY, "greedy", "novelty", "edits")
+    yield row(FEASIBLE, "greedy", "feasible")
+    yield row(KEPT, "greedy", "kept")
+    yield context.row(case, NATS, [float(np.mean([one.entropy for one in of])) for of in found], unit="nat", seeds=seeds)
+    if all(one.target is not None for of in found for one in of):
+        off = [float(np.mean([abs(one.entropy - (one.target or 0.0)) for one in of])) for of in found]
+        yield context.row(case, OFF, off, unit="nat", seeds=seeds)
+
+
+def _difference_rows(context: Context, each: Sequence[Scores]) -> Iterator[Row]:
+    """Yield each TGM less the GFlowNet and its own controls, and the one whose q was chosen less every method as well."""
+    task = each[0].task if len(each) == 1 else EVERYWHERE
+    for ours in OURS:
+        controls = (control_name(TEMPERATURE, ours), control_name(ENTROPY, ours))
+        for rival in (*(RIVALS if ours == CHOSEN else RIVALS[:1]), *((RANDOM,) if ours == CHOSEN else ()), *controls):
+            gaps = np.stack([scores.table(ours) - scores.table(rival) for scores in each])
+            case = f"robustness/{task}/{POOLED}/{ours} less {rival}"
+            # To be at or above every rival is what the benchmark was built to ask.
+            target = Target(">=", 0.0) if ours == CHOSEN else None
+            yield from _interval_rows(context, case, AHEAD, bootstrap(gaps.mean(axis=1)), target)
+            if ours == CHOSEN:
+                for place, level in enumerate(each[0].plan.levels):
+                    case = f"robustness/{task}/{level}/{ours} less {rival}"
+                    yield from _interval_rows(context, case, AHEAD, bootstrap(gaps[:, place]), None)
+
+
+def _interval_rows(context: Context, case: str, metric: str, found: Interval, target: Target | None = None) -> Iterator[Row]:
+    yield context.row(case, metric, [found.mean], target=target)
+    yield context.row(case, metric + FROM, [found.low])
+    yield context.row(case, metric + TO, [found.high])

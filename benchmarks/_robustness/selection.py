@@ -1,0 +1,67 @@
+"""From what a policy drew to a shortlist, in the same way for every method, and what that shortlist is worth."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from benchmarks._robustness.proxies import Measured, Scale
+from benchmarks._robustness.tasks import Task
+from narrows.shortlist import choose_diverse, mean_pairwise_distance, nearest
+
+RULES = ("greedy", "in order")
+"""By the proxy's score, or in the order in which objects were drawn; both keep a least distance."""
+
+
+class Worth(NamedTuple):
+    """What a shortlist is worth, scores in standard deviations of the truth above its mean over random objects.
+
+    Attributes:
+        mean: true score; a place that could not be filled counts as a random object, 0.
+        best: true score of the best one.
+        proxy: what the proxy says of them on average, in its own standard deviations over random objects.
+        diversity: mean edits between two of them; 0 below two.
+        novelty: mean edits to the nearest object that the proxy learned from.
+        feasible: how many of them can exist.
+        kept: how many there are.
+    """
+
+    mean: float
+    best: float
+    proxy: float
+    diversity: float
+    novelty: float
+    feasible: float
+    kept: float
+
+
+def shortlists(
+    task: Task, scale: Scale, measured: Measured, texts: Sequence[str], phi: Float[np.ndarray, " sample"], k: int
+) -> dict[str, Worth]:
+    """Return what the two choices among drawn objects are worth."""
+    order = {"greedy": phi, "in order": -np.arange(len(texts), dtype=np.float64)}
+    return {rule: _worth(task, scale, measured, texts, phi, order[rule], k) for rule in RULES}
+
+
+def _worth(
+    task: Task,
+    scale: Scale,
+    measured: Measured,
+    texts: Sequence[str],
+    phi: Float[np.ndarray, " sample"],
+    order: Float[np.ndarray, " sample"],
+    k: int,
+) -> Worth:
+    kept = choose_diverse(texts, order, k=k, min_distance=task.min_distance).kept
+    chosen = [texts[int(place)] for place in kept]
+    scores = (task.truth(chosen) - scale.mean) / scale.std
+    return Worth(
+        float(np.sum(scores)) / k,
+        float(np.max(scores)),
+        float(np.mean(phi[kept])),
+        mean_pairwise_distance(chosen) if len(chosen) > 1 else 0.0,
+        float(np.mean(nearest(chosen, measured.texts).distance)),
+        float(np.sum(task.is_feasible(chosen))),
+        float(len(chosen)),
+    )

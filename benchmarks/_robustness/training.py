@@ -1,0 +1,91 @@
+"""Training: one program a method, run for every proxy, seed, exponent and rate; what it gives are samples, with log P."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from benchmarks._robustness.proxies import ProxyReward
+from narrows.envs import Sequence
+from narrows.objectives.base import AbstractObjective
+from narrows.policies import MLP
+from narrows.policies.base import AbstractPolicy
+from narrows.training import trainer
+from narrows.trajectories import sample, score
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How every method is trained.
+
+    Args:
+        width: of both layers of the policy.
+        batch_size: objects a step, all fresh: each is one call of the proxy.
+        num_steps: training steps.
+        num_samples: drawn in the end, which shortlists are chosen from.
+        at_once: trainings that are advanced together.
+    """
+
+    width: int = 64
+    batch_size: int = 32
+    num_steps: int = 300
+    num_samples: int = 2048
+    at_once: int = 1
+
+    @property
+    def num_calls(self) -> int:
+        """Calls of the proxy, by training and by the choice."""
+        return self.batch_size * self.num_steps + self.num_samples
+
+    def optimizer(self, rate: Float[Array, ""]) -> optax.GradientTransformation:
+        """Return clipped Adam; the rate rises over a twentieth of the steps and falls to zero along a cosine."""
+        shape = optax.warmup_cosine_decay_schedule(0.0, 1.0, max(self.num_steps // 20, 1), self.num_steps)
+        return optax.chain(
+            optax.clip_by_global_norm(10.0), optax.scale_by_adam(), optax.scale_by_schedule(lambda step: -rate * shape(step))
+        )
+
+
+class Drawn(NamedTuple):
+    """What a trained policy gave: objects, the proxy's standardised score of each, and the policy's log-probability."""
+
+    tokens: Int[Array, "*training sample place"]
+    phi: Float[Array, "*training sample"]
+    log_prob: Float[Array, "*training sample"]
+
+
+@eqx.filter_jit
+def train(
+    env: Sequence,
+    rewards: ProxyReward,
+    rates: Float[Array, " training"],
+    keys: PRNGKeyArray,
+    objective: AbstractObjective,
+    recipe: Recipe,
+) -> Drawn:
+    """Train a policy for each of some rewards, whose leaves are `[training, ...]`, and draw from it."""
+
+    def policy(key: PRNGKeyArray) -> AbstractPolicy:
+        return MLP(
+            *(env.num_features, env.num_values, env.num_actions),
+            hidden=recipe.width,
+            depth=2,
+            flow_head=objective.needs_flow,
+            child_flow_head=objective.needs_child_flow,
+            key=key,
+        )
+
+    def one(inputs: tuple[ProxyReward, Float[Array, ""], PRNGKeyArray]) -> Drawn:
+        reward, rate, key = inputs
+        start, drawing = jax.random.split(key)
+        training = trainer(env, policy, reward, objective, recipe.optimizer(rate), batch_size=recipe.batch_size)
+        first = training.init(start)
+        state, _ = jax.lax.scan(lambda state, _: (training.step(state)[0], None), first, length=recipe.num_steps)
+        batch = sample(drawing, state.model, env, recipe.num_samples)
+        log_prob = jnp.sum(score(state.model, env, batch).log_pf, axis=-1)
+        return Drawn(batch.terminal.tokens, reward.phi(batch.terminal.tokens), log_prob)
+
+    return jax.lax.map(one, (rewards, rates, keys), batch_size=recipe.at_once if recipe.at_once > 1 else None)

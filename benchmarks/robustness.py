@@ -1,0 +1,87 @@
+"""Whose shortlist is better when the score is wrong: TGM, its controls and other methods, on proxies made to be wrong."""
+
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks._games.training import workplace
+from benchmarks._robustness import controls, jobs, methods
+from benchmarks._robustness.plan import FULL, QUICK, Place, Plan
+from benchmarks._robustness.reporting import Scores, overall_rows, proxy_rows, task_rows
+from benchmarks._robustness.tables import TEXT, tables
+from benchmarks._robustness.tasks import FAMILIES, TABLES, present
+from benchmarks._stochastic.workers import side_by_side
+from benchmarks.case import Case
+from benchmarks.rows import Context, Row
+
+Tasks = Sequence[Callable[[], Any]]
+
+
+def measure(context: Context) -> Iterator[Row]:
+    """Yield the rows of the families of tasks that were asked for; ValueError for an unknown one."""
+    yield from measure_tasks(context, QUICK if context.quick else FULL)
+
+
+def measure_tasks(context: Context, plan: Plan) -> Iterator[Row]:
+    """Yield the rows of a plan: scores and differences of each task, how wrong its proxies are, and last over all tasks."""
+    strange = [name for name in context.cases if name not in FAMILIES]
+    if strange:
+        raise ValueError(f"there is no case {strange[0]!r}. There are: {', '.join(FAMILIES)}.")
+    asked = [name for family in FAMILIES if not context.cases or family in context.cases for name in plan.of_family(family)]
+    tables_at = TABLES if context.data is None or not any(context.data.glob("*_8mers.txt")) else context.data
+    names = present(asked, tables_at)
+    if not names:
+        raise ValueError("nothing that was asked for can be measured here. What is missing is told above.")
+    with workplace(context) as folder:
+        each = []
+        for scores, doubts in _found(plan, Place(Path(tables_at), folder), names).values():
+            each.append(scores)
+            yield from task_rows(context, scores)
+            yield from proxy_rows(context, scores, doubts)
+        if len(each) > 1:
+            yield from overall_rows(context, each)
+
+
+def _found(plan: Plan, place: Place, names: Sequence[str]) -> dict[str, tuple[Scores, Any]]:
+    """Return of each task what was trained, and how wrong its proxies are; three rounds of jobs, each on what came before."""
+    doubts = dict(zip(names, _done([functools.partial(jobs.proxy_job, plan, place, name) for name in names]), strict=True))
+    kinds = [method.name for method in methods.METHODS]
+    # The longest objects first, so that no core is left with them in the end.
+    order = sorted(names, key=lambda name: name != "ehrlich/long")
+    trained = _done(
+        [functools.partial(jobs.method_job, plan, place, name, kind) for name in order for kind in kinds]
+        + [functools.partial(jobs.random_job, plan, place, name) for name in order]
+    )
+    by_task = {
+        name: [*trained[row * len(kinds) : (row + 1) * len(kinds)], trained[len(order) * len(kinds) + row]]
+        for row, name in enumerate(order)
+    }
+    chosen = {name: controls.summarised(plan, by_task[name]) for name in names}
+    tgms = {method.name for method in methods.TGMS}
+    last: list[Callable[[], Any]] = []
+    for name in names:
+        ours = [one for one in chosen[name][0] if one.outcome.method in tgms]
+        ours += [one for one in chosen[name][1] if one not in ours]
+        last.append(functools.partial(controls.control_job, plan, place, name, ours, by_task[name][0]))
+    listed = [name for name in names if name.startswith("tfbind8")]
+    for name in listed:
+        solved = [one for one in chosen[name][0] if one.outcome.method in {methods.GFLOWNET, *tgms}]
+        last.append(functools.partial(controls.exact_job, plan, place, name, solved))
+    finished = _done(last)
+    exact = dict(zip(listed, finished[len(names) :], strict=True))
+    found = {}
+    for name, matched in zip(names, finished, strict=False):
+        each, best = chosen[name]
+        renamed = controls.with_chosen_controls([*matched, *(one.outcome for one in each)], best)
+        outcomes = [*(one.outcome for one in each), *renamed, *matched, *exact.get(name, [])]
+        found[name] = (Scores.of(plan, name, outcomes), doubts[name])
+    return found
+
+
+def _done(tasks: Tasks) -> list[Any]:
+    with side_by_side(tasks) as futures:
+        return [future.result() for future in futures]
+
+
+CASE = Case("When the score is wrong", TEXT, measure, tables, page="robustness_results")
