@@ -178,7 +178,7 @@ def _teach(
             return ((member, memory), best, jnp.minimum(loss, least)), None
 
         keys = jax.random.split(steps, (num_steps // _CHUNK, _CHUNK))
-        begin = ((member, optimizer.init(member)), member, jnp.asarray(jnp.inf, jnp.float32))
+        begin = ((member, optimizer.init(cast(Any, member))), member, jnp.asarray(jnp.inf, jnp.float32))
         return jax.lax.scan(chunk, begin, keys)[0][1]
 
     def ensemble(inputs: tuple) -> Member:
