@@ -202,4 +202,7 @@ def test_parts_are_those_that_were_asked_for(monkeypatch, capsys):
     assert command.main(["games", "--against", "gfnx"]) == 1
     assert "--against belongs to the benchmark speed, not to games" in capsys.readouterr().err
     assert command.main(["tfbind8", "--case", "exact"]) == 1
-    assert "--case belongs to the benchmarks speed, games, vi, tuning and robustness, not to tfbind8" in capsys.readouterr().err
+    assert (
+        "--case belongs to the benchmarks speed, games, vi, tuning, robustness and paper, not to tfbind8"
+        in capsys.readouterr().err
+    )
