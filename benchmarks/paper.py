@@ -95,7 +95,7 @@ class Plan:
     num_steps: int = 2000
     seeds: tuple[int, ...] = (0, 1, 2)
     bit_steps: int = 5000
-    bit_seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
+    bit_seeds: tuple[int, ...] = (0, 1, 2)
     num_bits: int = 120
     num_modes: int = 60
     qs: tuple[float, ...] = QS
