@@ -68,7 +68,7 @@ def test_a_full_page_shows_every_part(full):
     assert drawings == {
         *("stream", "logo", "logo-1", "logo-2", "logo-3", "score-distance", "spread", "truth-groups", "truth-proxy"),
         *("loss", "scores", "distinct", "distance", "speed", "data-scores"),
-        *("proxy-prediction", "proxy-coverage", "proxy-error"),
+        *("proxy-prediction", "proxy-coverage", "proxy-error", "proxy-honesty"),
     }
     labels = [value for tag, name, value in reading.attributes if tag == "svg" and name == "aria-label"]
     assert len(labels) == len(drawings) and all(len(label) > 20 for label in labels)

@@ -73,6 +73,12 @@ def test_error_by_distance_counts_every_item_once():
     for b in bins:
         errors = [(t - m) ** 2 for t, m, d in zip(truth, mean, distance, strict=True) if b.low <= d <= b.high]
         assert len(errors) == b.num and b.rmse == pytest.approx(np.sqrt(np.mean(errors)))
+        assert np.isnan(b.coverage) and np.isnan(b.sharpness)
+    std = rng.uniform(0.2, 2.0, 300)
+    for b in error_by_distance(truth, mean, distance, std=std, max_bins=5):
+        rows = [row for row in range(300) if b.low <= distance[row] <= b.high]
+        assert b.coverage == pytest.approx(np.mean([abs(truth[row] - mean[row]) <= std[row] for row in rows]))
+        assert b.sharpness == pytest.approx(np.mean([std[row] for row in rows]))
     assert error_by_distance([], [], []) == ()
     assert error_by_distance([1.0], [np.nan], [3]) == ()
 

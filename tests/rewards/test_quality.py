@@ -12,12 +12,14 @@ def test_error_by_distance_has_a_row_for_each_distance():
     quality = make_quality(
         test_truth=np.array([0.0, 0.0, 0.0, 9.0]),
         test_mean=np.array([3.0, 4.0, 1.0, 0.0]),
-        test_std=np.ones(4),
+        test_std=np.array([3.5, 2.0, 0.5, 1.0]),
         test_distance=np.array([2.0, 2.0, 5.0, np.nan]),
     )
     rows = quality.error_by_distance()
     assert [(row.low, row.high, row.num) for row in rows] == [(2, 2, 2), (5, 5, 1)]
     assert [row.rmse for row in rows] == pytest.approx([np.sqrt(12.5), 1.0])
+    assert [row.coverage_1std for row in rows] == pytest.approx([0.5, 0.0])
+    assert [row.sharpness for row in rows] == pytest.approx([2.75, 0.5])
     assert make_quality(test_distance=np.full(2, np.nan)).error_by_distance() == ()
 
 

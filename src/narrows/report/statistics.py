@@ -127,17 +127,30 @@ def pairwise_distances(sequences: Sequence[str]) -> np.ndarray:
 
 @final
 class ErrorBin(NamedTuple):
-    """Hold the proxy's root-mean-square error over held-out objects `low` to `high` edits from the training data."""
+    """Hold how the proxy fares on held-out objects `low` to `high` edits from the training data.
+
+    `rmse` is its root-mean-square error, `coverage` the share of truths within one standard deviation of the prediction and
+    `sharpness` the mean standard deviation; the last two are NaN where no standard deviation is known.
+    """
 
     low: int
     high: int
     rmse: float
     num: int
+    coverage: float
+    sharpness: float
 
 
-def error_by_distance(truth: Values, mean: Values, distance: Values, *, max_bins: int = 8) -> tuple[ErrorBin, ...]:
-    """Return the error in bins of equal width over the distance to the training data, empty bins left out."""
-    truth, mean, distance = finite_together(truth, mean, distance)
+def error_by_distance(
+    truth: Values, mean: Values, distance: Values, *, std: Values = (), max_bins: int = 8
+) -> tuple[ErrorBin, ...]:
+    """Return error and calibration in bins of equal width over the distance to the training data, empty bins left out."""
+    has_std = len(std) == len(truth) and bool(np.any(np.isfinite(np.asarray(std, np.float64))))
+    if has_std:
+        truth, mean, distance, std = finite_together(truth, mean, distance, std)
+    else:
+        truth, mean, distance = finite_together(truth, mean, distance)
+        std = np.full(truth.size, np.nan)
     if truth.size == 0:
         return ()
     low, high = int(distance.min()), int(distance.max())
@@ -146,8 +159,10 @@ def error_by_distance(truth: Values, mean: Values, distance: Values, *, max_bins
     for start in range(low, high + 1, width):
         inside = (distance >= start) & (distance < start + width)
         if inside.any():
-            rmse = float(np.sqrt(np.mean((truth[inside] - mean[inside]) ** 2)))
-            bins.append(ErrorBin(start, min(start + width - 1, high), rmse, int(inside.sum())))
+            error = np.abs(truth[inside] - mean[inside])
+            coverage = float(np.mean(error <= std[inside])) if has_std else float("nan")
+            figures = (float(np.sqrt(np.mean(error**2))), int(inside.sum()), coverage, float(np.mean(std[inside])))
+            bins.append(ErrorBin(start, min(start + width - 1, high), *figures))
     return tuple(bins)
 
 

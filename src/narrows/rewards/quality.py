@@ -12,12 +12,17 @@ _MAX_BINS = 6
 
 @final
 class ErrorAt(NamedTuple):
-    """Hold the error on held-out sequences `low` to `high` edits from the nearest training sequence."""
+    """Hold the error on held-out sequences `low` to `high` edits from the nearest training sequence.
+
+    `coverage_1std` is the share of truths within one predicted standard deviation there, `sharpness` the mean of those.
+    """
 
     low: int
     high: int
     num: int
     rmse: float
+    coverage_1std: float
+    sharpness: float
 
 
 @final
@@ -61,10 +66,10 @@ class Quality:
     seconds: float
 
     def error_by_distance(self) -> tuple[ErrorAt, ...]:
-        """Return the error by distance to the training data: a row a distance, or at most six of about equal counts."""
+        """Return error and calibration by distance to the training data: a row a distance, or six of about equal counts."""
         is_known = np.isfinite(self.test_distance)
         distance = self.test_distance[is_known].astype(int)
-        squares = np.square(self.test_truth - self.test_mean)[is_known]
+        error, std = np.abs(self.test_truth - self.test_mean)[is_known], self.test_std[is_known]
         if not distance.size:
             return ()
         values = np.unique(distance)
@@ -76,7 +81,12 @@ class Quality:
         which = np.searchsorted(edges, distance, side="right") - 1
         groups = [which == bin for bin in range(len(edges)) if np.any(which == bin)]
         return tuple(
-            ErrorAt(int(distance[g].min()), int(distance[g].max()), int(g.sum()), float(np.sqrt(squares[g].mean())))
+            ErrorAt(
+                *(int(distance[g].min()), int(distance[g].max()), int(g.sum())),
+                rmse=float(np.sqrt(np.mean(error[g] ** 2))),
+                coverage_1std=float(np.mean(error[g] <= std[g])),
+                sharpness=float(np.mean(std[g])),
+            )
             for g in groups
         )
 
@@ -102,7 +112,8 @@ class Quality:
             lines.append(("distance to train", span))
         for row in self.error_by_distance():
             where = f"{row.low}" if row.low == row.high else f"{row.low}-{row.high}"
-            lines.append((f"  at {where} edits", f"RMSE {row.rmse:.4g} ({row.num:,} sequences)"))
+            honest = f"within 1 std {row.coverage_1std:.0%}, mean std {row.sharpness:.4g}"
+            lines.append((f"  at {where} edits", f"RMSE {row.rmse:.4g}, {honest} ({row.num:,} sequences)"))
         lines.append(("time", f"{self.seconds:.1f} s"))
         table = [f"{name:<18}{value}" for name, value in lines]
         return "\n".join([*table, self.split, self.description])

@@ -70,6 +70,7 @@ def proxy_view(data: ReportData) -> ProxyView | None:
         _prediction(proxy) if len(proxy.test_mean) else None,
         _coverage(proxy) if proxy.coverage_1std is not None or proxy.coverage_2std is not None else None,
         _error(proxy) if len(proxy.test_distance) else None,
+        _honesty(proxy) if len(proxy.test_distance) and len(proxy.test_std) else None,
     ]
     shown = tuple(picture for picture in pictures if picture is not None)
     return ProxyView(tuple(_proxy_summary(proxy)), tuple(_proxy_facts(proxy)), shown)
@@ -206,4 +207,27 @@ def _error(proxy: ProxyQuality) -> Picture:
         "The typical error for held-out objects near to and far from the training data; n is how many there are. The short "
         "line is the error of predicting the mean for everything.",
         "Bars that reach the line: out there the proxy knows nothing.",
+    )
+
+
+def _honesty(proxy: ProxyQuality) -> Picture | None:
+    bins = error_by_distance(proxy.test_truth, proxy.test_mean, proxy.test_distance, std=proxy.test_std)
+    if not any(b.sharpness > 0.0 for b in bins):
+        return None
+    drawing = bars(
+        "proxy-honesty",
+        [str(b.low) if b.low == b.high else f"{b.low}–{b.high}" for b in bins],
+        [100 * b.coverage for b in bins],
+        x="edits to the nearest training object",
+        y="truths within 1 std, %",
+        expected=[68.27] * len(bins),
+        notes=[f"± {number(b.sharpness, 2)}" for b in bins],
+    )
+    return Picture(
+        "proxy-honesty",
+        "Is it honest far from the data too?",
+        drawing,
+        "The share of held-out truths within one standard deviation of the prediction, near to and far from the training data; "
+        "± is the mean standard deviation there. The short line is what an honest bell curve has: 68 %.",
+        "Bars that fall off to the right while ± stays: far out the proxy does not know that it does not know.",
     )
