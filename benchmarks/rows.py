@@ -21,8 +21,8 @@ class Row:
         case: what was measured, its parts separated by slashes, the benchmark's name first.
         metric: which property of it.
         value: the median over the seeds or windows.
-        low, high: the smallest and largest over the seeds, or over the windows of a timing; None for what is exact or was
-            measured once.
+        low, high: the smallest and largest over the seeds, or over the windows of a timing, or the ends of the interval where
+            `value` is a mean with one, as its case says; None for what is exact or was measured once.
         unit: of `value`, `low` and `high`; empty for a pure number.
         against: the peer of the same run; None where there is none.
         ratio: ours to the peer's.

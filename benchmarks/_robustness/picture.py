@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from benchmarks._robustness.methods import CHOSEN, ENTROPY, RANDOM, TEMPERATURE, control_name
 from benchmarks._robustness.proxies import ENTRIES
-from benchmarks._robustness.reporting import CORRELATION, EVERYWHERE, FROM, POOLED, RIVALS, SCORE, SUBJECTS, TO
-from benchmarks._robustness.tables import place_of
+from benchmarks._robustness.reporting import CORRELATION, EVERYWHERE, POOLED, RIVALS, SCORE, SUBJECTS
+from benchmarks._robustness.tables import interval_of, place_of
 from benchmarks.rows import Row
 
 if TYPE_CHECKING:
@@ -43,15 +43,18 @@ def draw(rows: Sequence[Row], path: Path) -> bool:
 
 
 def _panel(panel: "Axes", rows: Sequence[Row], task: str) -> None:
-    known = {(row.case, row.metric): row.value for row in rows}
+    known = {(row.case, row.metric): row for row in rows}
     levels = dict.fromkeys(level for one, level, _ in map(place_of, rows) if one == task and level != POOLED)
-    right = {level: known[f"robustness/{task}/{level}/proxy/{SUBJECTS[0]}", CORRELATION] for level in levels}
-    shown = sorted((level for level in levels if level.endswith(ENTRIES[0])), key=lambda level: right[level])
+    right = {
+        level: known[f"robustness/{task}/{level}/proxy/{SUBJECTS[0]}", CORRELATION].value
+        for level in levels
+        if level.endswith(ENTRIES[0])
+    }
+    shown = sorted(right, key=lambda level: right[level])
     for place, name in enumerate(LINES):
-        cases = [f"robustness/{task}/{level}/{name}" for level in shown]
-        means = [known[case, SCORE] for case in cases]
-        below = [mean - known[case, SCORE + FROM] for mean, case in zip(means, cases, strict=True)]
-        above = [known[case, SCORE + TO] - mean for mean, case in zip(means, cases, strict=True)]
+        found = [interval_of(known[f"robustness/{task}/{level}/{name}", SCORE]) for level in shown]
+        means, below = [mean for mean, _, _ in found], [mean - low for mean, low, _ in found]
+        above = [high - mean for mean, _, high in found]
         style = "-" if name == CHOSEN else "--" if CHOSEN in name else ":"
         at = [right[level] for level in shown]
         panel.errorbar(at, means, yerr=[below, above], fmt=style, marker="o", markersize=3, color=f"C{place}", label=name)

@@ -10,7 +10,6 @@ from benchmarks._robustness.reporting import (
     DIVERSITY,
     EVERYWHERE,
     FEASIBLE,
-    FROM,
     IN_ORDER,
     KEPT,
     NATS,
@@ -20,7 +19,6 @@ from benchmarks._robustness.reporting import (
     PROXY,
     SCORE,
     SUBJECTS,
-    TO,
     WRONG,
 )
 from benchmarks.rows import Row, figure, table
@@ -49,9 +47,16 @@ def place_of(row: Row) -> tuple[str, str, str]:
     return "/".join(task), level, subject
 
 
+def interval_of(row: Row) -> tuple[float, float, float]:
+    """Return a mean and the ends of its interval; ValueError where a row has none."""
+    if row.low is None or row.high is None:
+        raise ValueError(f"{row.case}: {row.metric} has no interval. Measure it again: `{row.command}`.")
+    return row.value, row.low, row.high
+
+
 def word_of(known: Known, case: str) -> str:
     """Return in words what the interval of a difference says."""
-    low, high = known[case, AHEAD + FROM].value, known[case, AHEAD + TO].value
+    _, low, high = interval_of(known[case, AHEAD])
     return "ahead" if low > 0.0 else "behind" if high < 0.0 else "closes the gap"
 
 
@@ -107,7 +112,7 @@ def _differences(known: Known, places: Sequence[tuple[str, str, str]], task: str
 
 
 def _interval(known: Known, case: str, metric: str, *, sign: bool = False) -> str:
-    mean, low, high = (known[case, metric + suffix].value for suffix in ("", FROM, TO))
+    mean, low, high = interval_of(known[case, metric])
     return f"{mean:+.2f} [{low:+.2f}, {high:+.2f}]" if sign else f"{mean:.2f} [{low:.2f}, {high:.2f}]"
 
 
