@@ -59,5 +59,6 @@ def _panel(panel: "Axes", rows: Sequence[Row], task: str) -> None:
         at = [right[level] for level in shown]
         panel.errorbar(at, means, yerr=[below, above], fmt=style, marker="o", markersize=3, color=f"C{place}", label=name)
     panel.set_title(task)
+    panel.locator_params(axis="x", nbins=5)
     panel.set_xlabel("rank correlation of proxy and truth, random objects")
     panel.set_ylabel("true score of the shortlist")
