@@ -81,17 +81,17 @@ def test_an_ensemble_enters_by_its_mean_its_lower_bound_or_its_minimum():
 # The choice.
 
 
-def test_a_shortlist_is_worth_what_the_truth_says_and_empty_places_count_as_random_objects():
+def test_a_shortlist_is_worth_what_the_truth_says_and_empty_places_count_as_the_worst_random_object():
     texts = ["AAAAAA", "AAAAAC", "CCCCCC", "CCCCCG", "GGGGAA"]
     phi = np.array([0.0, 5.0, 4.0, 3.0, 1.0])
-    found = shortlists(letters(), Scale(1.5, 0.5), Measured(["CCCCCC"], np.zeros(1)), texts, phi, 4)
+    found = shortlists(letters(), Scale(1.5, 0.5, 0.5), Measured(["CCCCCC"], np.zeros(1)), texts, phi, 4)
     # By the proxy: AAAAAC, CCCCCC, GGGGAA; one place stays empty.
-    assert found["greedy"].mean == pytest.approx((7.0 - 3.0 + 1.0) / 4)
+    assert found["greedy"].mean == pytest.approx((7.0 - 3.0 + 1.0 - 2.0) / 4)
     assert found["greedy"].kept == found["in order"].kept == 3
     assert found["greedy"].best == pytest.approx((5 - 1.5) / 0.5)
     assert found["greedy"].proxy == pytest.approx((5.0 + 4.0 + 1.0) / 3)
     # In order: AAAAAA, CCCCCC, GGGGAA.
-    assert found["in order"].mean == pytest.approx((9.0 - 3.0 + 1.0) / 4)
+    assert found["in order"].mean == pytest.approx((9.0 - 3.0 + 1.0 - 2.0) / 4)
     assert found["in order"].best == pytest.approx(9.0)
 
 

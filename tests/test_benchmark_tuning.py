@@ -41,7 +41,7 @@ def test_no_sentence_is_on_both_sides(known, task):
     rows = [set(map(" ".join, (sorted(text.split()) for text in (*part.first, *part.second)))) for part in made[:4]]
     assert not rows[0] & rows[1], "words in any order: an exchange hides nothing"
     assert not rows[2] & rows[1] and not rows[3] & rows[1] and not rows[2] & rows[3]
-    assert len(made.train.labels) == (200 if task == "few" else 2400)
+    assert len(made.train.labels) == {"acceptability": 2400, "few": 200, "pairs": 1200}[task]
     assert len(made.test.labels) == 573
     assert 0.45 < sum(made.train.labels) / len(made.train.labels) <= 0.5
     assert data(task, 3, known) == made != data(task, 4, known)

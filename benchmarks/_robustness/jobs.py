@@ -36,7 +36,7 @@ from benchmarks._robustness.training import Drawn, train
 from narrows.data.files import write_atomically
 from narrows.shortlist import nearest
 
-_FORMAT = 1
+_FORMAT = 2
 _PORTION = 9
 """Trainings a call; one shape for all calls, so that a method is compiled once."""
 

@@ -48,9 +48,9 @@ class Plan:
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     tuning_seeds: tuple[int, ...] = (100, 101)
     tuning_level: Level = Level(200, "mean")
-    betas: tuple[float, ...] = (2.0, 5.0, 12.0)
-    rates: tuple[float, ...] = (1e-3, 3e-3, 1e-2)
-    wider: tuple[float, ...] = (30.0,)
+    betas: tuple[float, ...] = (3.0, 10.0, 30.0)
+    rates: tuple[float, ...] = (2e-3, 1e-2)
+    wider: tuple[float, ...] = (100.0,)
     recipe: Recipe = field(default_factory=Recipe)
     lesson: Lesson = field(default_factory=Lesson)
     num_chosen: int = 24

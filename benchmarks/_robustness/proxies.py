@@ -57,10 +57,16 @@ class Measured(NamedTuple):
 
 
 class Scale(NamedTuple):
-    """Mean and standard deviation of the truth over random objects: the unit of every score that is reported."""
+    """The truth over random objects, the unit of every score that is reported.
+
+    Attributes:
+        mean, std: mean and standard deviation.
+        least: the worst score among them, what an empty place of a shortlist counts as.
+    """
 
     mean: float
     std: float
+    least: float
 
 
 class Member(eqx.Module):
@@ -120,7 +126,7 @@ def entered(outputs: Float[Array, "member batch"], entry: Int[Array, ""]) -> Flo
 def scale_of(task: Task, lesson: Lesson) -> Scale:
     """Return the unit of a task's scores."""
     scores = task.truth(task.random(lesson.pool, np.random.default_rng(0)))
-    return Scale(float(np.mean(scores)), float(np.std(scores)))
+    return Scale(float(np.mean(scores)), float(np.std(scores)), float(np.min(scores)))
 
 
 def measure_some(task: Task, lesson: Lesson, size: int, seed: int) -> Measured:

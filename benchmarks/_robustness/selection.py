@@ -18,7 +18,7 @@ class Worth(NamedTuple):
     """What a shortlist is worth, scores in standard deviations of the truth above its mean over random objects.
 
     Attributes:
-        mean: true score; a place that could not be filled counts as a random object, 0.
+        mean: true score; a place that could not be filled counts as the worst random object.
         best: true score of the best one.
         proxy: what the proxy says of them on average, in its own standard deviations over random objects.
         diversity: mean edits between two of them; 0 below two.
@@ -56,8 +56,10 @@ def _worth(
     kept = choose_diverse(texts, order, k=k, min_distance=task.min_distance).kept
     chosen = [texts[int(place)] for place in kept]
     scores = (task.truth(chosen) - scale.mean) / scale.std
+    # Were it worth 0, one that collapses would look better than one that fills its list with what scores below that.
+    empty = (k - len(kept)) * (scale.least - scale.mean) / scale.std
     return Worth(
-        float(np.sum(scores)) / k,
+        float(np.sum(scores) + empty) / k,
         float(np.max(scores)),
         float(np.mean(phi[kept])),
         mean_pairwise_distance(chosen) if len(chosen) > 1 else 0.0,

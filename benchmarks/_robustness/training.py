@@ -32,7 +32,7 @@ class Recipe:
 
     width: int = 64
     batch_size: int = 32
-    num_steps: int = 300
+    num_steps: int = 200
     num_samples: int = 2048
     at_once: int = 1
 

@@ -70,9 +70,9 @@ RATES: dict[str, tuple[float, ...]] = {
     FULL: (5e-5, 1e-4, 2e-4),
     _FAR: (1e-4, 2e-4, 4e-4),
     "frozen feed-forwards": (1e-4, 2e-4, 4e-4),
-    _LEARNER: (3e-4, 1e-3, 2e-3),
-    _LORA: (5e-4, 1e-3, 2e-3),
-    "BitFit": (1e-3, 2e-3, 4e-3),
+    _LEARNER: (1e-4, 3e-4, 1e-3, 2e-3),
+    _LORA: (5e-4, 1e-3, 2e-3, 4e-3),
+    "BitFit": (1e-3, 2e-3, 4e-3, 1e-2),
     "head only": (1e-3, 3e-3, 1e-2),
 }
 _MAIN = (FULL, "FAR_10 l1_delta", _FAR, "FAR_10 random", _LEARNER, "frozen feed-forwards", _LORA, "head only")

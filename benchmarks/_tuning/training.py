@@ -25,7 +25,9 @@ _LONGEST = 64
 """Tokens of a text at most; none of the tasks has longer ones but a few pairs."""
 _PREDICTED = 64
 _DECAY, _WARMUP, _CLIP = 0.01, 0.1, 1.0
-_FORMAT = 1
+_FORMAT = 2
+_POOL = 8
+"""Batches whose rows are sorted by length before they are cut, since a batch costs as much as its longest row."""
 
 
 class Job(NamedTuple):
@@ -104,7 +106,10 @@ def _train(job: Job) -> Result:
     ids = _read(tokenizer, job.train)
     per_epoch = math.ceil(len(ids) / job.batch_size)
     total = per_epoch * job.epochs
-    batches = [[_batch(tokenizer, job.train, ids, rows) for rows in _epoch(job, epoch)] for epoch in range(job.epochs)]
+    batches = [
+        [_batch(tokenizer, job.train, ids, rows) for rows in _epoch(job, epoch, [len(one["input_ids"]) for one in ids])]
+        for epoch in range(job.epochs)
+    ]
     began = time.process_time()
     config = ACCURACY[job.method]
     if isinstance(config, TuningConfig):
@@ -158,10 +163,16 @@ def _read(tokenizer: Any, own: Examples) -> list[dict[str, list[int]]]:
     return [{name: found[name][row] for name in found} for row in range(len(own.first))]
 
 
-def _epoch(job: Job, epoch: int) -> Iterator[np.ndarray]:
-    order = np.random.default_rng([job.seed, epoch]).permutation(len(job.train.labels))
-    for start in range(0, len(order), job.batch_size):
-        yield order[start : start + job.batch_size]
+def _epoch(job: Job, epoch: int, lengths: Sequence[int]) -> Iterator[np.ndarray]:
+    """Yield the rows of each batch: in a random order, those of a few batches exchanged so that a batch has one length."""
+    rng = np.random.default_rng([job.seed, epoch])
+    order = rng.permutation(len(lengths))
+    batches = []
+    for start in range(0, len(order), _POOL * job.batch_size):
+        pool = order[start : start + _POOL * job.batch_size]
+        pool = pool[np.argsort(np.asarray(lengths)[pool], kind="stable")]
+        batches += [pool[place : place + job.batch_size] for place in range(0, len(pool), job.batch_size)]
+    yield from (batches[place] for place in rng.permutation(len(batches)))
 
 
 def _batch(tokenizer: Any, own: Examples, ids: Sequence[Any], rows: Sequence[int] | np.ndarray) -> dict[str, Any]:
