@@ -13,7 +13,7 @@ from benchmarks._robustness.methods import CHOSEN, ENTROPY, GFLOWNET, METHODS, R
 from benchmarks._robustness.plan import FULL, QUICK, Level, Place, Plan
 from benchmarks._robustness.proxies import ENTRIES, Lesson, Measured, Scale, Wrongness, entered, measure_some
 from benchmarks._robustness.reporting import AHEAD, Scores, bootstrap, overall_rows, proxy_rows, task_rows
-from benchmarks._robustness.selection import Worth, shortlists
+from benchmarks._robustness.selection import RULES, Sampled, Worth, shortlists
 from benchmarks._robustness.tables import PICTURE, interval_of, tables, word_of
 from benchmarks._robustness.tasks import NAMES, TABLES, Task, present, task_named
 from benchmarks._robustness.training import Recipe
@@ -84,7 +84,11 @@ def test_an_ensemble_enters_by_its_mean_its_lower_bound_or_its_minimum():
 def test_a_shortlist_is_worth_what_the_truth_says_and_empty_places_count_as_the_worst_random_object():
     texts = ["AAAAAA", "AAAAAC", "CCCCCC", "CCCCCG", "GGGGAA"]
     phi = np.array([0.0, 5.0, 4.0, 3.0, 1.0])
-    found = shortlists(letters(), Scale(1.5, 0.5, 0.5), Measured(["CCCCCC"], np.zeros(1)), texts, phi, 4)
+    sampled = Sampled(phi, np.array([-3.0, -3.0, -3.0, -2.0, -1.0]))
+    found = shortlists(letters(), Scale(1.5, 0.5, 0.5), Measured(["CCCCCC"], np.zeros(1)), texts, sampled, 4)
+    # By the sampler, and the proxy where it makes no difference: GGGGAA, CCCCCG, AAAAAC.
+    assert found["likeliest"].mean == pytest.approx((1.0 - 3.0 + 7.0 - 2.0) / 4)
+    assert found["likeliest"].proxy == pytest.approx((1.0 + 3.0 + 5.0) / 3)
     # By the proxy: AAAAAC, CCCCCC, GGGGAA; one place stays empty.
     assert found["greedy"].mean == pytest.approx((7.0 - 3.0 + 1.0 - 2.0) / 4)
     assert found["greedy"].kept == found["in order"].kept == 3
@@ -102,7 +106,7 @@ def outcome(method, seed, beta, mean, level=LEVEL, entropy=4.0, target=None):
     """Return a made-up training."""
     worth = Worth(mean, mean + 1.0, 2.0, 3.0, 4.0, 24.0, 24.0)
     seen = Wrongness(0.5, 1.0, 0.7, 0.3, 2.0)
-    return Outcome(method, str(level), seed, beta, 1e-3, entropy, 1.0, {"greedy": worth, "in order": worth}, seen, target)
+    return Outcome(method, str(level), seed, beta, 1e-3, entropy, 1.0, dict.fromkeys(RULES, worth), seen, target)
 
 
 def test_a_seed_is_tuned_by_the_others():

@@ -12,6 +12,7 @@ from benchmarks._robustness import methods
 from benchmarks._robustness.jobs import Ask, Laboratory, Outcome, judged, laboratory, remembered, run_all
 from benchmarks._robustness.methods import CHOSEN, ENTROPY, GFLOWNET, TEMPERATURE, TGMS, control_name
 from benchmarks._robustness.plan import Level, Place, Plan
+from benchmarks._robustness.selection import RULES
 from benchmarks._robustness.training import Drawn
 from narrows.exact import enumerate_graph, solve
 from narrows.metrics import entropy
@@ -42,7 +43,7 @@ def chosen(plan: Plan, found: Sequence[Outcome]) -> list[Chosen]:
             others: dict[tuple[str, float], list[float]] = {}
             for one in here:
                 if one.seed != seed or len(plan.seeds) == 1:
-                    others.setdefault((one.method, one.beta), []).append(one.worth["greedy"].mean)
+                    others.setdefault((one.method, one.beta), []).append(one.worth[RULES[0]].mean)
             method, beta = max(others, key=lambda setting: float(np.mean(others[setting])))
             best += [Chosen(level, one) for one in here if (one.method, one.beta, one.seed) == (method, beta, seed)]
     return best

@@ -30,13 +30,13 @@ from benchmarks._robustness.proxies import (
     taught,
     wrongness,
 )
-from benchmarks._robustness.selection import Worth, shortlists
+from benchmarks._robustness.selection import RULES, Sampled, Worth, shortlists
 from benchmarks._robustness.tasks import Task, task_named
 from benchmarks._robustness.training import Drawn, train
 from narrows.data.files import write_atomically
 from narrows.shortlist import nearest
 
-_FORMAT = 2
+_FORMAT = 3
 _PORTION = 9
 """Trainings a call; one shape for all calls, so that a method is compiled once."""
 
@@ -205,8 +205,9 @@ def judged(plan: Plan, lab: Laboratory, name: str, ask: Ask, drawn: Drawn, *, se
     texts = ["".join(row) for row in letters[np.asarray(drawn.tokens)]]
     pair = ask.level.size, ask.seed
     measured, members = lab.measured[pair], lab.members[pair]
-    worth = shortlists(lab.task, lab.scale, measured, texts, phi, plan.num_chosen)
-    entropy = -float(np.mean(np.asarray(drawn.log_prob, np.float64)))
+    sampled = Sampled(phi, np.asarray(drawn.log_prob, np.float64))
+    worth = shortlists(lab.task, lab.scale, measured, texts, sampled, plan.num_chosen)
+    entropy = -float(np.mean(sampled.log_prob))
     seen = wrongness(lab.task, lab.scale, members, measured, texts[: plan.num_visited]) if sees else None
     return Outcome(name, str(ask.level), ask.seed, ask.beta, ask.rate, entropy, float(np.mean(phi)), worth, seen)
 
@@ -224,14 +225,14 @@ def remembered(plan: Plan, place: Place, task: str, what: str, compute: Callable
 
 
 def _best_rate(plan: Plan, lab: Laboratory, method: Method) -> float:
-    """Return the rate whose best exponent gives the best greedy shortlist, on average over the tuning seeds."""
+    """Return the rate whose best exponent gives the best shortlist, on average over the tuning seeds."""
     if len(plan.rates) == 1:
         return plan.rates[0]
     level = plan.tuning_level
     asks = [Ask(level, seed, beta, rate) for rate in plan.rates for beta in plan.betas for seed in plan.tuning_seeds]
     scores: dict[tuple[float, float], list[float]] = {}
     for one in run_all(plan, lab, method, asks):
-        scores.setdefault((one.rate, one.beta), []).append(one.worth["greedy"].mean)
+        scores.setdefault((one.rate, one.beta), []).append(one.worth[RULES[0]].mean)
     return max(scores, key=lambda pair: float(np.mean(scores[pair])))[0]
 
 

@@ -32,7 +32,7 @@ class Plan:
     """What one run measures.
 
     Args:
-        tasks: names of `tasks.NAMES`.
+        tasks: names of `tasks.NAMES`; the long Ehrlich function is left to who asks for it, since proxies learn little of it.
         levels: of wrongness.
         seeds: a seed decides what was measured, the proxy, and the policy's start.
         tuning_seeds: of the trainings that choose a learning rate, at `tuning_level`; they are reported nowhere.
@@ -43,13 +43,13 @@ class Plan:
         num_visited: samples of a GFlowNet that proxies are judged on as well.
     """
 
-    tasks: tuple[str, ...] = tasks.NAMES
+    tasks: tuple[str, ...] = tuple(name for name in tasks.NAMES if name != "ehrlich/long")
     levels: tuple[Level, ...] = LEVELS
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     tuning_seeds: tuple[int, ...] = (100, 101)
     tuning_level: Level = Level(200, "mean")
     betas: tuple[float, ...] = (3.0, 10.0, 30.0)
-    rates: tuple[float, ...] = (2e-3, 1e-2)
+    rates: tuple[float, ...] = (2e-4, 5e-4, 2e-3)
     wider: tuple[float, ...] = (100.0,)
     recipe: Recipe = field(default_factory=Recipe)
     lesson: Lesson = field(default_factory=Lesson)
@@ -77,7 +77,7 @@ QUICK = Plan(
     betas=(2.0, 8.0),
     rates=(3e-3,),
     wider=(),
-    recipe=Recipe(num_steps=60, num_samples=512),
+    recipe=Recipe(num_steps=40, num_samples=512),
     lesson=Lesson(pool=1000, num_steps=200, num_fresh=300, members=3),
     num_visited=50,
 )

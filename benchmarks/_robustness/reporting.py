@@ -12,9 +12,12 @@ from benchmarks._robustness.jobs import Doubts, Outcome
 from benchmarks._robustness.methods import CHOSEN, ENTROPY, GFLOWNET, METHODS, RANDOM, TEMPERATURE, TGMS, control_name
 from benchmarks._robustness.plan import Plan
 from benchmarks._robustness.proxies import ENTRIES, Wrongness
+from benchmarks._robustness.selection import DRAWN, GREEDY, RULES
 from benchmarks.rows import Context, Row, Target
 
-SCORE, IN_ORDER, DIVERSITY, NOVELTY, NATS = (*("true score", "true score, in order", "diversity", "novelty", "entropy"),)
+SCORE, BY_PROXY, IN_ORDER, DIVERSITY, NOVELTY, NATS = (
+    *("true score", "true score, by the proxy", "true score, in order", "diversity", "novelty", "entropy"),
+)
 BEST, PROXY, FEASIBLE, KEPT = "best true score", "proxy's score", "feasible", "kept"
 AHEAD = "difference of true scores"
 OFF = "entropy, distance from what was to be matched"
@@ -72,10 +75,10 @@ class Scores(NamedTuple):
         """Return one training a seed."""
         return [self.found[method, level, seed] for seed in self.plan.seeds]
 
-    def table(self, method: str) -> Float[np.ndarray, "level seed"]:
-        """Return the true scores of a method's greedy shortlists."""
+    def table(self, method: str, rule: str = RULES[0]) -> Float[np.ndarray, "level seed"]:
+        """Return the true scores of a method's shortlists."""
         levels = [str(level) for level in self.plan.levels]
-        return np.array([[one.worth["greedy"].mean for one in self.outcomes(method, level)] for level in levels])
+        return np.array([[one.worth[rule].mean for one in self.outcomes(method, level)] for level in levels])
 
 
 def task_rows(context: Context, scores: Scores) -> Iterator[Row]:
@@ -96,7 +99,11 @@ def overall_rows(context: Context, each: Sequence[Scores]) -> Iterator[Row]:
     for method in each[0].methods:
         if all(method in scores.methods for scores in each):
             table = np.stack([scores.table(method).mean(axis=0) for scores in each])
-            yield from _interval_rows(context, f"robustness/{EVERYWHERE}/{POOLED}/{method}", SCORE, bootstrap(table))
+            case = f"robustness/{EVERYWHERE}/{POOLED}/{method}"
+            yield from _interval_rows(context, case, SCORE, bootstrap(table))
+            for metric, rule in ((BY_PROXY, GREEDY), (IN_ORDER, DRAWN)):
+                table = np.stack([scores.table(method, rule).mean(axis=0) for scores in each])
+                yield from _interval_rows(context, case, metric, bootstrap(table))
     yield from _difference_rows(context, each)
 
 
@@ -127,13 +134,14 @@ def _pooled_rows(context: Context, case: str, scores: Scores, method: str, level
         values = [float(np.mean([getattr(one.worth[rule], field) for one in of_seed])) for of_seed in found]
         return context.row(case, metric, values, unit=unit, seeds=seeds)
 
-    yield row(IN_ORDER, "in order", "mean")
-    yield row(BEST, "greedy", "best")
-    yield row(PROXY, "greedy", "proxy")
-    yield row(DIVERSITY, "greedy", "diversity", "edits")
-    yield row(NOVELTY, "greedy", "novelty", "edits")
-    yield row(FEASIBLE, "greedy", "feasible")
-    yield row(KEPT, "greedy", "kept")
+    yield row(BY_PROXY, GREEDY, "mean")
+    yield row(IN_ORDER, DRAWN, "mean")
+    yield row(BEST, RULES[0], "best")
+    yield row(PROXY, RULES[0], "proxy")
+    yield row(DIVERSITY, RULES[0], "diversity", "edits")
+    yield row(NOVELTY, RULES[0], "novelty", "edits")
+    yield row(FEASIBLE, RULES[0], "feasible")
+    yield row(KEPT, RULES[0], "kept")
     yield context.row(case, NATS, [float(np.mean([one.entropy for one in of])) for of in found], unit="nat", seeds=seeds)
     if all(one.target is not None for of in found for one in of):
         off = [float(np.mean([abs(one.entropy - (one.target or 0.0)) for one in of])) for of in found]

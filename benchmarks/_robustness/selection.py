@@ -10,8 +10,19 @@ from benchmarks._robustness.proxies import Measured, Scale
 from benchmarks._robustness.tasks import Task
 from narrows.shortlist import choose_diverse, mean_pairwise_distance, nearest
 
-RULES = ("greedy", "in order")
-"""By the proxy's score, or in the order in which objects were drawn; both keep a least distance."""
+LIKELIEST, GREEDY, DRAWN = "likeliest", "greedy", "in order"
+RULES = (LIKELIEST, GREEDY, DRAWN)
+"""By the sampler's own probability, by the proxy's score, or in the order in which objects were drawn.
+
+All keep a least distance. The first is what methods are tuned and compared by.
+"""
+
+
+class Sampled(NamedTuple):
+    """What is known of drawn objects: the proxy's standardised score, and the log-probability of being drawn."""
+
+    phi: Float[np.ndarray, " sample"]
+    log_prob: Float[np.ndarray, " sample"]
 
 
 class Worth(NamedTuple):
@@ -37,11 +48,14 @@ class Worth(NamedTuple):
 
 
 def shortlists(
-    task: Task, scale: Scale, measured: Measured, texts: Sequence[str], phi: Float[np.ndarray, " sample"], k: int
+    task: Task, scale: Scale, measured: Measured, texts: Sequence[str], drawn: Sampled, k: int
 ) -> dict[str, Worth]:
-    """Return what the two choices among drawn objects are worth."""
-    order = {"greedy": phi, "in order": -np.arange(len(texts), dtype=np.float64)}
-    return {rule: _worth(task, scale, measured, texts, phi, order[rule], k) for rule in RULES}
+    """Return what each choice among drawn objects is worth."""
+    # A sampler to which all objects are alike, random search, leaves the choice to the proxy.
+    likeliest = np.empty(len(texts))
+    likeliest[np.lexsort((drawn.phi, drawn.log_prob))] = np.arange(len(texts))
+    order = {LIKELIEST: likeliest, GREEDY: drawn.phi, DRAWN: -np.arange(len(texts), dtype=np.float64)}
+    return {rule: _worth(task, scale, measured, texts, drawn.phi, order[rule], k) for rule in RULES}
 
 
 def _worth(

@@ -7,6 +7,7 @@ from benchmarks._robustness.methods import CHOSEN
 from benchmarks._robustness.reporting import (
     AHEAD,
     BEST,
+    BY_PROXY,
     DIVERSITY,
     EVERYWHERE,
     FEASIBLE,
@@ -61,11 +62,12 @@ def word_of(known: Known, case: str) -> str:
 
 
 def _overall(known: Known, places: Sequence[tuple[str, str, str]]) -> str:
-    header = ("method", "true score, mean [95 %]")
+    rules = [metric for metric in (SCORE, BY_PROXY, IN_ORDER) if any(key[1] == metric and EVERYWHERE in key[0] for key in known)]
+    header = ("method", *(f"{metric}, mean [95 %]" for metric in rules))
     lines = []
     for task, level, subject in places:
         if task == EVERYWHERE and level == POOLED and " less " not in subject:
-            lines.append((subject, _interval(known, f"robustness/{task}/{level}/{subject}", SCORE)))
+            lines.append((subject, *(_interval(known, f"robustness/{task}/{level}/{subject}", metric) for metric in rules)))
     lines.sort(key=lambda line: -known[f"robustness/{EVERYWHERE}/{POOLED}/{line[0]}", SCORE].value)
     return "\n\n".join(
         [table(header, lines), "Differences over all tasks and levels:", _differences(known, places, EVERYWHERE)]
@@ -80,9 +82,9 @@ def _of_task(known: Known, places: Sequence[tuple[str, str, str]], task: str, le
         for name in shown
         if not name.startswith(EXACT)
     ]
-    parts = ["True score of the greedy shortlist, mean [95 %], by what the proxy learned from and how it enters:"]
+    parts = ["True score of the shortlist, mean [95 %], by what the proxy learned from and how it enters:"]
     parts.append(table(("method", *levels, POOLED), scores))
-    metrics = (IN_ORDER, BEST, PROXY, DIVERSITY, NOVELTY, FEASIBLE, KEPT, NATS, OFF)
+    metrics = (BY_PROXY, IN_ORDER, BEST, PROXY, DIVERSITY, NOVELTY, FEASIBLE, KEPT, NATS, OFF)
     more = [(name, *(_number(known, f"robustness/{task}/{POOLED}/{name}", metric) for metric in metrics)) for name in here]
     parts += ["Over all levels, median over the seeds:", table(("method", *metrics), more)]
     parts += ["Differences:", _differences(known, places, task)]

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from benchmarks._robustness.proxies import ProxyReward
 from narrows.envs import Sequence
-from narrows.objectives.base import AbstractObjective
+from narrows.objectives.base import AbstractObjective, Passes
 from narrows.policies import MLP
 from narrows.policies.base import AbstractPolicy
 from narrows.training import trainer
@@ -25,7 +25,8 @@ class Recipe:
     Args:
         width: of both layers of the policy.
         batch_size: objects a step, all fresh: each is one call of the proxy.
-        num_steps: training steps.
+        num_steps: training steps, a batch each.
+        passes: how each batch is used, whatever the objective: as often as PPO uses it by its published defaults.
         num_samples: drawn in the end, which shortlists are chosen from.
         at_once: trainings that are advanced together.
     """
@@ -33,6 +34,7 @@ class Recipe:
     width: int = 64
     batch_size: int = 32
     num_steps: int = 200
+    passes: Passes = Passes(4, 4)
     num_samples: int = 2048
     at_once: int = 1
 
@@ -43,7 +45,8 @@ class Recipe:
 
     def optimizer(self, rate: Float[Array, ""]) -> optax.GradientTransformation:
         """Return clipped Adam; the rate rises over a twentieth of the steps and falls to zero along a cosine."""
-        shape = optax.warmup_cosine_decay_schedule(0.0, 1.0, max(self.num_steps // 20, 1), self.num_steps)
+        num = self.num_steps * self.passes.num_steps
+        shape = optax.warmup_cosine_decay_schedule(0.0, 1.0, max(num // 20, 1), num)
         return optax.chain(
             optax.clip_by_global_norm(10.0), optax.scale_by_adam(), optax.scale_by_schedule(lambda step: -rate * shape(step))
         )
@@ -81,7 +84,8 @@ def train(
     def one(inputs: tuple[ProxyReward, Float[Array, ""], PRNGKeyArray]) -> Drawn:
         reward, rate, key = inputs
         start, drawing = jax.random.split(key)
-        training = trainer(env, policy, reward, objective, recipe.optimizer(rate), batch_size=recipe.batch_size)
+        optimizer = recipe.optimizer(rate)
+        training = trainer(env, policy, reward, objective, optimizer, batch_size=recipe.batch_size, passes=recipe.passes)
         first = training.init(start)
         state, _ = jax.lax.scan(lambda state, _: (training.step(state)[0], None), first, length=recipe.num_steps)
         batch = sample(drawing, state.model, env, recipe.num_samples)

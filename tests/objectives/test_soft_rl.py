@@ -15,12 +15,20 @@ from narrows.envs import Sequence, Subsets
 from narrows.exact import enumerate_graph, model_law, solve
 from narrows.exploration import Behaviour
 from narrows.metrics.exact import total_variation
-from narrows.objectives import BellmanGeneralMellowmax, DiscreteSAC, MunchausenDQN, ProximalPolicy, SoftQ
+from narrows.objectives import (
+    BellmanGeneralMellowmax,
+    DiscreteSAC,
+    MunchausenDQN,
+    ProximalPolicy,
+    SoftQ,
+    TrajectoryGeneralMellowmax,
+)
+from narrows.objectives.base import Passes
 from narrows.objectives.ppo import generalised_advantages
 from narrows.policies import Tabular
 from narrows.policies.base import Critics, Model
 from narrows.rewards.base import AbstractReward
-from narrows.training import run, trainer
+from narrows.training import Surrogate, run, trainer
 from narrows.trajectories import sample
 
 BETA = 4.0
@@ -271,11 +279,50 @@ def test_ppo_takes_its_passes_over_the_batch(truth):
     assert int(count) == 1 and np.allclose(calls[-1], expected, rtol=1e-5)
 
 
+def test_any_objective_can_go_through_a_batch_in_parts(truth):
+    env, reward, _, _ = truth
+    objective = TrajectoryGeneralMellowmax(1.0, 1.0, 0.5)
+
+    def after(passes):
+        one = trainer(
+            env,
+            lambda key: Tabular(env.num_features, env.num_values, env.num_actions, key=key),
+            reward,
+            objective,
+            optax.chain(optax.scale_by_schedule(lambda count: -1e-2)),
+            batch_size=12,
+            passes=passes,
+        )
+        state = one.init(jax.random.key(1))
+        return state, *jax.jit(one.step)(state)
+
+    start, end, info = after(Passes(2, 3))
+    assert int(jax.tree.leaves(end.opt_state)[0]) == 6
+    batch = sample(jax.random.split(start.key)[0], start.model, env, 12)
+    batch = batch._replace(log_reward=reward(batch.terminal))
+
+    def loss(model):
+        return float(objective.loss(model, model, env, batch))
+
+    # Six small steps lower the loss of the batch they were taken on, further than one does.
+    assert loss(end.model) < loss(after(None)[1].model) < loss(start.model)
+    plain, once = after(None)[1:], after(Passes(1, 1))[1:]
+    assert all(np.array_equal(a, b) for a, b in zip(jax.tree.leaves(plain[1]), jax.tree.leaves(once[1]), strict=True))
+
+
 def test_what_does_not_fit_is_refused(truth):
     env, reward, _, _ = truth
     make = lambda key: Tabular(env.num_features, env.num_values, env.num_actions, flow_head=True, key=key)  # noqa: E731
     with pytest.raises(ValueError, match="in 4 parts, which 10 trajectories"):
         trainer(env, make, reward, ProximalPolicy(), optax.sgd(0.1), batch_size=10)
+    with pytest.raises(ValueError, match="in 3 parts, which 8 trajectories"):
+        trainer(env, make, reward, TrajectoryGeneralMellowmax(), optax.sgd(0.1), batch_size=8, passes=Passes(1, 3))
+    with pytest.raises(ValueError, match="needs 2 in each of the 8 parts of a batch, got 1"):
+        trainer(env, make, reward, TrajectoryGeneralMellowmax(), optax.sgd(0.1), batch_size=8, passes=Passes(1, 8))
+    with pytest.raises(ValueError, match="epochs and minibatches must be at least 1"):
+        trainer(env, make, reward, TrajectoryGeneralMellowmax(), optax.sgd(0.1), batch_size=8, passes=Passes(0, 1))
+    with pytest.raises(ValueError, match="a surrogate takes several steps on each batch itself"):
+        trainer(env, make, reward, SoftQ(), optax.sgd(0.1), batch_size=8, passes=Passes(2, 1), surrogate=Surrogate(2))
     with pytest.raises(ValueError, match="past objects would teach it wrong"):
         trainer(env, make, reward, ProximalPolicy(), optax.sgd(0.1), batch_size=8, replay=Replay(100, 8))
     with pytest.raises(ValueError, match="DiscreteSAC learns from critics"):

@@ -15,7 +15,7 @@ from narrows.buffers import Replay
 from narrows.envs.base import AbstractEnvironment, AbstractReversibleEnvironment
 from narrows.envs.perturbed import AbstractPerturbed
 from narrows.exploration import Behaviour, on_policy
-from narrows.objectives.base import AbstractObjective, Aids
+from narrows.objectives.base import AbstractObjective, Aids, Passes
 from narrows.policies.base import AbstractPolicy, Critics, Model, Scaled
 from narrows.rewards.base import AbstractReward
 from narrows.rewards.host import HostReward
@@ -39,6 +39,7 @@ def trainer(
     given: Given | None = None,
     believed: AbstractEnvironment | None = None,
     surrogate: Surrogate | None = None,
+    passes: Passes | None = None,
     devices: Devices | int = 1,
 ) -> Trainer:
     """Compose rules, policy, reward, objective and optimiser into a training step.
@@ -58,6 +59,8 @@ def trainer(
             another kernel. Objects are sampled in `env`; by default it is believed as it is.
         surrogate: several steps of the optimiser on each batch, towards what a forward step in the objective's errors asks for;
             None for one step on the loss as it is.
+        passes: how often each batch is gone through and in how many parts, one step of the optimiser each; None for what the
+            objective says, which is once and as a whole for all but `ProximalPolicy`.
         devices: what shares each batch, or how many devices of this process; every batch size must be a multiple of their
             number. Objects and numbers are those of one device, up to the order in which sums are taken.
 
@@ -74,7 +77,8 @@ def trainer(
     _check_devices(devices, batch_size, replay, given, reward)
 
     portions = [batch_size, *(() if replay is None else [replay.batch_size]), *(() if given is None else [given.batch_size])]
-    _check_passes(objective, sum(portions) // devices.num)
+    passes = objective.passes if passes is None else passes
+    _check_passes(objective, passes, surrogate, sum(portions) // devices.num)
 
     def make_model(key: PRNGKeyArray) -> Model:
         network = policy if isinstance(policy, AbstractPolicy) else policy(key)
@@ -114,10 +118,10 @@ def trainer(
         # Only an objective that draws takes keys, so that the others' random numbers are what they always were.
         keys = _keys(jax.random.fold_in(key_walk, 1), portions, share) if objective.needs_keys else None
         aids = Aids(record, devices.total, reward if isinstance(reward, AbstractReward) else None, keys)
-        if objective.passes.num_steps > 1:
+        if passes.num_steps > 1:
             descent = descend_in_parts(
                 lambda model, aids, part: objective.loss(model, target, believed, part, aids),
-                *(optimizer, state.model, state.opt_state, batch, aids, objective.passes),
+                *(optimizer, state.model, state.opt_state, batch, aids, passes),
                 *(jax.random.fold_in(key_walk, 2), devices.add),
             )
         else:
@@ -177,12 +181,21 @@ def _check_batch(
         )
 
 
-def _check_passes(objective: AbstractObjective, num_here: int) -> None:
-    num_parts = objective.passes.minibatches
+def _check_passes(objective: AbstractObjective, passes: Passes, surrogate: Surrogate | None, num_here: int) -> None:
+    num_parts = passes.minibatches
+    if min(passes) < 1:
+        raise ValueError(f"epochs and minibatches must be at least 1, got {passes.epochs} and {passes.minibatches}.")
+    if surrogate is not None and passes.num_steps > 1:
+        raise ValueError("a surrogate takes several steps on each batch itself. Leave passes out, or the surrogate.")
     if num_here % num_parts:
         raise ValueError(
             f"{type(objective).__name__} goes through each batch in {num_parts} parts, which {num_here} trajectories (on each "
             "device) do not share alike. Make batch_size a multiple, or set minibatches."
+        )
+    if num_here // num_parts < objective.min_batch_size:
+        raise ValueError(
+            f"{type(objective).__name__} compares trajectories with one another and needs {objective.min_batch_size} in each of "
+            f"the {num_parts} parts of a batch, got {num_here // num_parts}. Raise batch_size, or set fewer minibatches."
         )
 
 
