@@ -309,7 +309,11 @@ def test_says_when_there_are_too_few_candidates():
         ({"std": np.array([0.0, -1.0, 0.0])}, "a std is at least 0 .*: got -1.0 for candidate 1 \\('C'\\)"),
         ({"std": np.array([0.0, np.inf, 0.0])}, "a std is at least 0 .*: got inf"),
         ({"by": "lower_bound"}, "a lower bound needs a std: got nan for candidate 0 .* Rank by the mean"),
-        ({"by": "median"}, "by must be 'mean', 'lower_bound' or 'expected', got 'median'"),
+        ({"by": "median"}, "by must be 'mean', 'lower_bound', 'expected' or 'sampler', got 'median'"),
+        ({"by": "sampler"}, "by='sampler' and log-probabilities go together"),
+        ({"log_prob": np.zeros(3)}, "by='sampler' and log-probabilities go together"),
+        ({"by": "sampler", "log_prob": np.zeros(2)}, "expected one log-probability for each of 3 candidates"),
+        ({"by": "sampler", "log_prob": np.array([0, np.nan, 0])}, "a log-probability must be finite: got nan for candidate 1"),
         ({"lower_bound_kappa": -1.0}, "lower_bound_kappa must be a number of at least 0"),
         ({"measured": ["A"], "measured_scores": [1.0, 2.0]}, "one finite score for each of 1 measured"),
         ({"measured": ["A"], "measured_scores": [np.nan]}, "with 1 that are not finite"),
@@ -393,3 +397,11 @@ def test_nothing_farther_from_the_measured_than_the_limit_is_chosen():
     for limit, names, message in ((-1, ["GGGA"], "at least 0 edits"), (1, [], "nothing is. Give measured sequences")):
         with pytest.raises(ValueError, match=message):
             select(["AAAA"], np.array([1.0]), k=1, min_distance=1, measured=names, max_from_measured=limit)
+
+
+def test_the_sampler_may_rank():
+    objects, likely = ["AAAA", "CCCC", "CCCG"], np.array([-3.0, -2.0, -1.0])
+    chosen = select(objects, np.array([3.0, 2.0, 1.0]), k=2, min_distance=2, by="sampler", log_prob=likely)
+    assert [row.sequence for row in chosen.rows] == ["CCCG", "AAAA"]
+    assert [row.proxy_mean for row in chosen.rows] == [1.0, 3.0], "what the proxy says is told as ever"
+    assert "probability under the sampler" in chosen.rows[0].why and chosen.ranked_by == "sampler"

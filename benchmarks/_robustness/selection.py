@@ -47,9 +47,7 @@ class Worth(NamedTuple):
     kept: float
 
 
-def shortlists(
-    task: Task, scale: Scale, measured: Measured, texts: Sequence[str], drawn: Sampled, k: int
-) -> dict[str, Worth]:
+def shortlists(task: Task, scale: Scale, measured: Measured, texts: Sequence[str], drawn: Sampled, k: int) -> dict[str, Worth]:
     """Return what each choice among drawn objects is worth."""
     # A sampler to which all objects are alike, random search, leaves the choice to the proxy.
     likeliest = np.empty(len(texts))

@@ -62,7 +62,9 @@ def word_of(known: Known, case: str) -> str:
 
 
 def _overall(known: Known, places: Sequence[tuple[str, str, str]]) -> str:
-    rules = [metric for metric in (SCORE, BY_PROXY, IN_ORDER) if any(key[1] == metric and EVERYWHERE in key[0] for key in known)]
+    rules = [
+        metric for metric in (SCORE, BY_PROXY, IN_ORDER) if any(key[1] == metric and EVERYWHERE in key[0] for key in known)
+    ]
     header = ("method", *(f"{metric}, mean [95 %]" for metric in rules))
     lines = []
     for task, level, subject in places:

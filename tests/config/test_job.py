@@ -103,7 +103,7 @@ def test_mistakes_are_named(tmp_path, change, expected):
         ("[train]\nnum_steps = 0", "num_steps must be at least 1, got 0"),
         ("[train]\nsteps = 10", r"\[train\] unknown fields \['steps'\]. Known: batch_size"),
         ("[shortlist]\nk = 0", "expected k >= 1"),
-        ('[shortlist]\nby = "best"', "by: .*'mean', 'lower_bound' or 'expected', got 'best'"),
+        ('[shortlist]\nby = "best"', "by: .*'mean', 'lower_bound', 'expected' or 'sampler', got 'best'"),
         ('[data]\npath = "x.csv"', "space is missing"),
         ("train = 3", "train must be a table"),
     ],

@@ -36,7 +36,12 @@ from narrows.runs import RunFolder, read_rows, read_set_aside
 from narrows.shortlist import read_csv
 
 _LISTED_SET_ASIDE = 50
-_RANKINGS = {"mean": "proxy mean", "lower_bound": "lower bound", "expected": "expected score of what comes out"}
+_RANKINGS = {
+    "mean": "proxy mean",
+    "lower_bound": "lower bound",
+    "expected": "expected score of what comes out",
+    "sampler": "how likely the sampler itself is to make them",
+}
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import numpy as np
 from tyro.conf import Positional
 
 from narrows.commands.foretelling import choose_by_expected, foretelling, settings_of
+from narrows.commands.likelihoods import log_likelihoods
 from narrows.commands.predictions import Believed, believe
 from narrows.config import Job, build_env, measurements
 from narrows.data.files import write_atomically
@@ -33,7 +34,7 @@ def shortlist(
     *,
     k: int | None = None,
     min_distance: int | None = None,
-    by: Literal["mean", "lower_bound", "expected"] | None = None,
+    by: Literal["mean", "lower_bound", "expected", "sampler"] | None = None,
     kappa: float | None = None,
     out: Path | None = None,
 ) -> Selected:
@@ -43,8 +44,9 @@ def shortlist(
         runs: one or more run folders, guided by the same score.
         k: rows to select; by default the job's [shortlist] k.
         min_distance: smallest edit distance between two rows; by default the job's.
-        by: rank by the proxy's mean, by its lower bound or, for a job with noise, by the expected score of what comes out; by
-            default the job's, and where it says nothing expected under noise and mean without.
+        by: rank by the proxy's mean, by its lower bound, by how likely the trained sampler itself is to make an object, which
+            smooths over single objects that the proxy is wrong about, or, for a job with noise, by the expected score of what
+            comes out; by default the job's, and where it says nothing expected under noise and mean without.
         kappa: the lower bound is the mean minus kappa standard deviations; by default the job's.
         out: the CSV file; by default shortlist.csv in the run folder, and it must be given for several runs.
     """
@@ -59,7 +61,7 @@ def shortlist(
     asked = {"k": k, "min_distance": min_distance, "by": by, "kappa": kappa}
     settings = replace(settings_of(jobs[0]), **{name: value for name, value in asked.items() if value is not None})
     believed = believe(folders, jobs, build_env(jobs[0]))
-    chosen = choose(believed, jobs, settings)
+    chosen = choose(believed, folders, jobs, settings)
     csv = folders[0].shortlist if out is None else out
     csv.parent.mkdir(parents=True, exist_ok=True)
     write_csv(chosen, csv)
@@ -82,7 +84,7 @@ def _refuse_to_overwrite(out: Path) -> None:
                 raise ValueError(f"--out {out} exists and is no shortlist. Give another name, so that nothing is lost.")
 
 
-def choose(believed: Believed, jobs: Sequence[Job], settings: Any) -> Shortlist:
+def choose(believed: Believed, folders: Sequence[RunFolder], jobs: Sequence[Job], settings: Any) -> Shortlist:
     """Return the shortlist of some runs' candidates without writing anything."""
     table = next((found for found in map(measurements, jobs) if found is not None), None)
     measured = () if table is None else table.sequences
@@ -97,7 +99,8 @@ def choose(believed: Believed, jobs: Sequence[Job], settings: Any) -> Shortlist:
     )
     foretold = foretelling(jobs[0], build_env(jobs[0]))
     if settings.by != "expected":
-        chosen = choice(believed.candidates, believed.mean, believed.std, by=settings.by)
+        log_prob = log_likelihoods(folders, jobs, believed.candidates.objects) if settings.by == "sampler" else None
+        chosen = choice(believed.candidates, believed.mean, believed.std, by=settings.by, log_prob=log_prob)
         return chosen if foretold is None else foretold.explained(chosen)
 
     def by_expected(candidates: Candidates, mean: np.ndarray, std: np.ndarray, expected: np.ndarray) -> Shortlist:

@@ -153,7 +153,8 @@ def _control_objects(folder: RunFolder, job: Job, num: int) -> tuple[list[str], 
             "Verify again and it goes on from there, or use --no-control."
         )
     jobs = [control.job()]
-    chosen = choose(believe([control], jobs, build_env(jobs[0])), jobs, replace(_selection_of(folder, job), k=num))
+    believed = believe([control], jobs, build_env(jobs[0]))
+    chosen = choose(believed, [control], jobs, replace(_selection_of(folder, job), k=num))
     return [row.sequence for row in chosen.rows], inverse_temperature
 
 

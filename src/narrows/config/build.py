@@ -36,6 +36,8 @@ class Parts:
 
     def trainer(self, job: Job, **given: Any) -> Trainer:
         """Return the training step of these parts."""
+        settings = {"epochs": job.train.epochs, "minibatches": job.train.minibatches}
+        asked = {name: value for name, value in settings.items() if value is not None}
         return trainer(
             self.env,
             self.make_policy,
@@ -46,6 +48,7 @@ class Parts:
             behaviour=self.behaviour,
             replay=self.replay,
             surrogate=construct("optimizer", lambda: _surrogate(job), {}),
+            passes=self.objective.passes._replace(**asked) if asked else None,
             **given,
         )
 

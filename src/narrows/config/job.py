@@ -90,6 +90,9 @@ class TrainSettings:
         batch_size: fresh trajectories a step.
         every: steps between two looks (metrics, archive, progress); one compiled chunk.
         checkpoint_every: steps between two checkpoints, rounded up to a multiple of `every`.
+        epochs: times that each batch is gone through; as the objective says by default, which is once for all but
+            `ProximalPolicy`. More make more of each call of a score that is dear, at the cost of training time.
+        minibatches: parts in which it is gone through, one step of the optimiser each; as the objective says by default.
         given_per_step: measured objects to train on in each step beside the sampled ones, by backward sampling; 0 for none.
         max_set_aside: non-finite rewards and skipped steps after which the run stops with an error.
     """
@@ -98,6 +101,8 @@ class TrainSettings:
     batch_size: int = 64
     every: int = 50
     checkpoint_every: int = 500
+    epochs: int | None = None
+    minibatches: int | None = None
     given_per_step: int = 0
     max_set_aside: int = 1000
 
@@ -105,6 +110,10 @@ class TrainSettings:
         for name in ("num_steps", "batch_size", "every", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
+        for name in ("epochs", "minibatches"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}. Leave it out for what the objective does.")
         for name in ("given_per_step", "max_set_aside"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}.")
@@ -118,14 +127,15 @@ class ShortlistSettings:
         k: rows.
         min_distance: smallest edit distance between two rows.
         kappa: the lower bound is the proxy's mean minus `kappa` times its standard deviation.
-        by: what ranks the candidates: their own score by its `mean` or its `lower_bound`, or under noise the score `expected`
-            of what comes out. By default `expected` where that can be known, and else `mean`.
+        by: what ranks the candidates: their own score by its `mean` or its `lower_bound`, how likely the trained `sampler`
+            itself is to make them, or under noise the score `expected` of what comes out. By default `expected` where that can
+            be known, and else `mean`.
     """
 
     k: int = 24
     min_distance: int = 4
     kappa: float = 1.0
-    by: Literal["mean", "lower_bound", "expected"] | None = None
+    by: Literal["mean", "lower_bound", "expected", "sampler"] | None = None
 
     def __post_init__(self) -> None:
         if self.k < 1 or self.min_distance < 0:

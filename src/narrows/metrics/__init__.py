@@ -10,6 +10,7 @@ from narrows.metrics.exact import (
     mean_score,
     total_variation,
 )
+from narrows.metrics.likelihood import log_likelihood
 from narrows.metrics.pool import temperature_pool
 from narrows.metrics.samples import DiverseTopK as DiverseTopK
 from narrows.metrics.samples import SampleEntropy as SampleEntropy
@@ -33,6 +34,7 @@ __all__ = [
     "entropy",
     "jensen_shannon",
     "kullback_leibler",
+    "log_likelihood",
     "log_law_correlation",
     "mass_by_quantile",
     "mean_score",

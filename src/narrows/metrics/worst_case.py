@@ -14,11 +14,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from narrows.envs.base import CHANCE, AbstractEnvironment, AbstractReversibleEnvironment
+from narrows.envs.base import CHANCE, AbstractEnvironment
 from narrows.exact.blocks import in_blocks
+from narrows.metrics.likelihood import follow_to, is_tree, log_prob_of
 from narrows.operators import GeneralMellowmax, masked_log_softmax
 from narrows.policies.base import Model
-from narrows.trajectories import Path, follow, gather, sample, sample_backward
+from narrows.trajectories import Path, follow, gather, sample
 
 _BATCH = 256
 """Trajectories sampled at once: logits of every step are held for so many."""
@@ -117,8 +118,7 @@ def object_changes(
 
     Raises ValueError where objects have several trajectories.
     """
-    is_plain = type(env).turn is AbstractEnvironment.turn
-    if not (isinstance(env, AbstractReversibleEnvironment) and env.num_backward_actions == 1 and is_plain):
+    if not is_tree(env):
         raise ValueError(
             f"objects of {type(env).__name__} can be made in several ways, whose number is not known without listing all "
             "states. Their worst case is known where states can be listed."
@@ -146,18 +146,14 @@ def _draw(
 @eqx.filter_jit
 def _along(
     model: Model,
-    env: AbstractReversibleEnvironment,
+    env: AbstractEnvironment,
     operators: tuple[GeneralMellowmax, ...],
     policy_scale: float,
     terminal: Any,
 ) -> tuple[Float[Array, " row"], Float[Array, "row operator"]]:
-    num_rows = jax.tree.leaves(terminal)[0].shape[0]
-    # One parent leaves nothing to draw.
-    actions = sample_backward(jax.random.key(0), model, env, terminal, jnp.zeros(num_rows)).actions
-    path = follow(model, env, actions)
-    steps = gather(masked_log_softmax(path.forward_logits, path.action_mask), path.actions)
+    path = follow_to(model, env, terminal)
     changes = [jnp.sum(_changes(one, path, policy_scale, counts_backward=False), axis=0) for one in operators]
-    return jnp.sum(jnp.where(path.is_valid, steps, 0.0), axis=0), jnp.stack(changes, axis=1)
+    return log_prob_of(path), jnp.stack(changes, axis=1)
 
 
 def _changes(operator: GeneralMellowmax, path: Path, policy_scale: float, counts_backward: bool) -> Float[Array, "time *batch"]:

@@ -89,7 +89,7 @@ class Shortlist:
         k: how many rows were asked for.
         min_distance: the edits that any two rows are apart, at least.
         cluster_distance: rows fewer edits than this from the head of a cluster belong to it.
-        ranked_by: what "better" means here, `mean`, `lower_bound` or `expected`.
+        ranked_by: what "better" means here, `mean`, `lower_bound`, `expected` or `sampler`.
         kappa: how many standard deviations the lower bound lies below the mean.
         num_candidates: distinct objects that could have been chosen.
         num_considered: how many of those, from the best down, were looked at until the list was complete.

@@ -12,6 +12,12 @@ from narrows.shortlist.diverse import choose_diverse
 from narrows.shortlist.reasons import Fence, Pool, reason_fewer, reasons
 from narrows.shortlist.rows import Diversity, Shortlist, ShortlistRow, letter_counts
 
+_GIVEN = {
+    "expected": ("expected score", "an expected score", "expected scores"),
+    "sampler": ("log-probability", "a log-probability", "log-probabilities"),
+}
+"""What ranks by numbers of its own, and what they are called: by itself, one of them, several."""
+
 
 class _Scored(NamedTuple):
     """Hold candidates with the numbers that rank them, NaN where `std` is not known."""
@@ -21,15 +27,15 @@ class _Scored(NamedTuple):
     std: np.ndarray
     kappa: float
     ranked_by: str
-    expected: np.ndarray | None
+    ranks: np.ndarray | None
 
     def ranking_scores(self) -> np.ndarray:
-        if self.expected is not None:
-            return self.expected
+        if self.ranks is not None:
+            return self.ranks
         return self.mean if self.ranked_by == "mean" else self.mean - self.kappa * self.std
 
     def label(self) -> str:
-        names = {"mean": "proxy mean", "expected": "expected score"}
+        names = {"mean": "proxy mean", "expected": "expected score", "sampler": "probability under the sampler"}
         return names.get(self.ranked_by, f"lower bound (mean - {self.kappa:g} std)")
 
 
@@ -53,6 +59,7 @@ def select(
     lower_bound_kappa: float = 1.0,
     by: str = "mean",
     expected: np.ndarray | None = None,
+    log_prob: np.ndarray | None = None,
     exclude_measured: bool = True,
     max_from_measured: int | None = None,
     cluster_distance: int | None = None,
@@ -73,8 +80,9 @@ def select(
         measured: sequences whose true score is known.
         measured_scores: those scores, one each.
         lower_bound_kappa: the lower bound is `mean - lower_bound_kappa std`.
-        by: rank by `mean`, by `lower_bound` or by `expected`.
+        by: rank by `mean`, by `lower_bound`, by `expected` or by `sampler`.
         expected: expected scores of what comes out, finite, shape `[n]`; with `by="expected"` only.
+        log_prob: how likely the sampler is to make each, in nats, shape `[n]`; with `by="sampler"` only.
         exclude_measured: choose only what is not measured yet.
         max_from_measured: choose only what is at most so many edits from something measured; None for no limit.
         cluster_distance: `1.5 min_distance`, rounded up, by default: wide enough to group variants, too narrow to join
@@ -91,7 +99,7 @@ def select(
     """
     _check_distance("min_distance", min_distance)
     cluster_distance = (3 * min_distance + 1) // 2 if cluster_distance is None else cluster_distance
-    scored = _checked(objects, mean, std, expected, lower_bound_kappa, by)
+    scored = _checked(objects, mean, std, {"expected": expected, "sampler": log_prob}, lower_bound_kappa, by)
     _check_distance("cluster_distance", cluster_distance)
     references = _checked_measured(measured, measured_scores)
     pool = _pool(scored, set(measured) if exclude_measured else set())
@@ -129,7 +137,7 @@ def _checked(
     objects: Candidates | Sequence[str],
     mean: np.ndarray,
     std: np.ndarray | None,
-    expected: np.ndarray | None,
+    given: dict[str, np.ndarray | None],
     kappa: float,
     by: str,
 ) -> _Scored:
@@ -145,22 +153,24 @@ def _checked(
             f"expected one mean and one std for each of {len(names)} candidates, "
             f"got means of shape {mean.shape} and stds of shape {std.shape}."
         )
-    if by not in ("mean", "lower_bound", "expected"):
-        raise ValueError(f"by must be 'mean', 'lower_bound' or 'expected', got {by!r}.")
-    if (by == "expected") != (expected is not None):
-        raise ValueError("by='expected' and expected scores go together: give both or neither.")
-    if expected is not None:
-        expected = np.asarray(expected, np.float64)
-        if expected.shape != mean.shape:
-            raise ValueError(f"expected one expected score for each of {len(names)} candidates, got shape {expected.shape}.")
-        _refuse(~np.isfinite(expected), names, expected, "an expected score must be finite", "Leave out what cannot be scored.")
+    if by not in ("mean", "lower_bound", *given):
+        raise ValueError(f"by must be 'mean', 'lower_bound', 'expected' or 'sampler', got {by!r}.")
+    for name, values in given.items():
+        if (by == name) != (values is not None):
+            raise ValueError(f"by='{name}' and {_GIVEN[name][2]} go together: give both or neither.")
+    ranks = given.get(by)
+    if ranks is not None:
+        ranks, (what, one, _) = np.asarray(ranks, np.float64), _GIVEN[by]
+        if ranks.shape != mean.shape:
+            raise ValueError(f"expected one {what} for each of {len(names)} candidates, got shape {ranks.shape}.")
+        _refuse(~np.isfinite(ranks), names, ranks, f"{one} must be finite", "Leave out what cannot be scored.")
     if not (math.isfinite(kappa) and kappa >= 0):
         raise ValueError(f"lower_bound_kappa must be a number of at least 0, got {kappa}.")
     _refuse(~np.isfinite(mean), names, mean, "the mean must be finite", "Leave out candidates without a prediction.")
     _refuse((std < 0) | np.isinf(std), names, std, "a std is at least 0 and finite, or NaN if not known", "")
     if by == "lower_bound":
         _refuse(np.isnan(std), names, std, "a lower bound needs a std", "Rank by the mean, or fit several members.")
-    return _Scored(candidates, mean, std, kappa, by, expected)
+    return _Scored(candidates, mean, std, kappa, by, ranks)
 
 
 def _refuse(wrong: np.ndarray, names: Sequence[str], values: np.ndarray, expected: str, cure: str) -> None:

@@ -194,8 +194,8 @@ def _check_passes(objective: AbstractObjective, passes: Passes, surrogate: Surro
         )
     if num_here // num_parts < objective.min_batch_size:
         raise ValueError(
-            f"{type(objective).__name__} compares trajectories with one another and needs {objective.min_batch_size} in each of "
-            f"the {num_parts} parts of a batch, got {num_here // num_parts}. Raise batch_size, or set fewer minibatches."
+            f"{type(objective).__name__} compares trajectories with one another and needs {objective.min_batch_size} in each "
+            f"of the {num_parts} parts of a batch, got {num_here // num_parts}. Raise batch_size, or set fewer minibatches."
         )
 
 

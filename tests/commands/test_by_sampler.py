@@ -1,0 +1,110 @@
+"""`narrows shortlist --by sampler` as a user meets it."""
+
+import itertools
+import json
+
+import numpy as np
+import pytest
+
+from narrows.cli import main
+from narrows.commands.likelihoods import log_likelihoods
+from narrows.config import build_env
+from narrows.data import write_table
+from narrows.exact import enumerate_graph, solve
+from narrows.operators import GeneralMellowmax
+from narrows.runs import RunFolder
+from narrows.shortlist import read_csv
+
+OBJECTS = ["".join(word) for word in itertools.product("ACG", repeat=3)]
+SCORES = np.array([(text.count("G") + 0.5 * text.count("C")) / 3 for text in OBJECTS])
+JOB = """
+[env]
+name = "Sequence"
+alphabet = "ACG"
+min_length = 3
+max_length = 3
+[reward]
+name = "Landscape"
+path = "landscape.csv"
+beta = 6.0
+[policy]
+name = "Tabular"
+[optimizer]
+learning_rate = 0.05
+[train]
+num_steps = 200
+batch_size = 16
+epochs = 2
+minibatches = 2
+every = 100
+checkpoint_every = 100
+[shortlist]
+k = 3
+min_distance = 1
+"""
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sampler")
+    write_table(folder / "landscape.csv", OBJECTS, SCORES)
+    (folder / "job.toml").write_text(JOB, encoding="utf-8")
+    assert main(["run", str(folder / "job.toml"), "--out", str(folder / "run")]) == 0
+    return folder / "run"
+
+
+def test_rows_are_ranked_by_the_trained_policy(run, capsys):
+    assert main(["shortlist", str(run), "--by", "sampler"]) == 0
+    assert "probability under the sampler" in capsys.readouterr().out
+    folder = RunFolder.open(run)
+    job = folder.job()
+    assert (job.train.epochs, job.train.minibatches) == (2, 2)
+    rows = [row.sequence for row in read_csv(folder.shortlist)]
+    likely = log_likelihoods([folder], [job], OBJECTS)
+    assert rows == [OBJECTS[place] for place in np.argsort(-likely, kind="stable")[:3]]
+    # Trained in parts of batches, it has learned what the dynamic programme says.
+    env = build_env(job)
+    graph = enumerate_graph(env)
+    truth = dict(zip(OBJECTS, SCORES, strict=True))
+    log_reward = 6.0 * np.array([truth[name] for name in env.to_text(graph.terminal_states)])
+    settings = {name: job.objective[name] for name in ("omega", "alpha", "q")}
+    law = dict(
+        zip(env.to_text(graph.terminal_states), solve(graph, log_reward, GeneralMellowmax(**settings)).log_law, strict=True)
+    )
+    assert 0.5 * np.sum(np.abs(np.exp(likely) - np.exp([law[name] for name in OBJECTS]))) < 0.05
+    assert json.loads(folder.shortlist.with_suffix(".json").read_text())["ranked_by"] == "sampler"
+    assert main(["report", str(run)]) == 0
+    assert "how likely the sampler itself is to make them" in folder.report.read_text(encoding="utf-8")
+    # Several runs speak with one voice: the same twice is the same.
+    np.testing.assert_allclose(log_likelihoods([folder, folder], [job, job], OBJECTS), likely)
+
+
+def test_where_it_cannot_be_told_how_likely_an_object_is_the_command_says_so(tmp_path, capsys):
+    job = """
+[env]
+name = "Subsets"
+num_items = 4
+[reward]
+name = "Score"
+beta = 1.0
+[train]
+num_steps = 2
+batch_size = 4
+"""
+    (tmp_path / "job.toml").write_text(job, encoding="utf-8")
+    (tmp_path / "mine.py").write_text("def size(texts):\n    return [float(len(text)) for text in texts]\n", encoding="utf-8")
+    run = tmp_path / "run"
+    assert main(["run", str(tmp_path / "job.toml"), "--out", str(run), "--score", f"{tmp_path / 'mine.py'}:size"]) == 0
+    capsys.readouterr()
+    assert main(["shortlist", str(run), "--by", "sampler", "--k", "2", "--min-distance", "1"]) != 0
+    output = capsys.readouterr()
+    assert "can be made in several ways. Use --by mean." in " ".join((output.out + output.err).split())
+
+
+@pytest.mark.parametrize("field", ["epochs", "minibatches"])
+def test_passes_must_make_sense(tmp_path, capsys, field):
+    write_table(tmp_path / "landscape.csv", OBJECTS, SCORES)
+    (tmp_path / "job.toml").write_text(JOB.replace(f"{field} = 2", f"{field} = 0"), encoding="utf-8")
+    assert main(["run", str(tmp_path / "job.toml"), "--out", str(tmp_path / "run")]) != 0
+    output = capsys.readouterr()
+    assert f"{field} must be at least 1, got 0" in " ".join((output.out + output.err).split())
