@@ -8,7 +8,7 @@ from typing import Any
 from benchmarks._games.training import workplace
 from benchmarks._robustness import controls, jobs, methods
 from benchmarks._robustness.plan import FULL, QUICK, Place, Plan
-from benchmarks._robustness.reporting import Scores, overall_rows, proxy_rows, task_rows
+from benchmarks._robustness.reporting import Scores, grid_rows, overall_rows, proxy_rows, task_rows
 from benchmarks._robustness.tables import TEXT, tables
 from benchmarks._robustness.tasks import FAMILIES, TABLES, present
 from benchmarks._stochastic.workers import side_by_side
@@ -16,6 +16,7 @@ from benchmarks.case import Case
 from benchmarks.rows import Context, Row
 
 Tasks = Sequence[Callable[[], Any]]
+Trained = dict[str, Sequence[Sequence[jobs.Outcome]]]
 
 
 def measure(context: Context) -> Iterator[Row]:
@@ -35,16 +36,21 @@ def measure_tasks(context: Context, plan: Plan) -> Iterator[Row]:
         raise ValueError("nothing that was asked for can be measured here. What is missing is told above.")
     with workplace(context) as folder:
         each = []
-        for scores, doubts in _found(plan, Place(Path(tables_at), folder), names).values():
+        found, by_task = _found(plan, Place(Path(tables_at), folder), names)
+        for scores, doubts in found.values():
             each.append(scores)
             yield from task_rows(context, scores)
             yield from proxy_rows(context, scores, doubts)
         if len(each) > 1:
             yield from overall_rows(context, each)
+        yield from grid_rows(context, plan, by_task)
 
 
-def _found(plan: Plan, place: Place, names: Sequence[str]) -> dict[str, tuple[Scores, Any]]:
-    """Return of each task what was trained, and how wrong its proxies are; three rounds of jobs, each on what came before."""
+def _found(plan: Plan, place: Place, names: Sequence[str]) -> tuple[dict[str, tuple[Scores, Any]], Trained]:
+    """Return of each task what counts and how wrong its proxies are, and everything that was trained but controls.
+
+    Three rounds of jobs, each on what came before.
+    """
     doubts = dict(zip(names, _done([functools.partial(jobs.proxy_job, plan, place, name) for name in names]), strict=True))
     kinds = [method.name for method in methods.METHODS]
     # The longest objects first, so that no core is left with them in the end.
@@ -53,7 +59,7 @@ def _found(plan: Plan, place: Place, names: Sequence[str]) -> dict[str, tuple[Sc
         [functools.partial(jobs.method_job, plan, place, name, kind) for name in order for kind in kinds]
         + [functools.partial(jobs.random_job, plan, place, name) for name in order]
     )
-    by_task = {
+    by_task: Trained = {
         name: [*trained[row * len(kinds) : (row + 1) * len(kinds)], trained[len(order) * len(kinds) + row]]
         for row, name in enumerate(order)
     }
@@ -76,7 +82,7 @@ def _found(plan: Plan, place: Place, names: Sequence[str]) -> dict[str, tuple[Sc
         renamed = controls.with_chosen_controls([*matched, *(one.outcome for one in each)], best)
         outcomes = [*(one.outcome for one in each), *renamed, *matched, *exact.get(name, [])]
         found[name] = (Scores.of(plan, name, outcomes), doubts[name])
-    return found
+    return found, by_task
 
 
 def _done(tasks: Tasks) -> list[Any]:

@@ -12,7 +12,17 @@ from benchmarks._robustness.jobs import Doubts, Outcome
 from benchmarks._robustness.methods import CHOSEN, ENTROPY, GFLOWNET, METHODS, RANDOM, TEMPERATURE, TGMS, control_name
 from benchmarks._robustness.plan import FULL, QUICK, Level, Place, Plan
 from benchmarks._robustness.proxies import ENTRIES, Lesson, Measured, Scale, Wrongness, entered, measure_some
-from benchmarks._robustness.reporting import AHEAD, Scores, bootstrap, overall_rows, proxy_rows, task_rows
+from benchmarks._robustness.reporting import (
+    AHEAD,
+    GRID,
+    OVER_GRID,
+    Scores,
+    bootstrap,
+    grid_rows,
+    overall_rows,
+    proxy_rows,
+    task_rows,
+)
 from benchmarks._robustness.selection import RULES, Sampled, Worth, shortlists
 from benchmarks._robustness.tables import PICTURE, interval_of, tables, word_of
 from benchmarks._robustness.tasks import NAMES, TABLES, Task, present, task_named
@@ -20,6 +30,7 @@ from benchmarks._robustness.training import Recipe
 from benchmarks.rows import Context, write_rows
 
 from narrows.envs import Sequence
+from narrows.objectives.base import Passes
 
 CONTEXT = Context(False, None, "python -m benchmarks robustness", {"python": "3.11.0"}, "2 cores, Linux x86_64")
 LEVEL = Level(20, "mean")
@@ -31,7 +42,7 @@ TINY = Plan(
     betas=(1.0, 8.0),
     rates=(1e-2,),
     wider=(),
-    recipe=Recipe(width=16, batch_size=16, num_steps=60, num_samples=256),
+    recipe=Recipe(width=16, batch_size=16, stops=(5, 60), passes=Passes(), num_samples=256),
     lesson=Lesson(pool=200, num_steps=50, num_fresh=90, members=2),
     num_chosen=6,
     num_visited=20,
@@ -102,11 +113,11 @@ def test_a_shortlist_is_worth_what_the_truth_says_and_empty_places_count_as_the_
 # Tuning.
 
 
-def outcome(method, seed, beta, mean, level=LEVEL, entropy=4.0, target=None):
+def outcome(method, seed, beta, mean, level=LEVEL, entropy=4.0, target=None, stop=60):
     """Return a made-up training."""
     worth = Worth(mean, mean + 1.0, 2.0, 3.0, 4.0, 24.0, 24.0)
     seen = Wrongness(0.5, 1.0, 0.7, 0.3, 2.0)
-    return Outcome(method, str(level), seed, beta, 1e-3, entropy, 1.0, dict.fromkeys(RULES, worth), seen, target)
+    return Outcome(method, str(level), seed, beta, stop, 1e-3, entropy, 1.0, dict.fromkeys(RULES, worth), seen, target)
 
 
 def test_a_seed_is_tuned_by_the_others():
@@ -115,6 +126,12 @@ def test_a_seed_is_tuned_by_the_others():
     found = chosen(plan, [outcome("m", seed, beta, mean) for (seed, beta), mean in scores.items()])
     # Seed 0 alone would take 1, and makes the others take it; what suits the others suits seed 0 ill.
     assert [(one.outcome.seed, one.outcome.beta) for one in found] == [(0, 8.0), (1, 1.0), (2, 1.0)]
+
+
+def test_how_long_to_train_is_tuned_by_the_others_too():
+    plan = dataclasses.replace(TINY, seeds=(0, 1))
+    found = chosen(plan, [outcome("m", seed, 1.0, mean, stop=stop) for seed in (0, 1) for stop, mean in ((5, 2.0), (60, 1.0))])
+    assert [one.outcome.stop for one in found] == [5, 5]
 
 
 def test_the_exponent_with_an_entropy_is_read_off_a_curve():
@@ -137,20 +154,24 @@ def test_trainings_are_kept_and_controls_have_the_temperature_and_the_entropy(tm
     assert all(doubt.near.distance < doubt.far.distance for doubt in doubts.values())
     plain = jobs.method_job(TINY, place, "ehrlich/short", GFLOWNET)
     sharp = jobs.method_job(TINY, place, "ehrlich/short", "TGM, q = 1")
-    assert [(one.seed, one.beta) for one in plain] == [(0, 1.0), (0, 8.0), (1, 1.0), (1, 8.0)]
-    for flat, steep in (plain[:2], plain[2:]):
+    settings = [(seed, beta, stop) for seed in (0, 1) for beta in (1.0, 8.0) for stop in (5, 60)]
+    assert [(one.seed, one.beta, one.stop) for one in plain] == settings
+    for early, late in zip(plain[::2], plain[1::2], strict=True):
+        assert late.mean_phi > early.mean_phi, "training goes on after the first stop"
+    for flat, steep in (plain[1:4:2], plain[5::2]):
         assert steep.entropy < flat.entropy and steep.mean_phi > flat.mean_phi, "beta sharpens"
-    assert np.mean([one.mean_phi for one in sharp]) > np.mean([one.mean_phi for one in plain]), "so does q"
+    assert np.mean([one.mean_phi for one in sharp[1::2]]) > np.mean([one.mean_phi for one in plain[1::2]]), "so does q"
     ours = chosen(TINY, sharp)
     matched = controls.control_job(TINY, place, "ehrlich/short", ours, plain)
     warm, even = matched[:2], matched[2:]
     assert {one.method for one in warm} == {control_name(TEMPERATURE, "TGM, q = 1")}
     assert [one.beta for one in warm] == [2.0 * one.outcome.beta for one in ours]
+    assert [one.stop for one in warm] == [one.outcome.stop for one in ours] == [one.stop for one in even]
     assert {one.method for one in even} == {control_name(ENTROPY, "TGM, q = 1")}
     for one, match in zip(ours, even, strict=True):
         target = one.outcome.entropy
         assert match.target == target
-        known = [each.entropy for each in [*plain, *warm] if each.seed == match.seed]
+        known = [each.entropy for each in [*plain, *warm] if (each.seed, each.stop) == (match.seed, match.stop)]
         assert abs(match.entropy - target) <= min(abs(entropy - target) for entropy in known) + 1e-9
 
     monkeypatch.setattr(jobs, "train", None)
@@ -219,6 +240,23 @@ def test_rows_and_their_page_say_who_is_ahead_and_where_a_control_closes_the_gap
     drawn = (tmp_path / PICTURE).read_text(encoding="utf-8")
     assert CHOSEN in drawn and "ehrlich/long" in drawn
     assert "# When the score is wrong, measured" in docs.page("robustness_results", tmp_path)
+
+
+def test_the_grid_is_told_by_its_middle_and_its_ends():
+    plan = dataclasses.replace(TINY, seeds=(0, 1))
+    means = {(1.0, 5): 3.0, (1.0, 60): 1.0, (8.0, 5): 2.0}
+    found = [outcome("m", seed, beta, mean + 2 * seed, stop=stop) for (beta, stop), mean in means.items() for seed in (0, 1)]
+    wide = outcome("m", 0, 99.0, -50.0)
+    rows = []
+    for task in ("ehrlich/short", "ehrlich/long"):
+        rows += task_rows(CONTEXT, made_up(task))
+    rows += overall_rows(CONTEXT, [made_up("ehrlich/short"), made_up("ehrlich/long")])
+    rows += list(grid_rows(CONTEXT, plan, {"ehrlich/short": [[*found, wide]], "ehrlich/long": [found]}))
+    known = {row.case: row for row in rows}
+    for task in ("ehrlich/short", "ehrlich/long", "all tasks"):
+        row = known[f"robustness/{task}/{GRID}/m"]
+        assert (row.metric, row.value, row.low, row.high) == (OVER_GRID, 3.0, 2.0, 4.0)
+    assert "| m | 3.00 | 2.00 | 4.00 |" in " ".join(tables(rows).split())
 
 
 def test_an_interval_of_few_seeds_holds_the_mean_and_narrows_with_more():

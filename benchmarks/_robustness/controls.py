@@ -25,7 +25,7 @@ _NEARLY_ZERO = 0.02
 
 
 class Chosen(NamedTuple):
-    """One training that a method is judged by: the exponent that the other seeds favour."""
+    """One training that a method is judged by: the exponent and the stop that the other seeds favour."""
 
     level: Level
     outcome: Outcome
@@ -34,18 +34,20 @@ class Chosen(NamedTuple):
 def chosen(plan: Plan, found: Sequence[Outcome]) -> list[Chosen]:
     """Return for each level and seed the training whose setting did best on average over the other seeds.
 
-    A setting is a method and an exponent of the common grid; so the q of a TGM can be chosen in the same way as the exponent.
+    A setting is a method, an exponent of the common grid and a stop; so the q of a TGM can be chosen in the same way.
     """
     best = []
     for level in plan.levels:
         here = [one for one in found if one.level == str(level) and one.beta in (*plan.betas, 0.0)]
         for seed in plan.seeds:
-            others: dict[tuple[str, float], list[float]] = {}
+            others: dict[tuple[str, float, int], list[float]] = {}
             for one in here:
                 if one.seed != seed or len(plan.seeds) == 1:
-                    others.setdefault((one.method, one.beta), []).append(one.worth[RULES[0]].mean)
-            method, beta = max(others, key=lambda setting: float(np.mean(others[setting])))
-            best += [Chosen(level, one) for one in here if (one.method, one.beta, one.seed) == (method, beta, seed)]
+                    others.setdefault((one.method, one.beta, one.stop), []).append(one.worth[RULES[0]].mean)
+            best_of_others = max(others, key=lambda setting: float(np.mean(others[setting])))
+            best += [
+                Chosen(level, one) for one in here if (one.method, one.beta, one.stop) == best_of_others and one.seed == seed
+            ]
     return best
 
 
@@ -67,7 +69,7 @@ def control_job(plan: Plan, place: Place, name: str, ours: Sequence[Chosen], pla
         known = list(plain)
         trained = _trained(plan, lab, wanted, known)
         matched = [
-            trained[ask]._replace(method=control_name(TEMPERATURE, one.outcome.method))
+            trained[ask, one.outcome.stop]._replace(method=control_name(TEMPERATURE, one.outcome.method))
             for ask, one in zip(wanted, ours, strict=True)
         ]
         for _ in range(_ROUNDS):
@@ -143,25 +145,31 @@ def with_chosen_controls(found: Sequence[Outcome], best: Sequence[Chosen]) -> li
     return renamed
 
 
-def _trained(plan: Plan, lab: Laboratory, asks: Sequence[Ask], known: list[Outcome]) -> dict[Ask, Outcome]:
-    """Return GFlowNets by what was asked, adding to those known the ones that had to be trained."""
+def _trained(plan: Plan, lab: Laboratory, asks: Sequence[Ask], known: list[Outcome]) -> dict[tuple[Ask, int], Outcome]:
+    """Return GFlowNets by what was asked and where they stopped, adding to those known the ones that had to be trained."""
     method = methods.named(GFLOWNET)
-    have = {(one.level, one.seed, one.beta): one for one in known}
-    missing = [ask for ask in dict.fromkeys(asks) if (str(ask.level), ask.seed, ask.beta) not in have]
+    have = {(one.level, one.seed, one.beta, one.stop): one for one in known}
+    stops = plan.recipe.stops
+    missing = [ask for ask in dict.fromkeys(asks) if (str(ask.level), ask.seed, ask.beta, stops[0]) not in have]
     fresh = run_all(plan, lab, method, missing)
     known.extend(fresh)
-    have |= {(one.level, one.seed, one.beta): one for one in fresh}
-    return {ask: have[str(ask.level), ask.seed, ask.beta] for ask in asks}
+    have |= {(one.level, one.seed, one.beta, one.stop): one for one in fresh}
+    return {(ask, stop): have[str(ask.level), ask.seed, ask.beta, stop] for ask in asks for stop in stops}
 
 
 def _curve(known: Sequence[Outcome], one: Chosen) -> list[tuple[float, float]]:
-    return [(each.beta, each.entropy) for each in known if (each.level, each.seed) == (str(one.level), one.outcome.seed)]
+    return [(each.beta, each.entropy) for each in _alike(known, one)]
+
+
+def _alike(known: Sequence[Outcome], one: Chosen) -> list[Outcome]:
+    """Return the trainings on the same proxy that stopped where this one did."""
+    place = (str(one.level), one.outcome.seed, one.outcome.stop)
+    return [each for each in known if (each.level, each.seed, each.stop) == place]
 
 
 def _nearest(known: Sequence[Outcome], one: Chosen) -> Outcome:
-    """Return the GFlowNet on the same proxy whose entropy is nearest."""
-    same = [each for each in known if (each.level, each.seed) == (str(one.level), one.outcome.seed)]
-    best = min(same, key=lambda each: abs(each.entropy - one.outcome.entropy))
+    """Return the GFlowNet on the same proxy, trained as long, whose entropy is nearest."""
+    best = min(_alike(known, one), key=lambda each: abs(each.entropy - one.outcome.entropy))
     return best._replace(method=control_name(ENTROPY, one.outcome.method), target=one.outcome.entropy)
 
 
@@ -171,6 +179,8 @@ def _judged_law(
     probabilities = np.exp(log_law - np.logaddexp.reduce(log_law))
     rng = np.random.default_rng([ask.seed, 4])
     rows = rng.choice(len(phi), plan.recipe.num_samples, p=probabilities / probabilities.sum())
-    outcome = judged(plan, lab, name, ask, Drawn(jnp.asarray(tokens[rows]), jnp.asarray(phi[rows]), jnp.asarray(log_law[rows])))
+    outcome = judged(
+        plan, lab, name, ask, 0, Drawn(jnp.asarray(tokens[rows]), jnp.asarray(phi[rows]), jnp.asarray(log_law[rows]))
+    )
     # Both are known here, and samples would only blur them.
     return outcome._replace(entropy=entropy(log_law), mean_phi=float(probabilities @ phi))

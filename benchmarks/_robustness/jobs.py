@@ -36,7 +36,7 @@ from benchmarks._robustness.training import Drawn, train
 from narrows.data.files import write_atomically
 from narrows.shortlist import nearest
 
-_FORMAT = 3
+_FORMAT = 4
 _PORTION = 9
 """Trainings a call; one shape for all calls, so that a method is compiled once."""
 
@@ -47,6 +47,7 @@ class Outcome(NamedTuple):
     Attributes:
         method: its name.
         level, seed, beta: which training.
+        stop: after how many steps; 0 where nothing is learned.
         rate: learning rate; 0 where nothing is learned.
         entropy: of the policy in nats, `-mean log P` of its samples.
         mean_phi: the proxy's standardised score, mean over samples.
@@ -59,6 +60,7 @@ class Outcome(NamedTuple):
     level: str
     seed: int
     beta: float
+    stop: int
     rate: float
     entropy: float
     mean_phi: float
@@ -168,7 +170,7 @@ def random_job(plan: Plan, place: Place, name: str) -> list[Outcome]:
                 phi = lab.phi(plan, level, seed, jnp.asarray(tokens, jnp.int32))
                 entropy = lab.task.env.max_length * float(np.log(lab.task.env.num_tokens))
                 drawn = Drawn(jnp.asarray(tokens), jnp.asarray(phi), jnp.full(len(phi), -entropy))
-                found.append(judged(plan, lab, methods.RANDOM, Ask(level, seed, 0.0, 0.0), drawn))
+                found.append(judged(plan, lab, methods.RANDOM, Ask(level, seed, 0.0, 0.0), 0, drawn))
         return found
 
     return remembered(plan, place, name, methods.RANDOM, compute)
@@ -180,7 +182,7 @@ def _phi(reward: ProxyReward, tokens: Int[Array, "batch place"]) -> Float[Array,
 
 
 def run_all(plan: Plan, lab: Laboratory, method: Method, asks: Sequence[Ask], *, sees: bool = False) -> list[Outcome]:
-    """Train a method for all of some asks, a portion a call, and judge what was drawn."""
+    """Train a method for all of some asks, a portion a call, and judge what was drawn at each stop."""
     found, rewards = [], {}
     for start in range(0, len(asks), _PORTION):
         part = list(asks[start : start + _PORTION])
@@ -194,12 +196,13 @@ def run_all(plan: Plan, lab: Laboratory, method: Method, asks: Sequence[Ask], *,
         keys = jax.vmap(jax.random.key)(jnp.asarray([ask.seed for ask in filled], jnp.uint32))
         drawn = jax.device_get(train(lab.task.env, stacked, rates, keys, method.objective, plan.recipe))
         for row, ask in enumerate(part):
-            one = jax.tree.map(lambda leaf, row=row: leaf[row], drawn)
-            found.append(judged(plan, lab, method.name, ask, one, sees=sees))
+            for place, stop in enumerate(plan.recipe.stops):
+                one = jax.tree.map(lambda leaf, row=row, place=place: leaf[row, place], drawn)
+                found.append(judged(plan, lab, method.name, ask, stop, one, sees=sees))
     return found
 
 
-def judged(plan: Plan, lab: Laboratory, name: str, ask: Ask, drawn: Drawn, *, sees: bool = False) -> Outcome:
+def judged(plan: Plan, lab: Laboratory, name: str, ask: Ask, stop: int, drawn: Drawn, *, sees: bool = False) -> Outcome:
     """Return what the objects that a policy drew are worth."""
     letters, phi = np.array(list(lab.task.env.alphabet)), np.asarray(drawn.phi, np.float64)
     texts = ["".join(row) for row in letters[np.asarray(drawn.tokens)]]
@@ -209,7 +212,7 @@ def judged(plan: Plan, lab: Laboratory, name: str, ask: Ask, drawn: Drawn, *, se
     worth = shortlists(lab.task, lab.scale, measured, texts, sampled, plan.num_chosen)
     entropy = -float(np.mean(sampled.log_prob))
     seen = wrongness(lab.task, lab.scale, members, measured, texts[: plan.num_visited]) if sees else None
-    return Outcome(name, str(ask.level), ask.seed, ask.beta, ask.rate, entropy, float(np.mean(phi)), worth, seen)
+    return Outcome(name, str(ask.level), ask.seed, ask.beta, stop, ask.rate, entropy, float(np.mean(phi)), worth, seen)
 
 
 def remembered(plan: Plan, place: Place, task: str, what: str, compute: Callable[[], list[Outcome]]) -> list[Outcome]:
@@ -225,15 +228,15 @@ def remembered(plan: Plan, place: Place, task: str, what: str, compute: Callable
 
 
 def _best_rate(plan: Plan, lab: Laboratory, method: Method) -> float:
-    """Return the rate whose best exponent gives the best shortlist, on average over the tuning seeds."""
+    """Return the rate whose best exponent and stop give the best shortlist, on average over the tuning seeds."""
     if len(plan.rates) == 1:
         return plan.rates[0]
     level = plan.tuning_level
     asks = [Ask(level, seed, beta, rate) for rate in plan.rates for beta in plan.betas for seed in plan.tuning_seeds]
-    scores: dict[tuple[float, float], list[float]] = {}
+    scores: dict[tuple[float, float, int], list[float]] = {}
     for one in run_all(plan, lab, method, asks):
-        scores.setdefault((one.rate, one.beta), []).append(one.worth[RULES[0]].mean)
-    return max(scores, key=lambda pair: float(np.mean(scores[pair])))[0]
+        scores.setdefault((one.rate, one.beta, one.stop), []).append(one.worth[RULES[0]].mean)
+    return max(scores, key=lambda setting: float(np.mean(scores[setting])))[0]
 
 
 def _path(place: Place, task: str, what: str, plan: Plan) -> Path:

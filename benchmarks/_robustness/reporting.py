@@ -18,10 +18,11 @@ from benchmarks.rows import Context, Row, Target
 SCORE, BY_PROXY, IN_ORDER, DIVERSITY, NOVELTY, NATS = (
     *("true score", "true score, by the proxy", "true score, in order", "diversity", "novelty", "entropy"),
 )
-BEST, PROXY, FEASIBLE, KEPT = "best true score", "proxy's score", "feasible", "kept"
+BEST, PROXY, FEASIBLE, KEPT, STEPS = "best true score", "proxy's score", "feasible", "kept", "training steps"
 AHEAD = "difference of true scores"
 OFF = "entropy, distance from what was to be matched"
 POOLED = "all levels"
+GRID, OVER_GRID = "whole grid", "true score over the grid"
 EVERYWHERE = "all tasks"
 WRONG = ("rank correlation", "error", "coverage", "sharpness", "distance from the data")
 CORRELATION = WRONG[0]
@@ -107,6 +108,31 @@ def overall_rows(context: Context, each: Sequence[Scores]) -> Iterator[Row]:
     yield from _difference_rows(context, each)
 
 
+def grid_rows(context: Context, plan: Plan, by_task: dict[str, Sequence[Sequence[Outcome]]]) -> Iterator[Row]:
+    """Yield how much a method depends on its settings: the median and the ends over the grid of exponents and stops.
+
+    Each setting counts by its mean over levels and seeds, and in the end over tasks.
+
+    Args:
+        context, plan: as for every row.
+        by_task: of each task, the trainings of each method.
+    """
+    tables: dict[str, list[list[float]]] = {}
+    for task, methods in by_task.items():
+        for found in methods:
+            scores: dict[tuple[float, int], list[float]] = {}
+            for one in found:
+                if one.beta in plan.betas:
+                    scores.setdefault((one.beta, one.stop), []).append(one.worth[RULES[0]].mean)
+            if scores:
+                means = [float(np.mean(values)) for _, values in sorted(scores.items())]
+                tables.setdefault(found[0].method, []).append(means)
+                yield _grid_row(context, task, found[0].method, means)
+    if len(by_task) > 1:
+        for method, each in tables.items():
+            yield _grid_row(context, EVERYWHERE, method, np.mean(each, axis=0).tolist())
+
+
 def proxy_rows(context: Context, scores: Scores, doubts: dict[tuple[int, int], Doubts]) -> Iterator[Row]:
     """Yield how wrong the proxies of a task are: about random objects, and about what a GFlowNet draws."""
     plan = scores.plan
@@ -142,6 +168,7 @@ def _pooled_rows(context: Context, case: str, scores: Scores, method: str, level
     yield row(NOVELTY, RULES[0], "novelty", "edits")
     yield row(FEASIBLE, RULES[0], "feasible")
     yield row(KEPT, RULES[0], "kept")
+    yield context.row(case, STEPS, [float(np.mean([one.stop for one in of])) for of in found], seeds=seeds)
     yield context.row(case, NATS, [float(np.mean([one.entropy for one in of])) for of in found], unit="nat", seeds=seeds)
     if all(one.target is not None for of in found for one in of):
         off = [float(np.mean([abs(one.entropy - (one.target or 0.0)) for one in of])) for of in found]
@@ -163,6 +190,12 @@ def _difference_rows(context: Context, each: Sequence[Scores]) -> Iterator[Row]:
                 for place, level in enumerate(each[0].plan.levels):
                     case = f"robustness/{task}/{level}/{ours} less {rival}"
                     yield from _interval_rows(context, case, AHEAD, bootstrap(gaps[:, place]), None)
+
+
+def _grid_row(context: Context, task: str, method: str, means: Sequence[float]) -> Row:
+    row = context.row(f"robustness/{task}/{GRID}/{method}", OVER_GRID, [float(np.median(means))])
+    low, high = (context.row(row.case, OVER_GRID, [end]).value for end in (min(means), max(means)))
+    return replace(row, low=low, high=high)
 
 
 def _interval_rows(context: Context, case: str, metric: str, found: Interval, target: Target | None = None) -> Iterator[Row]:

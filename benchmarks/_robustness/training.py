@@ -1,5 +1,6 @@
 """Training: one program a method, run for every proxy, seed, exponent and rate; what it gives are samples, with log P."""
 
+import itertools
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -25,7 +26,7 @@ class Recipe:
     Args:
         width: of both layers of the policy.
         batch_size: objects a step, all fresh: each is one call of the proxy.
-        num_steps: training steps, a batch each.
+        stops: after how many training steps, a batch each, objects are drawn: how long to train is tuned like everything else.
         passes: how each batch is used, whatever the objective: as often as PPO uses it by its published defaults.
         num_samples: drawn in the end, which shortlists are chosen from.
         at_once: trainings that are advanced together.
@@ -33,10 +34,15 @@ class Recipe:
 
     width: int = 64
     batch_size: int = 32
-    num_steps: int = 200
+    stops: tuple[int, ...] = (10, 30, 100)
     passes: Passes = Passes(4, 4)
     num_samples: int = 2048
     at_once: int = 1
+
+    @property
+    def num_steps(self) -> int:
+        """Training steps in all."""
+        return self.stops[-1]
 
     @property
     def num_calls(self) -> int:
@@ -44,9 +50,8 @@ class Recipe:
         return self.batch_size * self.num_steps + self.num_samples
 
     def optimizer(self, rate: Float[Array, ""]) -> optax.GradientTransformation:
-        """Return clipped Adam; the rate rises over a twentieth of the steps and falls to zero along a cosine."""
-        num = self.num_steps * self.passes.num_steps
-        shape = optax.warmup_cosine_decay_schedule(0.0, 1.0, max(num // 20, 1), num)
+        """Return clipped Adam; the rate rises over the first batch and stays, since no stop is to be favoured."""
+        shape = optax.warmup_constant_schedule(0.0, 1.0, self.passes.num_steps)
         return optax.chain(
             optax.clip_by_global_norm(10.0), optax.scale_by_adam(), optax.scale_by_schedule(lambda step: -rate * shape(step))
         )
@@ -55,9 +60,9 @@ class Recipe:
 class Drawn(NamedTuple):
     """What a trained policy gave: objects, the proxy's standardised score of each, and the policy's log-probability."""
 
-    tokens: Int[Array, "*training sample place"]
-    phi: Float[Array, "*training sample"]
-    log_prob: Float[Array, "*training sample"]
+    tokens: Int[Array, "*stop sample place"]
+    phi: Float[Array, "*stop sample"]
+    log_prob: Float[Array, "*stop sample"]
 
 
 @eqx.filter_jit
@@ -69,7 +74,10 @@ def train(
     objective: AbstractObjective,
     recipe: Recipe,
 ) -> Drawn:
-    """Train a policy for each of some rewards, whose leaves are `[training, ...]`, and draw from it."""
+    """Train a policy for each of some rewards, whose leaves are `[training, ...]`, and draw from it at each stop.
+
+    Leaves of what is returned are `[training, stop, ...]`.
+    """
 
     def policy(key: PRNGKeyArray) -> AbstractPolicy:
         return MLP(
@@ -86,10 +94,12 @@ def train(
         start, drawing = jax.random.split(key)
         optimizer = recipe.optimizer(rate)
         training = trainer(env, policy, reward, objective, optimizer, batch_size=recipe.batch_size, passes=recipe.passes)
-        first = training.init(start)
-        state, _ = jax.lax.scan(lambda state, _: (training.step(state)[0], None), first, length=recipe.num_steps)
-        batch = sample(drawing, state.model, env, recipe.num_samples)
-        log_prob = jnp.sum(score(state.model, env, batch).log_pf, axis=-1)
-        return Drawn(batch.terminal.tokens, reward.phi(batch.terminal.tokens), log_prob)
+        state, parts = training.init(start), []
+        for before, stop in itertools.pairwise((0, *recipe.stops)):
+            state, _ = jax.lax.scan(lambda state, _: (training.step(state)[0], None), state, length=stop - before)
+            batch = sample(jax.random.fold_in(drawing, stop), state.model, env, recipe.num_samples)
+            log_prob = jnp.sum(score(state.model, env, batch).log_pf, axis=-1)
+            parts.append(Drawn(batch.terminal.tokens, reward.phi(batch.terminal.tokens), log_prob))
+        return jax.tree.map(lambda *leaves: jnp.stack(leaves), *parts)
 
     return jax.lax.map(one, (rewards, rates, keys), batch_size=recipe.at_once if recipe.at_once > 1 else None)
