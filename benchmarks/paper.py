@@ -16,6 +16,10 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from rapidfuzz.distance import Levenshtein
 from rapidfuzz.process import cdist
 
+from benchmarks._paper import plan as biology_plan
+from benchmarks._paper.biology import biology_rows
+from benchmarks._paper.tables import TEXT as BIOLOGY
+from benchmarks._paper.tables import biology_tables
 from benchmarks._stochastic.workers import side_by_side
 from benchmarks.case import Case
 from benchmarks.rows import Context, Row, Target, spread, table, verdict
@@ -33,7 +37,7 @@ from narrows.policies import MLP, Tabular
 from narrows.rewards import AbstractReward, BitModes, Tempered
 from narrows.training import TrainState, run, trainer
 
-PARTS = ("objectives", "bits")
+PARTS = ("objectives", "bits", "biology")
 NEAR = Target("<=", 0.05)
 """Of the law that an objective has learned, from the exact one, in total variation: the claim for every objective."""
 HEIGHT = 4.0
@@ -90,6 +94,7 @@ class Plan:
         bit_steps, bit_seeds, num_bits, num_modes: of the bit sequences.
         qs: of them.
         shown: how many times modes are counted on the way.
+        biology: of the biological tasks.
     """
 
     num_steps: int = 2000
@@ -100,10 +105,11 @@ class Plan:
     num_modes: int = 60
     qs: tuple[float, ...] = QS
     shown: int = 5
+    biology: biology_plan.Plan = biology_plan.FULL
 
 
 FULL = Plan()
-QUICK = Plan(num_steps=600, seeds=(0,), bit_steps=200, bit_seeds=(0,), qs=(0.0, 1.0), shown=2)
+QUICK = Plan(num_steps=600, seeds=(0,), bit_steps=200, bit_seeds=(0,), qs=(0.0, 1.0), shown=2, biology=biology_plan.QUICK)
 
 
 class Scores(AbstractReward):
@@ -132,6 +138,8 @@ def measure_parts(context: Context, plan: Plan) -> Iterator[Row]:
             yield objective_row(context, plan, shown)
     if not context.cases or "bits" in context.cases:
         yield from bit_rows(context, plan)
+    if not context.cases or "biology" in context.cases:
+        yield from biology_rows(context, plan.biology)
 
 
 def objective_row(context: Context, plan: Plan, shown: Shown) -> Row:
@@ -252,7 +260,7 @@ def tables(rows: Sequence[Row]) -> str:
         ahead = [row for row in rows if " less " in row.case]
         cells = [(row.case.split("/")[2], spread(row), row.target or "", verdict(row)) for row in ahead]
         parts += ["Differences in modes found at the end, paired by seed:", table(("what", "modes", "target", "met"), cells)]
-    return "\n\n".join(parts)
+    return "\n\n".join([*parts, *biology_tables(rows)])
 
 
 TEXT = """\
@@ -267,4 +275,4 @@ the paper goes to 100,000: its figures are not ours to compare with. The control
 of q = 1 (section 6.4).
 """
 
-CASE = Case("The paper's experiments", TEXT, measure, tables)
+CASE = Case("The paper's experiments", f"{TEXT}\n{BIOLOGY}", measure, tables)

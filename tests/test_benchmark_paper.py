@@ -1,17 +1,24 @@
 """The benchmark of the paper's experiments: laws beside the exact one, modes counted as a slow loop counts them, its page."""
 
 import dataclasses
+import functools
 
 import numpy as np
 import pytest
 from benchmarks import docs, paper
+from benchmarks._paper import biology
+from benchmarks._paper.biology import Outcome, Setting, Tuned
+from benchmarks._paper.plan import CHOSEN, CONTROL, GFN, MAIN_SHARE, PPO, SAC, Size
+from benchmarks._paper.plan import Plan as BioPlan
 from benchmarks.paper import CLOSENESS, FOUND, FULL, Plan, Shown
 from benchmarks.rows import Context, write_rows
 from rapidfuzz.distance import Levenshtein
 
 from narrows import objectives
 from narrows.envs import BitSequence
+from narrows.policies import FaithfulTransformer
 from narrows.rewards import BitModes
+from narrows.rewards.published_tasks import UTR
 
 CONTEXT = Context(False, None, "python -m benchmarks paper", {"python": "3.11.0"}, "2 cores, Linux x86_64")
 TINY = Plan(num_steps=300, seeds=(0,), bit_steps=40, bit_seeds=(0, 1), num_bits=24, num_modes=5, qs=(0.0, 1.0), shown=2)
@@ -65,7 +72,7 @@ def test_rows_and_their_page(monkeypatch, tmp_path):
     monkeypatch.setattr(paper, "bit_job", made_up)
     monkeypatch.setattr(paper, "side_by_side", Near)
     monkeypatch.setattr(paper, "learned_distance", lambda shown, num_steps, seed: 0.01 if "TGM" in shown.name else 0.2)
-    rows = list(paper.measure_parts(CONTEXT, TINY))
+    rows = list(paper.measure_parts(dataclasses.replace(CONTEXT, cases=("objectives", "bits")), TINY))
     known = {(row.case, row.metric): row for row in rows}
     assert known["paper/bits/q = 1/640", FOUND].value == pytest.approx(4.5)
     assert known["paper/bits/q = 1/640", CLOSENESS].value == pytest.approx(3.0)
@@ -77,8 +84,81 @@ def test_rows_and_their_page(monkeypatch, tmp_path):
     assert "| soft Q-learning | 0.200" in page and "Modes found:" in page and f"| {paper.CONTROL} less q = 0 |" in page
 
 
+# The biological tasks.
+
+SMALL = BioPlan(
+    sizes=(Size("UTR", 60, 1, 2, 1e-3),),
+    seeds=(0, 1),
+    betas=(2.0, 4.0),
+    rates=(1e-3,),
+    batch_size=8,
+    num_samples=32,
+    num_kept=4,
+    methods=(SAC, PPO, GFN, "TGM, q = 0.5", "TGM, q = 1", CONTROL),
+)
+
+
+def test_a_method_is_tuned_on_a_seed_that_is_not_reported_and_found_again(tmp_path, monkeypatch):
+    short = dataclasses.replace(UTR, min_length=6, max_length=6, embed=8, layers=1, heads=2)
+    monkeypatch.setitem(biology._TASKS, "UTR", short)
+    tiny = functools.partial(FaithfulTransformer, layers=1, width=8, heads=2, feed_forward=8, head_hidden=8)
+    monkeypatch.setattr(biology, "FaithfulTransformer", tiny)
+    size = SMALL.sizes[0]
+    facts = biology.proxy_job(size, tmp_path, None)
+    assert facts["is_published"] is False
+    name = "TGM, q = 0.5"
+    found = biology.method_job(SMALL, tmp_path, size, name)
+    assert set(found.grid) == {Setting(2.0, 1e-3), Setting(4.0, 1e-3)}
+    assert found.chosen == max(one.rewards[MAIN_SHARE] for one in found.grid.values())
+    assert len(found.found) == 2 and found.found[0] != found.found[1]
+    for one in found.found:
+        assert np.all(np.diff(one.kept) <= 0), "farther apart, fewer are kept"
+        assert one.true is not None and np.isfinite(one.true)
+    monkeypatch.setattr(biology, "train", None)
+    assert biology.method_job(SMALL, tmp_path, size, name) == found
+
+
+def test_published_files_are_taken_where_they_lie(tmp_path):
+    size = SMALL.sizes[0]
+    assert biology.given(size, tmp_path).truth is not None
+    (tmp_path / "UTR").mkdir()
+    np.save(tmp_path / "UTR" / "utr-x-0.npy", np.random.default_rng(0).integers(0, 4, (12, 50)).astype(np.int32))
+    np.save(tmp_path / "UTR" / "utr-y-0.npy", np.arange(12, dtype=np.float32)[:, None])
+    found = biology.given(size, tmp_path)
+    assert found.truth is None and len(found.data) == 12
+
+
+def made_up(method):
+    rewards = {SAC: 1.0, PPO: 2.0, GFN: 3.0, "TGM, q = 0.5": 4.0, "TGM, q = 1": 3.5, CONTROL: 3.9}[method]
+
+    def one(lift, true=0.5):
+        return Outcome((rewards + 1.0 + lift, rewards + lift, rewards - 0.5 + lift), (1.2, 1.1, 1.0), (4, 4, 3), true, 9.0)
+
+    grid = {Setting(2.0, 1e-3): one(-1.0), Setting(4.0, 1e-3): one(0.5)}
+    return Tuned(grid, Setting(4.0, 1e-3), [one(0.0), one(0.2)])
+
+
+def test_biology_rows_and_their_page(tmp_path):
+    each = {name: made_up(name) for name in SMALL.methods}
+    size = SMALL.sizes[0]
+    rows = list(biology._task_rows(CONTEXT, SMALL, size, {"is_published": False, "ranks": 0.5, "highest": 4.0}, each))
+    known = {(row.case, row.metric): row for row in rows}
+    main = biology.reward_at(0.1)
+    assert known[f"paper/biology/UTR/{CHOSEN}", main].value == pytest.approx(4.1), "q by the seed that chooses"
+    assert known[f"paper/biology/UTR/{CHOSEN} less {GFN}", biology.AHEAD].value == pytest.approx(1.0)
+    grid = known[f"paper/biology/UTR/{PPO}", biology.OVER_GRID]
+    assert (grid.value, grid.low, grid.high) == pytest.approx((1.75, 1.0, 2.5))
+    assert all(row.against is None for row in rows), "no published number stands beside a stand-in"
+    write_rows(tmp_path / "paper.jsonl", rows)
+    page = " ".join(docs.page("results", tmp_path).split())
+    assert "### UTR, stand-in" in page and f"| {CHOSEN} less {CONTROL} |" in page
+    real = list(biology._task_rows(CONTEXT, SMALL, size, {"is_published": True, "ranks": 0.5, "highest": 4.0}, each))
+    row = next(row for row in real if row.case == f"paper/biology/UTR/{GFN}" and row.metric == main)
+    assert row.against == "published" and row.ratio == pytest.approx(3.1 / 4.19)
+
+
 def test_an_unknown_part_is_refused():
-    with pytest.raises(ValueError, match="there is no case 'weather'. There are: objectives, bits"):
+    with pytest.raises(ValueError, match="there is no case 'weather'. There are: objectives, bits, biology"):
         list(paper.measure(dataclasses.replace(CONTEXT, cases=("weather",))))
 
 

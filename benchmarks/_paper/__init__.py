@@ -1,0 +1,1 @@
+"""The biological tasks of the paper's experiments."""

@@ -1,0 +1,115 @@
+"""What is trained on the biological tasks: their sizes, the methods, and the grid that every method is tuned on."""
+
+from dataclasses import dataclass, field
+
+from narrows.objectives import DiscreteSAC, ProximalPolicy, TrajectoryGeneralMellowmax
+from narrows.objectives.base import AbstractObjective
+
+OMEGA, ALPHA = 4.0, 1.0
+QS = (0.25, 0.5, 0.75, 1.0)
+SAC, PPO, GFN = "discrete SAC", "PPO", "GFlowNet, q = 0"
+CHOSEN = "TGM, q chosen"
+CONTROL = "temperature-matched GFlowNet of q = 1"
+SHARES = (0.05, 0.1, 0.2)
+"""Least edits between two of the kept, as shares of the longest length: the published distances are not known."""
+MAIN_SHARE = 1
+PUBLISHED = {
+    "UTR": {SAC: 3.46, PPO: 4.12, GFN: 4.19, CHOSEN: 4.27},
+    "AMP": {SAC: 9.79, PPO: 10.04, GFN: 10.13, CHOSEN: 10.43},
+    "GFP": {SAC: 0.66, PPO: 1.90, GFN: 2.44, CHOSEN: 2.95},
+}
+"""Average mode rewards (tgm section 8), to stand beside figures on the published data alone."""
+_PERIOD = 20
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to train.
+
+    Args:
+        name: what rows and tables call it.
+        objective: its loss.
+        factor: times beta, the exponent of the reward that it is given: all but the control are after `exp(omega beta Phi)`, or
+            what TGM makes of it.
+    """
+
+    name: str
+    objective: AbstractObjective
+    factor: float = 1.0
+
+
+METHODS = (
+    Method(SAC, DiscreteSAC(temperature=1.0, tunes_temperature=False, target_period=_PERIOD), OMEGA),
+    Method(PPO, ProximalPolicy(), OMEGA),
+    Method(GFN, TrajectoryGeneralMellowmax(OMEGA, 0.0, 0.0)),
+    *(Method(f"TGM, q = {q:g}", TrajectoryGeneralMellowmax(OMEGA, ALPHA, q)) for q in QS),
+    Method(CONTROL, TrajectoryGeneralMellowmax(OMEGA, 0.0, 0.0), (OMEGA + ALPHA) / OMEGA),
+)
+TGMS = tuple(f"TGM, q = {q:g}" for q in QS)
+
+
+@dataclass(frozen=True)
+class Size:
+    """How large a task is made.
+
+    Args:
+        name: UTR, AMP or GFP.
+        num_rows: of the stand-in's data.
+        num_epochs: of its proxy, at most.
+        proxy_rate: learning rate of its proxy; None for the published one.
+        num_steps: training steps of 16 objects.
+    """
+
+    name: str
+    num_rows: int
+    num_epochs: int
+    num_steps: int
+    proxy_rate: float | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What one run does.
+
+    Args:
+        sizes: of the tasks.
+        seeds: that are reported.
+        tuning_seed: on which beta and the learning rate are chosen, for each method, from the grid.
+        betas, rates: the grid.
+        batch_size: objects a step (tgm section 6.2).
+        num_samples: at each of three sampling temperatures, of which a shortlist is chosen.
+        num_kept: objects of the average mode reward.
+        methods: names.
+    """
+
+    sizes: tuple[Size, ...] = (
+        Size("UTR", 4000, 12, 300, 1e-3),
+        Size("AMP", 3000, 12, 300, 1e-3),
+        Size("GFP", 800, 6, 60, 3e-4),
+    )
+    seeds: tuple[int, ...] = (0, 1, 2)
+    tuning_seed: int = 100
+    betas: tuple[float, ...] = (4.0, 16.0)
+    rates: tuple[float, ...] = (1e-4, 1e-3)
+    batch_size: int = 16
+    num_samples: int = 512
+    num_kept: int = 100
+    methods: tuple[str, ...] = field(default_factory=lambda: tuple(method.name for method in METHODS))
+
+
+FULL = Plan()
+QUICK = Plan(
+    sizes=(Size("UTR", 200, 1, 3, 1e-3),),
+    seeds=(0,),
+    betas=(4.0,),
+    rates=(1e-3,),
+    batch_size=8,
+    num_samples=32,
+    num_kept=5,
+    methods=(GFN, "TGM, q = 0.5"),
+)
+
+
+def named(name: str) -> Method:
+    """Return the method of a name."""
+    return next(method for method in METHODS if method.name == name)

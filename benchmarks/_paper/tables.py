@@ -1,0 +1,71 @@
+"""What the page says of the biological tasks."""
+
+from collections.abc import Sequence
+
+from benchmarks._paper.biology import AHEAD, HIGHEST, KEPT, OVER_GRID, RANKS, SCORE, TAKEN, TRUE, reward_at
+from benchmarks._paper.plan import CHOSEN, MAIN_SHARE, SHARES
+from benchmarks.rows import Row, figure, spread, table
+
+HEAD = "paper/biology/"
+
+
+def biology_tables(rows: Sequence[Row]) -> list[str]:
+    """Return the parts of the page about the biological tasks."""
+    own = [row for row in rows if row.case.startswith(HEAD)]
+    known = {(row.case.removeprefix(HEAD), row.metric): row for row in own}
+    tasks = list(dict.fromkeys(row.case.split("/")[2] for row in own))
+    parts = []
+    for task in tasks:
+        names = [name for name in dict.fromkeys(row.case.split("/")[3] for row in own if row.case.split("/")[2] == task)]
+        methods = [name for name in names if name != "proxy" and " less " not in name]
+        parts.append(f"### {task}{'' if _is_published(known, task, methods) else ', stand-in'}")
+        proxy = [
+            (metric, figure(known[f"{task}/proxy", metric].value))
+            for metric in (RANKS, HIGHEST)
+            if (f"{task}/proxy", metric) in known
+        ]
+        parts.append(table(("of the proxy", ""), proxy))
+        metrics = [*(reward_at(share) for share in SHARES), SCORE, KEPT, TRUE]
+        shown = [metric for metric in metrics if any((f"{task}/{name}", metric) in known for name in methods)]
+        parts.append(
+            table(
+                ("method", *shown),
+                [(name, *(_spread(known, f"{task}/{name}", metric) for metric in shown)) for name in methods],
+            )
+        )
+        parts.append("Over the grid of exponents and learning rates, on the seed that chooses:")
+        cells = []
+        for name in methods:
+            row = known.get((f"{task}/{name}", OVER_GRID))
+            if row is not None:
+                taken = (figure(known[f"{task}/{name}", metric].value) for metric in TAKEN)
+                cells.append((name, figure(row.value), figure(row.low or 0.0), figure(row.high or 0.0), *taken))
+        parts.append(table(("method", "median setting", "worst", "best", *TAKEN), cells))
+        ahead = [(name, spread(known[f"{task}/{name}", AHEAD])) for name in names if " less " in name]
+        parts += ["Paired by seed:", table(("what", AHEAD), ahead)]
+    return parts
+
+
+def _is_published(known: dict[tuple[str, str], Row], task: str, methods: Sequence[str]) -> bool:
+    rows = (known.get((f"{task}/{name}", reward_at(SHARES[MAIN_SHARE]))) for name in (*methods, CHOSEN))
+    return any(row is not None and row.against is not None for row in rows)
+
+
+def _spread(known: dict[tuple[str, str], Row], case: str, metric: str) -> str:
+    row = known.get((case, metric))
+    if row is None:
+        return ""
+    return spread(row) if row.against is None else f"{spread(row)}, published {figure(row.value / (row.ratio or 1.0))}"
+
+
+TEXT = """\
+**UTR, AMP, GFP** (tgm sections 5.4, 6, 7.1): letters, lengths, proxy and policy network as published (encoders of 4 or 3
+blocks; a causal transformer of 3 blocks with 8 heads of full width), omega = 4, alpha = 1, batches of 16, epsilon = 0.01,
+AdamW with weight decay 0.0001, a gradient norm of at most 10. The published data are not here. A *stand-in* has their shape
+and a truth of its own, drawn from a seed; its figures say nothing about the published data, and stand beside no published
+number. With `--data FOLDER` that holds `UTR`, `AMP` or `GFP` the same runs on the real ones. What is smaller than published:
+the rows a proxy learns from, its epochs (at a larger learning rate), the training (300 batches; GFP 60), the grid (beta 4 and
+16, two learning rates), 3 seeds. *Average mode reward*: mean `exp(Phi)` of the 100 best of 1,536 samples at three temperatures
+that lie so far apart; the published distance is not known. Beta and rate are chosen on a seed that is not reported, and so
+is q.
+"""
