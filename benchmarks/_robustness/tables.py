@@ -151,7 +151,7 @@ The claim under test is that TGM's shortlist is better when the proxy is wrong.
 **Tasks.** *tfbind8*: DNA 8-mers and their measured E-scores (Barrera et al. 2016). *ehrlich/short*: an Ehrlich function
 (Stanton et al. 2024, arXiv:2407.00236) of 4 letters, length 12, two motifs of 3; objects with banned neighbours are infeasible
 and score 0. *rna*: binding of 14 nt to a target of 100 (ViennaRNA). Scores are in standard deviations of the truth above its
-mean over random objects, so that 0 is an object taken blindly. A task without a table below is not measured yet.
+mean over random objects, so that 0 is an object taken blindly.
 
 **Proxies.** Five perceptrons, each on a bootstrap sample, out-of-bag rows choosing when to stop. What they learn from is 50,
 200 or 1,000 objects out of the lower 60 % of a random pool, measured with an error of half the pool's standard deviation.
