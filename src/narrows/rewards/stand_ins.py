@@ -80,10 +80,11 @@ class StandIn(NamedTuple):
 def stand_in(task: PublishedTask, num_rows: int | None = None, *, seed: int = 0, noise: float = 0.1) -> StandIn:
     """Draw data of a published task's shape, for UTR, AMP or GFP with sizes as published or others.
 
-    UTR: uniform sequences; the load, 0 to 9, depends on composition, places, pairs of neighbours and motifs. AMP: lengths uniform
-    in the task's range, half of the sequences with letters that favour class 1; labels are drawn with the true probability of
-    class 1, and about two in five are 1. GFP: mutants of one reference, a few letters away from it; most changes dim it, a few
-    brighten it, and pairs of changes interact; the brightness, 1.3 to 4.1, has a floor that most distant sequences lie on.
+    UTR: uniform sequences; the load, 0 to 9, depends on composition, places, pairs of neighbours and motifs. AMP: lengths
+    uniform in the task's range, half of the sequences with letters that favour class 1; labels are drawn with the true
+    probability of class 1, and about two in five are 1. GFP: mutants of one reference, a few letters away from it; most changes
+    dim it, a few brighten it, and pairs of changes interact; the brightness, 1.3 to 4.1, has a floor that most distant
+    sequences lie on.
 
     Args:
         task: UTR, AMP or GFP, or a variant of one with other sizes.
