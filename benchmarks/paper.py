@@ -1,5 +1,6 @@
 """The experiments of the TGM paper that can be run anywhere: every objective's law beside the exact one, and bit sequences."""
 
+import dataclasses
 import functools
 import sys
 import time
@@ -37,7 +38,8 @@ from narrows.policies import MLP, Tabular
 from narrows.rewards import AbstractReward, BitModes, Tempered
 from narrows.training import TrainState, run, trainer
 
-PARTS = ("objectives", "bits", "biology")
+BIOLOGY_PARTS = tuple(size.name for size in biology_plan.FULL.sizes)
+PARTS = ("objectives", "bits", *BIOLOGY_PARTS)
 NEAR = Target("<=", 0.05)
 """Of the law that an objective has learned, from the exact one, in total variation: the claim for every objective."""
 HEIGHT = 4.0
@@ -66,6 +68,7 @@ def _shown() -> tuple[Shown, ...]:
             Shown(f"transition GM, q = {q:g}", objectives.BellmanGeneralMellowmax(1.0, 1.0, q, target_period=PERIOD))
             for q in (0.0, 0.5, 1.0)
         ),
+        Shown("lagged TGM, q = 0.9", objectives.LaggedGeneralMellowmax()),
         Shown("trajectory balance", objectives.TrajectoryBalance()),
         Shown("detailed balance", objectives.DetailedBalance()),
         Shown("sub-trajectory balance", objectives.SubTrajectoryBalance()),
@@ -138,8 +141,9 @@ def measure_parts(context: Context, plan: Plan) -> Iterator[Row]:
             yield objective_row(context, plan, shown)
     if not context.cases or "bits" in context.cases:
         yield from bit_rows(context, plan)
-    if not context.cases or "biology" in context.cases:
-        yield from biology_rows(context, plan.biology)
+    sizes = tuple(size for size in plan.biology.sizes if not context.cases or size.name in context.cases)
+    if sizes:
+        yield from biology_rows(context, dataclasses.replace(plan.biology, sizes=sizes))
 
 
 def objective_row(context: Context, plan: Plan, shown: Shown) -> Row:
@@ -166,7 +170,7 @@ def learned_distance(shown: Shown, num_steps: int, seed: int) -> float:
             key=key,
         )
 
-    optimizer = optax.adam(optax.cosine_decay_schedule(shown.rate, num_steps))
+    optimizer = optax.adam(optax.cosine_decay_schedule(shown.rate, num_steps * objective.passes.num_steps))
     training = trainer(env, policy, reward, objective, optimizer, batch_size=64, behaviour=Behaviour(temperature=1.5))
     state, _ = run(training, training.init(jax.random.key(seed)), num_steps, every=num_steps)
     exact = solve(graph, np.asarray(reward(graph.terminal_states), np.float64), objective.operator).log_law

@@ -64,21 +64,26 @@ def _found(plan: Plan, place: Place, names: Sequence[str]) -> tuple[dict[str, tu
         for row, name in enumerate(order)
     }
     chosen = {name: controls.summarised(plan, by_task[name]) for name in names}
-    tgms = {method.name for method in methods.TGMS}
+    pairs = [(name, twin) for name in names for twin in methods.TWINS]
     last: list[Callable[[], Any]] = []
-    for name in names:
-        ours = [one for one in chosen[name][0] if one.outcome.method in tgms]
-        ours += [one for one in chosen[name][1] if one not in ours]
-        last.append(functools.partial(controls.control_job, plan, place, name, ours, by_task[name][0]))
+    for name, twin in pairs:
+        each, best = chosen[name]
+        ours = [one for one in each if one.outcome.method in methods.controlled_by(twin)]
+        ours += [one for one in best if one.outcome.method in methods.controlled_by(twin) and one not in ours]
+        plain = by_task[name][kinds.index(twin)]
+        last.append(functools.partial(controls.control_job, plan, place, name, ours, plain))
     listed = [name for name in names if name.startswith("tfbind8")]
     for name in listed:
-        solved = [one for one in chosen[name][0] if one.outcome.method in {methods.GFLOWNET, *tgms}]
+        solved = [
+            one for one in chosen[name][0] if one.outcome.method in {methods.GFLOWNET, *(one.name for one in methods.TGMS)}
+        ]
         last.append(functools.partial(controls.exact_job, plan, place, name, solved))
     finished = _done(last)
-    exact = dict(zip(listed, finished[len(names) :], strict=True))
+    exact = dict(zip(listed, finished[len(pairs) :], strict=True))
     found = {}
-    for name, matched in zip(names, finished, strict=False):
+    for name in names:
         each, best = chosen[name]
+        matched = [one for pair, ones in zip(pairs, finished, strict=False) if pair[0] == name for one in ones]
         renamed = controls.with_chosen_controls([*matched, *(one.outcome for one in each)], best)
         outcomes = [*(one.outcome for one in each), *renamed, *matched, *exact.get(name, [])]
         found[name] = (Scores.of(plan, name, outcomes), doubts[name])

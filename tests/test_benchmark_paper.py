@@ -157,8 +157,16 @@ def test_biology_rows_and_their_page(tmp_path):
     assert row.against == "published" and row.ratio == pytest.approx(3.1 / 4.19)
 
 
+def test_one_biological_task_can_be_asked_for_alone(monkeypatch):
+    asked = []
+    monkeypatch.setattr(paper, "biology_rows", lambda context, plan: asked.append([size.name for size in plan.sizes]) or [])
+    for cases in (("AMP",), ("GFP", "UTR"), ("UTR",)):
+        list(paper.measure_parts(dataclasses.replace(CONTEXT, cases=cases), FULL))
+    assert asked == [["AMP"], ["UTR", "GFP"], ["UTR"]]
+
+
 def test_an_unknown_part_is_refused():
-    with pytest.raises(ValueError, match="there is no case 'weather'. There are: objectives, bits, biology"):
+    with pytest.raises(ValueError, match="there is no case 'weather'. There are: objectives, bits, UTR, AMP, GFP"):
         list(paper.measure(dataclasses.replace(CONTEXT, cases=("weather",))))
 
 

@@ -9,7 +9,18 @@ from benchmarks import docs, robustness
 from benchmarks._robustness import controls, jobs, methods
 from benchmarks._robustness.controls import Chosen, chosen, matching_beta
 from benchmarks._robustness.jobs import Doubts, Outcome
-from benchmarks._robustness.methods import CHOSEN, ENTROPY, GFLOWNET, METHODS, RANDOM, TEMPERATURE, TGMS, control_name
+from benchmarks._robustness.methods import (
+    CHOSEN,
+    ENTROPY,
+    GFLOWNET,
+    LAGGED,
+    METHODS,
+    RANDOM,
+    TEMPERATURE,
+    TGMS,
+    VALUED,
+    control_name,
+)
 from benchmarks._robustness.plan import FULL, QUICK, Level, Place, Plan
 from benchmarks._robustness.proxies import ENTRIES, Lesson, Measured, Scale, Wrongness, entered, measure_some
 from benchmarks._robustness.reporting import (
@@ -206,9 +217,10 @@ def made_up(task="made/up", lift=0.5):
     plan = dataclasses.replace(TINY, seeds=(0, 1, 2, 3, 4))
     found = []
     for seed in plan.seeds:
-        found += [outcome(method.name, seed, 8.0, 1.0 + 0.01 * seed) for method in METHODS if method.q is None]
+        plain = [method.name for method in METHODS if method.q is None and method.name != LAGGED]
+        found += [outcome(name, seed, 8.0, 1.0 + 0.01 * seed) for name in plain]
         found.append(outcome(RANDOM, seed, 0.0, 0.2))
-        for name in (CHOSEN, *(method.name for method in TGMS)):
+        for name in (LAGGED, CHOSEN, *(method.name for method in TGMS)):
             found.append(outcome(name, seed, 8.0, 1.0 + lift + 0.01 * seed))
             found.append(outcome(control_name(TEMPERATURE, name), seed, 16.0, 1.0 + lift + 0.1 * (seed - 2)))
             found.append(outcome(control_name(ENTROPY, name), seed, 12.0, 2.0 + lift, entropy=4.2, target=4.0))
@@ -231,6 +243,12 @@ def test_rows_and_their_page_say_who_is_ahead_and_where_a_control_closes_the_gap
     assert word_of(known, case + GFLOWNET) == "ahead"
     assert word_of(known, case + control_name(TEMPERATURE, CHOSEN)) == "closes the gap"
     assert word_of(known, case + control_name(ENTROPY, CHOSEN)) == "behind"
+    # Ours is held to be at or above every baseline and both controls, over all and where the proxies are wrongest.
+    for level in ("all levels", str(LEVEL)):
+        case = f"robustness/all tasks/{level}/{LAGGED} less "
+        rivals = ("PPO", RANDOM, control_name(TEMPERATURE, LAGGED), control_name(ENTROPY, LAGGED))
+        assert [known[case + rival, AHEAD].met for rival in rivals] == [True, True, True, False]
+        assert known[case + VALUED, AHEAD].target is None, "what tells its parts apart is no target"
     page = tables(rows)
     assert "### Over all tasks" in page and "### ehrlich/long" in page
     assert f"| {CHOSEN} | {control_name(ENTROPY, CHOSEN)} | all levels |" in " ".join(page.split())
@@ -296,4 +314,8 @@ def test_plans_are_sound():
         assert not set(plan.seeds) & set(plan.tuning_seeds), "what is tuned on is not reported"
     assert len(FULL.seeds) >= 5
     assert {method.q for method in METHODS} == {None, 0.25, 0.5, 0.75, 1.0}
-    assert methods.named("TGM, q = 0.5").temperature_factor == pytest.approx(1.5)
+    assert methods.named("TGM, q = 0.5").temperature_factor(10) == pytest.approx(1.5)
+    assert methods.named(LAGGED).temperature_factor(2) == pytest.approx(1.0 - 0.9**2)
+    assert methods.named(VALUED).temperature_factor(2) == 1.0
+    assert methods.controlled_by(GFLOWNET) == tuple(method.name for method in TGMS)
+    assert methods.controlled_by(VALUED) == (LAGGED,)

@@ -83,16 +83,16 @@ class Plan:
     """
 
     sizes: tuple[Size, ...] = (
-        Size("UTR", 4000, 12, 300, 1e-3),
-        Size("AMP", 3000, 12, 300, 1e-3),
-        Size("GFP", 800, 6, 60, 3e-4),
+        Size("UTR", 4000, 12, 100, 1e-3),
+        Size("AMP", 3000, 12, 100, 1e-3),
+        Size("GFP", 800, 6, 20, 3e-4),
     )
     seeds: tuple[int, ...] = (0, 1, 2)
     tuning_seed: int = 100
     betas: tuple[float, ...] = (4.0, 16.0)
-    rates: tuple[float, ...] = (1e-4, 1e-3)
+    rates: tuple[float, ...] = (1e-3,)
     batch_size: int = 16
-    num_samples: int = 512
+    num_samples: int = 256
     num_kept: int = 100
     methods: tuple[str, ...] = field(default_factory=lambda: tuple(method.name for method in METHODS))
 

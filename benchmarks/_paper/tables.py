@@ -64,8 +64,8 @@ blocks; a causal transformer of 3 blocks with 8 heads of full width), omega = 4,
 AdamW with weight decay 0.0001, a gradient norm of at most 10. The published data are not here. A *stand-in* has their shape
 and a truth of its own, drawn from a seed; its figures say nothing about the published data, and stand beside no published
 number. With `--data FOLDER` that holds `UTR`, `AMP` or `GFP` the same runs on the real ones. What is smaller than published:
-the rows a proxy learns from, its epochs (at a larger learning rate), the training (300 batches; GFP 60), the grid (beta 4 and
-16, two learning rates), 3 seeds. *Average mode reward*: mean `exp(Phi)` of the 100 best of 1,536 samples at three temperatures
-that lie so far apart; the published distance is not known. Beta and rate are chosen on a seed that is not reported, and so
-is q.
+the rows a proxy learns from, its epochs (at a larger learning rate), the training (100 batches, which PPO goes through four
+times in four parts by its defaults; GFP 20), the grid (beta 4 and 16, one learning rate), 3 seeds. *Average mode reward*: mean
+`exp(Phi)` of the 100 best of 768 samples at three temperatures that lie so far apart; the published distance is not known.
+Beta is chosen on a seed that is not reported, and so is q.
 """

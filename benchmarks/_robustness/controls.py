@@ -10,7 +10,7 @@ import numpy as np
 from benchmarks._laws import gibbs, matching_inverse_temperature
 from benchmarks._robustness import methods
 from benchmarks._robustness.jobs import Ask, Laboratory, Outcome, judged, laboratory, remembered, run_all
-from benchmarks._robustness.methods import CHOSEN, ENTROPY, GFLOWNET, TEMPERATURE, TGMS, control_name
+from benchmarks._robustness.methods import CHOSEN, ENTROPY, TEMPERATURE, TGMS, control_name
 from benchmarks._robustness.plan import Level, Place, Plan
 from benchmarks._robustness.selection import RULES
 from benchmarks._robustness.training import Drawn
@@ -57,15 +57,12 @@ def control_job(plan: Plan, place: Place, name: str, ours: Sequence[Chosen], pla
     Args:
         plan, place, name: as for every job.
         ours: the trainings to be matched.
-        plain: the trainings of the GFlowNet on its whole grid.
+        plain: the trainings on its whole grid of the GFlowNet that is their twin.
     """
 
     def compute() -> list[Outcome]:
         lab, rate = laboratory(plan, place, name), plain[0].rate
-        wanted = [
-            Ask(one.level, one.outcome.seed, one.outcome.beta * methods.named(one.outcome.method).temperature_factor, rate)
-            for one in ours
-        ]
+        wanted = [Ask(one.level, one.outcome.seed, one.outcome.beta * _factor(one.outcome), rate) for one in ours]
         known = list(plain)
         trained = _trained(plan, lab, wanted, known)
         matched = [
@@ -79,7 +76,7 @@ def control_job(plan: Plan, place: Place, name: str, ours: Sequence[Chosen], pla
             _trained(plan, lab, asks, known)
         return matched + [_nearest(known, one) for one in ours]
 
-    return remembered(plan, place, name, "controls", compute)
+    return remembered(plan, place, name, f"controls by {plain[0].method}", compute)
 
 
 def matching_beta(curve: Sequence[tuple[float, float]], entropy: float) -> float:
@@ -114,7 +111,7 @@ def exact_job(plan: Plan, place: Place, name: str, ours: Sequence[Chosen]) -> li
             law = solve(graph, beta * phi, method.objective.operator).log_law
             laws: dict[str, tuple[float, LogLaw]] = {method.name: (beta, law)}
             if method.q is not None:
-                warm, even = method.temperature_factor * beta, matching_inverse_temperature(entropy(law), phi)
+                warm, even = _factor(one.outcome) * beta, matching_inverse_temperature(entropy(law), phi)
                 laws[control_name(TEMPERATURE, method.name)] = (warm, gibbs(warm, phi))
                 laws[control_name(ENTROPY, method.name)] = (even, gibbs(even, phi))
             for told, (at, log_law) in laws.items():
@@ -147,7 +144,7 @@ def with_chosen_controls(found: Sequence[Outcome], best: Sequence[Chosen]) -> li
 
 def _trained(plan: Plan, lab: Laboratory, asks: Sequence[Ask], known: list[Outcome]) -> dict[tuple[Ask, int], Outcome]:
     """Return GFlowNets by what was asked and where they stopped, adding to those known the ones that had to be trained."""
-    method = methods.named(GFLOWNET)
+    method = methods.named(known[0].method)
     have = {(one.level, one.seed, one.beta, one.stop): one for one in known}
     stops = plan.recipe.stops
     missing = [ask for ask in dict.fromkeys(asks) if (str(ask.level), ask.seed, ask.beta, stops[0]) not in have]
@@ -155,6 +152,10 @@ def _trained(plan: Plan, lab: Laboratory, asks: Sequence[Ask], known: list[Outco
     known.extend(fresh)
     have |= {(one.level, one.seed, one.beta, one.stop): one for one in fresh}
     return {(ask, stop): have[str(ask.level), ask.seed, ask.beta, stop] for ask in asks for stop in stops}
+
+
+def _factor(one: Outcome) -> float:
+    return methods.named(one.method).temperature_factor(one.stop)
 
 
 def _curve(known: Sequence[Outcome], one: Chosen) -> list[tuple[float, float]]:

@@ -36,7 +36,7 @@ from benchmarks._robustness.training import Drawn, train
 from narrows.data.files import write_atomically
 from narrows.shortlist import nearest
 
-_FORMAT = 4
+_FORMAT = 5
 _PORTION = 9
 """Trainings a call; one shape for all calls, so that a method is compiled once."""
 
@@ -151,7 +151,7 @@ def method_job(plan: Plan, place: Place, name: str, method_name: str) -> list[Ou
     def compute() -> list[Outcome]:
         lab, method = laboratory(plan, place, name), methods.named(method_name)
         rate = _best_rate(plan, lab, method)
-        betas = plan.betas + (plan.wider if method_name == GFLOWNET else ())
+        betas = plan.betas + (plan.wider if method_name in methods.TWINS else ())
         asks = [Ask(level, seed, beta, rate) for level in plan.levels for seed in plan.seeds for beta in betas]
         return run_all(plan, lab, method, asks, sees=method_name == GFLOWNET)
 

@@ -4,16 +4,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks._robustness.methods import CHOSEN, ENTROPY, RANDOM, TEMPERATURE, control_name
+from benchmarks._robustness.methods import LAGGED, RANDOM
 from benchmarks._robustness.proxies import ENTRIES
-from benchmarks._robustness.reporting import CORRELATION, EVERYWHERE, POOLED, RIVALS, SCORE, SUBJECTS
+from benchmarks._robustness.reporting import CONTROLS, CORRELATION, EVERYWHERE, JUDGED, POOLED, RIVALS, SCORE, SUBJECTS
 from benchmarks._robustness.tables import interval_of, place_of
 from benchmarks.rows import Row
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-LINES = (*RIVALS, RANDOM, CHOSEN, control_name(TEMPERATURE, CHOSEN), control_name(ENTROPY, CHOSEN))
+LINES = (*RIVALS, RANDOM, *JUDGED, *(name for name in CONTROLS if name.endswith(LAGGED)))
 
 
 def draw(rows: Sequence[Row], path: Path) -> bool:
@@ -55,7 +55,7 @@ def _panel(panel: "Axes", rows: Sequence[Row], task: str) -> None:
         found = [interval_of(known[f"robustness/{task}/{level}/{name}", SCORE]) for level in shown]
         means, below = [mean for mean, _, _ in found], [mean - low for mean, low, _ in found]
         above = [high - mean for mean, _, high in found]
-        style = "-" if name == CHOSEN else "--" if CHOSEN in name else ":"
+        style = "-" if name in JUDGED else "--" if name in CONTROLS else ":"
         at = [right[level] for level in shown]
         panel.errorbar(at, means, yerr=[below, above], fmt=style, marker="o", markersize=3, color=f"C{place}", label=name)
     panel.set_title(task)

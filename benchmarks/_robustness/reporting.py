@@ -9,7 +9,18 @@ from jaxtyping import Float
 
 from benchmarks._robustness.controls import EXACT
 from benchmarks._robustness.jobs import Doubts, Outcome
-from benchmarks._robustness.methods import CHOSEN, ENTROPY, GFLOWNET, METHODS, RANDOM, TEMPERATURE, TGMS, control_name
+from benchmarks._robustness.methods import (
+    CHOSEN,
+    ENTROPY,
+    GFLOWNET,
+    LAGGED,
+    METHODS,
+    RANDOM,
+    TEMPERATURE,
+    TGMS,
+    VALUED,
+    control_name,
+)
 from benchmarks._robustness.plan import Plan
 from benchmarks._robustness.proxies import ENTRIES, Wrongness
 from benchmarks._robustness.selection import DRAWN, GREEDY, RULES
@@ -27,10 +38,15 @@ EVERYWHERE = "all tasks"
 WRONG = ("rank correlation", "error", "coverage", "sharpness", "distance from the data")
 CORRELATION = WRONG[0]
 SUBJECTS = ("random objects", "the nearest third", "the farthest third", "visited objects")
-RIVALS = tuple(method.name for method in METHODS if method.q is None)
-OURS = (CHOSEN, *(method.name for method in TGMS))
+OWN = (VALUED, LAGGED)
+"""What was added to find out what helps; no baselines."""
+RIVALS = tuple(method.name for method in METHODS if method.q is None and method.name not in OWN)
+OURS = (LAGGED, CHOSEN, *(method.name for method in TGMS))
+JUDGED = (LAGGED, CHOSEN)
+"""What is held to be at or above everything."""
 NUM_RESAMPLES = 10_000
-_SHOWN = (*RIVALS, RANDOM, *OURS, control_name(TEMPERATURE, CHOSEN), control_name(ENTROPY, CHOSEN))
+CONTROLS = tuple(control_name(control, name) for name in JUDGED for control in (TEMPERATURE, ENTROPY))
+_SHOWN = (*RIVALS, RANDOM, *OWN[:-1], *OURS, *CONTROLS)
 """Of which every level gets rows; the others get those over all levels."""
 assert len(WRONG) == len(Wrongness._fields)
 
@@ -176,20 +192,23 @@ def _pooled_rows(context: Context, case: str, scores: Scores, method: str, level
 
 
 def _difference_rows(context: Context, each: Sequence[Scores]) -> Iterator[Row]:
-    """Yield each TGM less the GFlowNet and its own controls, and the one whose q was chosen less every method as well."""
+    """Yield each TGM less the GFlowNet and its own controls; the lagged one and the one whose q was chosen less all."""
     task = each[0].task if len(each) == 1 else EVERYWHERE
     for ours in OURS:
         controls = (control_name(TEMPERATURE, ours), control_name(ENTROPY, ours))
-        for rival in (*(RIVALS if ours == CHOSEN else RIVALS[:1]), *((RANDOM,) if ours == CHOSEN else ()), *controls):
+        rivals = (*RIVALS, RANDOM) if ours in JUDGED else RIVALS[:1]
+        others = (CHOSEN, VALUED) if ours == LAGGED else ()
+        for rival in (*rivals, *controls, *others):
             gaps = np.stack([scores.table(ours) - scores.table(rival) for scores in each])
             case = f"robustness/{task}/{POOLED}/{ours} less {rival}"
-            # To be at or above every rival is what the benchmark was built to ask.
-            target = Target(">=", 0.0) if ours == CHOSEN else None
+            # To be at or above every rival and control is what the benchmark was built to ask.
+            target = Target(">=", 0.0) if ours in JUDGED and rival not in others else None
             yield from _interval_rows(context, case, AHEAD, bootstrap(gaps.mean(axis=1)), target)
-            if ours == CHOSEN:
+            if ours in JUDGED:
                 for place, level in enumerate(each[0].plan.levels):
                     case = f"robustness/{task}/{level}/{ours} less {rival}"
-                    yield from _interval_rows(context, case, AHEAD, bootstrap(gaps[:, place]), None)
+                    wrongest = target if task == EVERYWHERE and place == 0 else None
+                    yield from _interval_rows(context, case, AHEAD, bootstrap(gaps[:, place]), wrongest)
 
 
 def _grid_row(context: Context, task: str, method: str, means: Sequence[float]) -> Row:

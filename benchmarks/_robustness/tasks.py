@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import equinox as eqx
+import jax
 import numpy as np
 from jaxtyping import Float
 
@@ -159,9 +160,9 @@ def _in_blocks(env: Sequences, function: Callable) -> Score:
         found = np.empty(len(texts))
         for start in range(0, len(texts), _BLOCK):
             part = list(texts[start : start + _BLOCK])
-            filled = part + part[:1] * (_BLOCK - len(part))
-            values = np.asarray(function(env.from_text(filled)))
-            found[start : start + _BLOCK] = values[: len(part)]
+            # Rows are repeated, and not texts: reading a text costs more than scoring it.
+            states = jax.tree.map(lambda leaf: np.resize(leaf, (_BLOCK, *leaf.shape[1:])), env.from_text(part))
+            found[start : start + _BLOCK] = np.asarray(function(states))[: len(part)]
         return found
 
     return scores

@@ -2,11 +2,15 @@
 
 import itertools
 import json
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from narrows.cli import main
+from narrows.commands.foretelling import settings_of
 from narrows.commands.likelihoods import log_likelihoods
 from narrows.config import build_env
 from narrows.data import write_table
@@ -77,6 +81,22 @@ def test_rows_are_ranked_by_the_trained_policy(run, capsys):
     assert "how likely the sampler itself is to make them" in folder.report.read_text(encoding="utf-8")
     # Several runs speak with one voice: the same twice is the same.
     np.testing.assert_allclose(log_likelihoods([folder, folder], [job, job], OBJECTS), likely)
+
+
+def test_unless_told_a_fitted_proxy_is_ranked_by_the_sampler_and_a_known_score_by_itself(run, tmp_path):
+    folder = RunFolder.open(run)
+    known = folder.job()
+    fitted = replace(known, reward={"name": "Proxy", "path": "proxy", "beta": 1.0})
+    assert settings_of(known, [folder]).by == "mean"
+    assert settings_of(fitted, [folder]).by == "sampler"
+    asked = replace(fitted, shortlist=replace(fitted.shortlist, by="lower_bound"))
+    assert settings_of(asked, [folder]).by == "lower_bound"
+    noisy = replace(fitted, noise={"name": "Substitution", "rate": 0.1})
+    assert settings_of(noisy, [folder]).by == "expected"
+    # Objects that can be made in many ways, and a run that has only just begun.
+    assert settings_of(replace(fitted, env={"name": "Subsets", "num_items": 4}), [folder]).by == "mean"
+    begun: Any = SimpleNamespace(checkpoints=tmp_path / "none")
+    assert settings_of(fitted, [folder, begun]).by == "mean"
 
 
 def test_where_it_cannot_be_told_how_likely_an_object_is_the_command_says_so(tmp_path, capsys):

@@ -6,12 +6,18 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from narrows.checkpoint import latest
 from narrows.commands.predictions import Believed, score_of
 from narrows.config import SCORE, Job, ShortlistSettings, build_env, build_kernel
 from narrows.envs import AbstractEnvironment
 from narrows.envs.sequence import AbstractSequence
+from narrows.metrics.likelihood import is_tree
 from narrows.outcomes import Foreteller, foreteller
+from narrows.runs import RunFolder
 from narrows.shortlist import Candidates, Foretold, Outcomes, Shortlist, with_outcomes
+
+_LEARNED = ("Proxy", "PublishedProxy")
+"""Rewards that were fitted to measurements, and are wrong where those say nothing."""
 
 _WEIGHED = (4096, 16_384, 65_536)
 """Candidates, best means first, whose every outcome is weighed: more of them if fewer do not fill the list."""
@@ -57,12 +63,21 @@ class Foretelling:
         return with_outcomes(chosen, outcomes, Foretold(self.noise, method, num, error, num_not_foretold, self.reason))
 
 
-def settings_of(job: Job) -> ShortlistSettings:
-    """Return how a job's shortlist is selected: unless the job says so, under noise by expected score where it can be known."""
+def settings_of(job: Job, folders: Sequence[RunFolder]) -> ShortlistSettings:
+    """Return how a job's shortlist is selected, where the job does not say by what.
+
+    Under noise by the expected score where it can be known. By the trained sampler where the score is a proxy that learned from
+    measurements: a single object that a proxy is wrong about leads its list, and does not lead the sampler's, which has learned
+    from many (`docs/robustness_results.md`); runs that have no checkpoint yet have no sampler to ask. Else by the score itself.
+    """
     if job.shortlist.by is not None:
         return job.shortlist
-    can_expect = job.noise is not None and isinstance(build_env(job), AbstractSequence) and job.reward["name"] != SCORE
-    return replace(job.shortlist, by="expected" if can_expect else "mean")
+    env = build_env(job)
+    if job.noise is not None and isinstance(env, AbstractSequence) and job.reward["name"] != SCORE:
+        return replace(job.shortlist, by="expected")
+    is_trained = all(latest(folder.checkpoints).path is not None for folder in folders)
+    can_ask_sampler = job.noise is None and is_tree(env) and is_trained
+    return replace(job.shortlist, by="sampler" if job.reward["name"] in _LEARNED and can_ask_sampler else "mean")
 
 
 def foretelling(job: Job, env: AbstractEnvironment) -> Foretelling | None:

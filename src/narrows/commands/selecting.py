@@ -46,7 +46,8 @@ def shortlist(
         min_distance: smallest edit distance between two rows; by default the job's.
         by: rank by the proxy's mean, by its lower bound, by how likely the trained sampler itself is to make an object, which
             smooths over single objects that the proxy is wrong about, or, for a job with noise, by the expected score of what
-            comes out; by default the job's, and where it says nothing expected under noise and mean without.
+            comes out; by default the job's, and where it says nothing expected under noise, sampler where the score is a
+            fitted proxy and mean where it is not.
         kappa: the lower bound is the mean minus kappa standard deviations; by default the job's.
         out: the CSV file; by default shortlist.csv in the run folder, and it must be given for several runs.
     """
@@ -59,7 +60,7 @@ def shortlist(
     folders = [RunFolder.open(run) for run in runs]
     jobs = [folder.job() for folder in folders]
     asked = {"k": k, "min_distance": min_distance, "by": by, "kappa": kappa}
-    settings = replace(settings_of(jobs[0]), **{name: value for name, value in asked.items() if value is not None})
+    settings = replace(settings_of(jobs[0], folders), **{name: value for name, value in asked.items() if value is not None})
     believed = believe(folders, jobs, build_env(jobs[0]))
     chosen = choose(believed, folders, jobs, settings)
     csv = folders[0].shortlist if out is None else out

@@ -162,7 +162,7 @@ def _selection_of(folder: RunFolder, job: Job) -> ShortlistSettings:
     """Return how the run's shortlist was selected, which may differ from what its job says."""
     path = folder.shortlist.with_suffix(".json")
     if not path.exists():
-        return settings_of(job)
+        return settings_of(job, [folder])
     facts = json.loads(path.read_text(encoding="utf-8"))
     return ShortlistSettings(facts["k"], facts["min_distance"], facts["kappa"], facts["ranked_by"])
 

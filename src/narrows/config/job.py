@@ -91,7 +91,8 @@ class TrainSettings:
         every: steps between two looks (metrics, archive, progress); one compiled chunk.
         checkpoint_every: steps between two checkpoints, rounded up to a multiple of `every`.
         epochs: times that each batch is gone through; as the objective says by default, which is once for all but
-            `ProximalPolicy`. More make more of each call of a score that is dear, at the cost of training time.
+            `ProximalPolicy` and `LaggedGeneralMellowmax`. More make more of each call of a score that is dear, at the cost of
+            training time.
         minibatches: parts in which it is gone through, one step of the optimiser each; as the objective says by default.
         given_per_step: measured objects to train on in each step beside the sampled ones, by backward sampling; 0 for none.
         max_set_aside: non-finite rewards and skipped steps after which the run stops with an error.
@@ -129,7 +130,7 @@ class ShortlistSettings:
         kappa: the lower bound is the proxy's mean minus `kappa` times its standard deviation.
         by: what ranks the candidates: their own score by its `mean` or its `lower_bound`, how likely the trained `sampler`
             itself is to make them, or under noise the score `expected` of what comes out. By default `expected` where that can
-            be known, and else `mean`.
+            be known, `sampler` where the score is a fitted proxy, and else `mean`.
     """
 
     k: int = 24

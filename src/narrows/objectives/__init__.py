@@ -25,6 +25,7 @@ from narrows.objectives.expected import (
     SoftQ,
     StochasticDetailedBalance,
 )
+from narrows.objectives.lagged import LaggedGeneralMellowmax
 from narrows.objectives.munchausen import MunchausenDQN
 from narrows.objectives.ppo import ProximalPolicy
 from narrows.objectives.sac import DiscreteSAC
@@ -42,6 +43,7 @@ __all__ = [
     "ExpectedDetailedBalance",
     "ExpectedFlowMatching",
     "ExpectedTrajectoryBalance",
+    "LaggedGeneralMellowmax",
     "MunchausenDQN",
     "NaiveDetailedBalance",
     "ProximalPolicy",

@@ -60,7 +60,7 @@ def trainer(
         surrogate: several steps of the optimiser on each batch, towards what a forward step in the objective's errors asks for;
             None for one step on the loss as it is.
         passes: how often each batch is gone through and in how many parts, one step of the optimiser each; None for what the
-            objective says, which is once and as a whole for all but `ProximalPolicy`.
+            objective says, which is once and as a whole for all but `ProximalPolicy` and `LaggedGeneralMellowmax`.
         devices: what shares each batch, or how many devices of this process; every batch size must be a multiple of their
             number. Objects and numbers are those of one device, up to the order in which sums are taken.
 
