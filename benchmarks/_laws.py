@@ -42,11 +42,16 @@ class Truth(NamedTuple):
 
 
 class Shape(NamedTuple):
-    """Where a law puts its probability: entropy in nats, mean score, and the mass of the best-scored tenth of the objects."""
+    """Where a law puts its probability: entropy in nats, mean score, and the mass of each tenth of the objects by score."""
 
     entropy: float
     mean_score: float
-    top_decile: float
+    deciles: tuple[float, ...]
+
+    @property
+    def top_decile(self) -> float:
+        """The mass of the best-scored tenth."""
+        return self.deciles[-1]
 
 
 class Learned(NamedTuple):
@@ -93,7 +98,7 @@ def list_truth(env: AbstractReversibleEnvironment, reward: AbstractReward, beta:
 
 def shape_of(log_law: LogLaw, scores: Float[np.ndarray, " terminal"]) -> Shape:
     """Return where a law puts its probability."""
-    return Shape(entropy(log_law), mean_score(log_law, scores), float(mass_by_quantile(log_law, scores)[-1]))
+    return Shape(entropy(log_law), mean_score(log_law, scores), tuple(mass_by_quantile(log_law, scores).tolist()))
 
 
 def gibbs(inverse_temperature: float, scores: Float[np.ndarray, " terminal"]) -> LogLaw:

@@ -3,7 +3,7 @@
 import itertools
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -154,10 +154,10 @@ def _shape_rows(
     context: Context, case: str, shapes: Sequence[Shape], seeds: tuple[int, ...], peer: Shape | None
 ) -> Iterator[Row]:
     against = None if peer is None else "dynamic programme"
-    for place, (metric, unit) in enumerate((("entropy", "nat"), ("mean score", ""), ("mass of the top decile", ""))):
-        values = [shape[place] for shape in shapes]
-        theirs = None if peer is None else peer[place]
-        yield context.row(case, metric, values, unit=unit, seeds=seeds, against=against, peer=theirs)
+    for metric, value_of in _SHAPE.items():
+        unit = "nat" if metric == "entropy" else ""
+        theirs = None if peer is None else value_of(peer)
+        yield context.row(case, metric, [value_of(one) for one in shapes], unit=unit, seeds=seeds, against=against, peer=theirs)
 
 
 def _train(truth: Truth, plan: Plan, setting: Setting, seed: int) -> Learned:
@@ -192,7 +192,13 @@ _LAWS = {
 }
 
 
-_SHAPE = ("mean score", "mass of the top decile", "entropy")
+_DECILES = (*(f"mass of decile {place}" for place in range(1, 10)), "mass of the top decile")
+_SHAPE: dict[str, Callable[[Shape], float]] = {
+    "mean score": lambda shape: shape.mean_score,
+    "entropy": lambda shape: shape.entropy,
+    **{metric: lambda shape, place=place: shape.deciles[place] for place, metric in enumerate(_DECILES)},
+}
+_SHOWN = ("mean score", _DECILES[-1], "entropy")
 _NEAR = (
     *("factor", "policy", "omega alpha q", "total variation", "target", "met"),
     *("rank correlation", "error of the root value", "objects sampled", "seconds"),
@@ -211,7 +217,8 @@ def tables(rows: Sequence[Row]) -> str:
         [
             table(_NEAR, [_near_cells(found, place) for place in near]),
             "Where each law puts its probability (the GFlowNets are exact, at the temperature that the control asks for):",
-            table(("factor", "omega alpha q", "law", *_SHAPE), [_shape_cells(found, place) for place in laws]),
+            table(("factor", "omega alpha q", "law", *_SHOWN), [_cells(found, place, _SHOWN) for place in laws]),
+            *_deciles(found, laws),
             "Does the mass of the top decile grow with q at omega = alpha = 1, at every step and for every seed?",
             table(("factor", "policy", "values", "least gain", "grows"), [(*_place(r), spread(r), verdict(r)) for r in gains]),
         ]
@@ -237,9 +244,19 @@ def _near_cells(found: dict[tuple[str, ...], Row], place: tuple[str, str, str]) 
     )
 
 
-def _shape_cells(found: dict[tuple[str, ...], Row], place: tuple[str, str, str]) -> tuple[str, ...]:
+def _deciles(found: dict[tuple[str, ...], Row], laws: Sequence[tuple[str, str, str]]) -> list[str]:
+    """Return the table of the mass of every decile, for the laws whose rows tell it."""
+    told = [place for place in laws if (*place, _DECILES[0]) in found]
+    if not told:
+        return []
+    header = ("factor", "omega alpha q", "law", *(str(place) for place in range(1, 11)))
+    head = "Its mass by deciles of the score, the lowest tenth of the objects first (0.1 each is the uniform law):"
+    return [head, table(header, [_cells(found, place, _DECILES) for place in told])]
+
+
+def _cells(found: dict[tuple[str, ...], Row], place: tuple[str, str, str], metrics: Sequence[str]) -> tuple[str, ...]:
     factor, law, setting = place
-    return (factor, setting, _LAWS[law], *(figure(found[*place, metric].value, 4) for metric in _SHAPE))
+    return (factor, setting, _LAWS[law], *(figure(found[*place, metric].value, 4) for metric in metrics))
 
 
 _TEXT = """\

@@ -139,6 +139,17 @@ def test_a_seed_is_tuned_by_the_others():
     assert [(one.outcome.seed, one.outcome.beta) for one in found] == [(0, 8.0), (1, 1.0), (2, 1.0)]
 
 
+def test_a_setting_that_leaves_a_list_short_is_taken_by_nobody_who_can_fill_it():
+    plan = dataclasses.replace(TINY, seeds=(0, 1))
+    found = [outcome("m", seed, beta, mean) for seed in (0, 1) for beta, mean in ((1.0, 1.0), (8.0, 2.0))]
+    short = {rule: worth._replace(kept=3.0, mean=-5.0) for rule, worth in found[1].worth.items()}
+    found[1] = found[1]._replace(worth=short)
+    assert [(one.outcome.seed, one.outcome.beta) for one in chosen(plan, found)] == [(0, 1.0), (1, 1.0)]
+    # Where no list is full, the fullest is taken, whatever it is worth.
+    found[0] = found[0]._replace(worth={rule: worth._replace(kept=2.0) for rule, worth in found[0].worth.items()})
+    assert chosen(plan, found)[0].outcome.beta == 8.0
+
+
 def test_how_long_to_train_is_tuned_by_the_others_too():
     plan = dataclasses.replace(TINY, seeds=(0, 1))
     found = chosen(plan, [outcome("m", seed, 1.0, mean, stop=stop) for seed in (0, 1) for stop, mean in ((5, 2.0), (60, 1.0))])

@@ -244,7 +244,15 @@ def test_the_rows_of_a_plan_say_what_was_learned(truth, monkeypatch):
     assert gain.low == pytest.approx(min(after - before for before, after in masses), rel=1e-5) and gain.met
     shown = tfbind8.tables(rows)
     assert spread(distance) in shown and spread(gain) in shown
-    assert shown.count("GFlowNet, temperature matched") == 1, "at q = 0 the law is that GFlowNet's"
+    assert shown.count("GFlowNet, temperature matched") == 2, "once a table: at q = 0 the law is that GFlowNet's"
+    deciles = [found["tfbind8/SIX6/exact/1 1 0.5", metric].value for metric in tfbind8._DECILES]
+    scores, mass = np.asarray(truth.scores), np.exp(law.log_law)
+    assert sum(deciles) == pytest.approx(1.0, abs=1e-5) and deciles == sorted(deciles)
+    half = np.median(scores)
+    assert sum(deciles[5:]) == pytest.approx(mass[scores > half].sum() + mass[scores == half].sum() / 2, abs=0.02)
+    # Rows measured before deciles were told make the other tables.
+    older = [row for row in rows if not row.metric.startswith("mass of decile")]
+    assert "deciles of the score" in shown and "deciles of the score" not in tfbind8.tables(older)
 
 
 def test_the_residual_of_the_exact_model_is_minus_the_root_value_everywhere(truth):

@@ -31,23 +31,33 @@ class Chosen(NamedTuple):
     outcome: Outcome
 
 
+Setting = tuple[str, float, int]
+"""What is tuned: a method, an exponent, a stop."""
+
+
+def _setting(one: Outcome) -> Setting:
+    return one.method, one.beta, one.stop
+
+
 def chosen(plan: Plan, found: Sequence[Outcome]) -> list[Chosen]:
     """Return for each level and seed the training whose setting did best on average over the other seeds.
 
-    A setting is a method, an exponent of the common grid and a stop; so the q of a TGM can be chosen in the same way.
+    A setting is a method, an exponent of the common grid and a stop; so the q of a TGM can be chosen in the same way. Settings
+    with which this very seed fills its list go first, as far as there are any: who sees a sampler give out before its list is
+    full needs no truth to take another one.
     """
     best = []
     for level in plan.levels:
         here = [one for one in found if one.level == str(level) and one.beta in (*plan.betas, 0.0)]
         for seed in plan.seeds:
-            others: dict[tuple[str, float, int], list[float]] = {}
+            others: dict[Setting, list[float]] = {}
             for one in here:
                 if one.seed != seed or len(plan.seeds) == 1:
-                    others.setdefault((one.method, one.beta, one.stop), []).append(one.worth[RULES[0]].mean)
-            best_of_others = max(others, key=lambda setting: float(np.mean(others[setting])))
-            best += [
-                Chosen(level, one) for one in here if (one.method, one.beta, one.stop) == best_of_others and one.seed == seed
-            ]
+                    others.setdefault(_setting(one), []).append(one.worth[RULES[0]].mean)
+            own = {_setting(one): one for one in here if one.seed == seed}
+            fullest = max(one.worth[RULES[0]].kept for one in own.values())
+            full = [setting for setting, one in own.items() if one.worth[RULES[0]].kept == fullest]
+            best.append(Chosen(level, own[max(full, key=lambda setting: float(np.mean(others[setting])))]))
     return best
 
 

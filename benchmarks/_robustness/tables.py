@@ -173,8 +173,9 @@ value head lifted every other objective as much. *GFlowNet with values* has that
 parts can be told apart.
 
 **Tuning.** The learning rate is chosen on seeds that are not reported. Beta, and how long to train (10, 30 or 100 batches), are
-chosen for each seed by the mean true score of the *other* seeds' shortlists; *TGM, q chosen* has its q chosen in the same way.
-A user without the truth cannot tune like this; it is equally generous to all.
+chosen for each seed by the mean true score of the *other* seeds' shortlists, among the settings with which this seed fills its
+list; *TGM, q chosen* has its q chosen in the same way. A user without the truth cannot tune like this, though anyone can see
+that a list is not full; it is equally generous to all.
 
 **Controls** (tgm section 6.4). A *temperature-matched* GFlowNet has beta times `omega + q alpha`; of a lagged TGM, which makes
 one step a batch, beta times `1 - q^batches`. An *entropy-matched* one has the entropy, `-mean log P` of samples, of the TGM on

@@ -22,6 +22,15 @@ from narrows.training import run, trainer
 ENVS = (Subsets(3), Sequence("AB", 1, 3))
 
 
+class Scores(AbstractReward):
+    """A log-reward in 0..4 for each text of up to three letters of four."""
+
+    def __call__(self, states):
+        values = jnp.asarray(np.random.default_rng(3).uniform(0.0, 4.0, size=5**3), jnp.float32)
+        places = jnp.where(jnp.arange(3) < states.length[..., None], states.tokens + 1, 0)
+        return values[jnp.sum(jnp.asarray([25, 5, 1]) * places, axis=-1)]
+
+
 def _loss(objective, case, model, target):
     loss = quick_jit(lambda model, target, batch: objective.loss(model, target, case.env, batch))
     with jax.enable_x64(True):
@@ -123,21 +132,14 @@ def test_items_without_a_finite_reward_count_for_nothing():
 def test_training_reaches_the_exact_law(q):
     env = Sequence("ACGT", 2, 3)
     graph = enumerate_graph(env)
-    scores = jnp.asarray(np.random.default_rng(3).uniform(0.0, 4.0, size=5**3), jnp.float32)
-
-    class Scores(AbstractReward):
-        def __call__(self, states):
-            places = jnp.where(jnp.arange(3) < states.length[..., None], states.tokens + 1, 0)
-            return scores[jnp.sum(jnp.asarray([25, 5, 1]) * places, axis=-1)]
-
     objective = LaggedGeneralMellowmax(1.0, q)
 
     def make(key):
         return Tabular(env.num_features, env.num_values, env.num_actions, flow_head=True, key=key)
 
-    optimizer = optax.adam(optax.cosine_decay_schedule(0.05, 600 * 16))
+    optimizer = optax.adam(optax.cosine_decay_schedule(0.05, 300 * 16))
     one = trainer(env, make, Scores(), objective, optimizer, batch_size=64, behaviour=Behaviour(temperature=1.5))
-    state, _ = run(one, one.init(jax.random.key(0)), 600, every=600)
+    state, _ = run(one, one.init(jax.random.key(0)), 300, every=300)
     exact = solve(graph, np.asarray(Scores()(graph.terminal_states), np.float64), objective.operator).log_law
     assert total_variation(model_law(state.model, env, graph), exact) < 0.05
 
@@ -146,11 +148,9 @@ def test_what_does_not_fit_is_refused():
     env = Sequence("ACGT", 3, 3)
     make = lambda key: MLP(env.num_features, env.num_values, env.num_actions, hidden=8, key=key)  # noqa: E731
     with pytest.raises(ValueError, match="needs a policy with a flow head"):
-        trainer(env, make, lambda states: states.length, LaggedGeneralMellowmax(), optax.sgd(0.1), batch_size=8)
+        trainer(env, make, Scores(), LaggedGeneralMellowmax(), optax.sgd(0.1), batch_size=8)
     with pytest.raises(ValueError, match="in 4 parts, which 10 trajectories"):
-        trainer(
-            env, make, lambda states: states.length, LaggedGeneralMellowmax(value_weight=0.0), optax.sgd(0.1), batch_size=10
-        )
+        trainer(env, make, Scores(), LaggedGeneralMellowmax(value_weight=0.0), optax.sgd(0.1), batch_size=10)
 
 
 @pytest.mark.parametrize(
