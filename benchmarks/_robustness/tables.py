@@ -166,11 +166,11 @@ batch of 32 objects is gone through four times in four parts, whatever the objec
 defaults. The target copies of the two DQN-like methods are renewed every 5 batches, which are 80 updates (published: 100 and
 500). *Random search* takes as many uniform objects as the others ask the proxy about.
 
-*Lagged TGM* (`LaggedGeneralMellowmax`) is ours: the reference of TGM is the policy of the batch before, q = 0.9, and a value
-head learned beside it shapes what the network sees. It came out of a search on proxies of other seeds (200 to 205). PPO was
-ahead there, and lost its lead without its value head, whose error outweighs the gain of the policy in the layers they share; a
-value head lifted every other objective as much. *GFlowNet with values* has that head and no reference (q = 0), so that the two
-parts can be told apart.
+*Lagged TGM* (`LaggedGeneralMellowmax`) was added in the search for something better: its reference is the policy of the batch
+before, q = 0.9, and a value head learned beside it decides what the network's layers see, as PPO's does. On proxies of other
+seeds (200 to 205), where the idea comes from, PPO lost its lead without its value head and this was ahead of it; the seeds
+reported here had no part in it. *GFlowNet with values* has that head and no reference (q = 0), so that the two parts can be told
+apart.
 
 **Tuning.** The learning rate is chosen on seeds that are not reported. Beta, and how long to train (10, 30 or 100 batches), are
 chosen for each seed by the mean true score of the *other* seeds' shortlists, among the settings with which this seed fills its

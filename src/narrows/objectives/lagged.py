@@ -29,8 +29,7 @@ class LaggedGeneralMellowmax(AbstractRegression):
 
     `V` predicts what the reward will be from each state that was passed. It enters no other term: its gradient outweighs the
     policy's in what the two share, and so the network's features become those that tell rewards apart, of which the policy
-    is a readout. A policy that shapes its own features follows the errors of a proxy farther
-    (`docs/robustness_results.md`).
+    is a readout. `docs/robustness_results.md` compares it with TGM, PPO and others where the reward is a wrong proxy.
 
     Args:
         omega: inverse temperature of the law, > 0.
