@@ -169,8 +169,8 @@ defaults. The target copies of the two DQN-like methods are renewed every 5 batc
 *Lagged TGM* (`LaggedGeneralMellowmax`) was added in the search for something better: its reference is the policy of the batch
 before, q = 0.9, and a value head learned beside it decides what the network's layers see, as PPO's does. On proxies of other
 seeds (200 to 205), where the idea comes from, PPO lost its lead without its value head and this was ahead of it; the seeds
-reported here had no part in it. *GFlowNet with values* has that head and no reference (q = 0), so that the two parts can be told
-apart.
+reported here had no part in it. *GFlowNet with values* has that head and no reference (q = 0), so that the two parts can be
+told apart.
 
 **Tuning.** The learning rate is chosen on seeds that are not reported. Beta, and how long to train (10, 30 or 100 batches), are
 chosen for each seed by the mean true score of the *other* seeds' shortlists, among the settings with which this seed fills its
