@@ -42,6 +42,8 @@ AHEAD = "average mode reward, difference"
 RANKS, HIGHEST = "rank agreement on held-out rows", "highest reward of held-out rows"
 _TASKS = {task.name: task for task in (UTR, AMP, GFP)}
 _FORMAT = 1
+_KEPT = "found"
+"""Where in the folder of data results are kept: apart, for a folder that is named like a task holds its published files."""
 
 
 def reward_at(share: float) -> str:
@@ -161,7 +163,7 @@ def _trained(plan: Plan, folder: Path, size: Size, name: str, setting: Setting, 
     at = _proxy_folder(size, folder)
     sizes = (plan.batch_size, plan.num_samples, plan.num_kept)
     key = hashlib.sha256(repr((_FORMAT, sizes, at.name, size, name, setting, seed)).encode()).hexdigest()[:16]
-    path = folder / size.name / f"{key}.json"
+    path = folder / _KEPT / size.name / f"{key}.json"
     if path.is_file():
         plain = json.loads(path.read_text(encoding="utf-8"))
         return Outcome(tuple(plain["rewards"]), tuple(plain["scores"]), tuple(plain["kept"]), plain["true"], plain["seconds"])
@@ -213,7 +215,7 @@ def _true_score(size: Size, env: Sequences, texts: Sequence[str]) -> float:
 
 def _proxy_folder(size: Size, folder: Path) -> Path:
     key = hashlib.sha256(repr((_FORMAT, size.name, size.num_rows, size.num_epochs, size.proxy_rate)).encode()).hexdigest()[:16]
-    return folder / size.name / f"proxy-{key}"
+    return folder / _KEPT / size.name / f"proxy-{key}"
 
 
 @eqx.filter_jit

@@ -216,6 +216,9 @@ class VarGrad(AbstractBalance):
 class TrajectoryGeneralMellowmax(AbstractBalance):
     """TGM (Jiralerspong et al. 2025, arXiv:2506.17007): `Var_batch[sum term - log_reward]`, the population variance.
 
+    At its defaults it is the setting that did best among those a user can fix beforehand where the score is a wrong proxy
+    (`docs/robustness_results.md`).
+
     Args:
         omega: inverse temperature of the regularisation, > 0.
         alpha: inverse temperature of the reference policy, >= 0.
@@ -224,9 +227,9 @@ class TrajectoryGeneralMellowmax(AbstractBalance):
             the law that is learned depends on the backward policy, and a learned one is whatever training made of it.
     """
 
-    omega: float = eqx.field(default=4.0, static=True)
+    omega: float = eqx.field(default=1.0, static=True)
     alpha: float = eqx.field(default=1.0, static=True)
-    q: float = eqx.field(default=0.5, static=True)
+    q: float = eqx.field(default=1.0, static=True)
     dag_correction: bool = eqx.field(default=True, static=True)
     needs_flow: ClassVar[bool] = False
     min_batch_size: ClassVar[int] = 2
