@@ -1,10 +1,11 @@
 """True score of the shortlist over how right the proxy is, as a picture drawn from the rows."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks._robustness.methods import LAGGED, RANDOM
+from benchmarks._robustness.methods import CHOSEN, RANDOM
 from benchmarks._robustness.proxies import ENTRIES
 from benchmarks._robustness.reporting import CONTROLS, CORRELATION, EVERYWHERE, JUDGED, POOLED, RIVALS, SCORE, SUBJECTS
 from benchmarks._robustness.tables import interval_of, place_of
@@ -13,7 +14,7 @@ from benchmarks.rows import Row
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-LINES = (*RIVALS, RANDOM, *JUDGED, *(name for name in CONTROLS if name.endswith(LAGGED)))
+LINES = (*RIVALS, RANDOM, *JUDGED, *(name for name in CONTROLS if name.endswith(CHOSEN)))
 
 
 def draw(rows: Sequence[Row], path: Path) -> bool:
@@ -28,7 +29,7 @@ def draw(rows: Sequence[Row], path: Path) -> bool:
     if not tasks:
         return False
     with mpl.rc_context({"svg.hashsalt": "narrows", "font.size": 8, "svg.fonttype": "none"}):
-        num_columns = min(3, len(tasks))
+        num_columns = math.ceil(math.sqrt(len(tasks)))
         num_lines = -(-len(tasks) // num_columns)
         picture = Figure(figsize=(4.2 * num_columns + 2.6, 3.6 * num_lines), layout="constrained")
         panels = picture.subplots(num_lines, num_columns, squeeze=False).reshape(-1)

@@ -216,8 +216,7 @@ class VarGrad(AbstractBalance):
 class TrajectoryGeneralMellowmax(AbstractBalance):
     """TGM (Jiralerspong et al. 2025, arXiv:2506.17007): `Var_batch[sum term - log_reward]`, the population variance.
 
-    At its defaults it is the setting that did best among those a user can fix beforehand where the score is a wrong proxy
-    (`docs/robustness_results.md`).
+    The defaults are the single setting of it that did best where the score is a wrong proxy (`docs/robustness_results.md`).
 
     Args:
         omega: inverse temperature of the regularisation, > 0.
