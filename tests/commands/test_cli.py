@@ -110,8 +110,8 @@ def test_verify_compares_and_the_report_shows_it(job_folder, capsys):
         assert label in output
     facts = json.loads((job_folder / "run" / "verification.json").read_text())
     assert [group["role"] for group in facts["groups"]] == ["shortlist", "measured", "random", "control"]
-    # omega 4, alpha 1, q 0.5, beta 4: (4 + 0.5) 4
-    assert facts["matched_inverse_temperature"] == 18.0
+    # omega 1, alpha 1, q 1, beta 4: (1 + 1) 4
+    assert facts["matched_inverse_temperature"] == 8.0
     page = (job_folder / "run" / "report.html").read_text(encoding="utf-8")
     assert "all 4-mers" in page and "<script" not in page
 
