@@ -71,9 +71,10 @@ def test_an_encoder_learns_what_decides_a_score_and_the_folder_says_so(encoder, 
     texts, values = table
     held_out = [texts[row] for row in SIDES.test]
     found = loaded(held_out)
-    np.testing.assert_array_equal(found.mean, done.scorer(held_out).mean)
+    # Sums of 32-bit products depend in their last bit on where the weights lie in memory.
+    np.testing.assert_allclose(found.mean, done.scorer(held_out).mean, rtol=1e-6)
     rmse = math.sqrt(np.mean((found.mean - values[SIDES.test]) ** 2))
-    assert rmse == pytest.approx(loaded.about["quality"]["figures"]["rmse"], rel=1e-12)
+    assert rmse == pytest.approx(loaded.about["quality"]["figures"]["rmse"], rel=1e-6)
     assert np.isnan(found.std).all()
     assert not (tmp_path / "s" / "training").exists()
     assert {path.suffix for path in (tmp_path / "s").rglob("*") if path.is_file()} == {".json", ".safetensors"}
