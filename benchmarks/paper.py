@@ -245,13 +245,14 @@ def _train_bits(
 
 
 def tables(rows: Sequence[Row]) -> str:
-    """Return the table of laws and the table of modes."""
+    """Return the tables of laws, of modes and of the biological tasks."""
     laws = [row for row in rows if row.case.startswith("paper/objectives/")]
     parts = []
     if laws:
         cells = [(row.case.split("/")[2], spread(row), row.target or "", verdict(row)) for row in laws]
         parts += ["### Every objective beside the exact law", table(("objective", "total variation", "target", "met"), cells)]
-    bits = [row for row in rows if row.case.startswith("paper/bits/") and " less " not in row.case]
+    of_bits = [row for row in rows if row.case.startswith("paper/bits/")]
+    bits = [row for row in of_bits if " less " not in row.case]
     if bits:
         names = list(dict.fromkeys(row.case.split("/")[2] for row in bits))
         counts = list(dict.fromkeys(row.case.split("/")[3] for row in bits))
@@ -261,7 +262,7 @@ def tables(rows: Sequence[Row]) -> str:
         for metric in (FOUND, CLOSENESS):
             cells = [(name, *(spread(known[name, count, metric]) for count in counts)) for name in names]
             parts += [f"{metric[0].upper()}{metric[1:]}:", table(header, cells)]
-        ahead = [row for row in rows if " less " in row.case]
+        ahead = [row for row in of_bits if " less " in row.case]
         cells = [(row.case.split("/")[2], spread(row), row.target or "", verdict(row)) for row in ahead]
         parts += ["Differences in modes found at the end, paired by seed:", table(("what", "modes", "target", "met"), cells)]
     return "\n\n".join([*parts, *biology_tables(rows)])

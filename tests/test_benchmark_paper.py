@@ -149,9 +149,13 @@ def test_biology_rows_and_their_page(tmp_path):
     grid = known[f"paper/biology/UTR/{PPO}", biology.OVER_GRID]
     assert (grid.value, grid.low, grid.high) == pytest.approx((1.75, 1.0, 2.5))
     assert all(row.against is None for row in rows), "no published number stands beside a stand-in"
-    write_rows(tmp_path / "paper.jsonl", rows)
+    gap = "q = 1 less q = 0"
+    bits = [CONTEXT.row("paper/bits/q = 1/16", metric, [1.0]) for metric in (FOUND, CLOSENESS)]
+    write_rows(tmp_path / "paper.jsonl", [*bits, CONTEXT.row(f"paper/bits/{gap}", FOUND, [2.0]), *rows])
     page = " ".join(docs.page("results", tmp_path).split())
-    assert "### UTR, stand-in" in page and f"| {CHOSEN} less {CONTROL} |" in page
+    assert "### UTR, stand-in" in page and page.count(f"| {CHOSEN} less {CONTROL} |") == 1
+    modes = page.split("Differences in modes")[1].split("###")[0]
+    assert f"| {gap} |" in modes and "UTR" not in modes
     real = list(biology._task_rows(CONTEXT, SMALL, size, {"is_published": True, "ranks": 0.5, "highest": 4.0}, each))
     row = next(row for row in real if row.case == f"paper/biology/UTR/{GFN}" and row.metric == main)
     assert row.against == "published" and row.ratio == pytest.approx(3.1 / 4.19)

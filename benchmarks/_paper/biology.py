@@ -147,7 +147,8 @@ def proxy_job(size: Size, folder: Path, data: Path | None) -> dict[str, Any]:
     task, own = _TASKS[size.name], given(size, data)
     if own.truth is not None:
         rate = task.learning_rate if size.proxy_rate is None else size.proxy_rate
-        task = replace(task, max_epochs=size.num_epochs, learning_rate=rate)
+        batch = task.batch if size.proxy_batch is None else size.proxy_batch
+        task = replace(task, max_epochs=size.num_epochs, learning_rate=rate, batch=batch)
     fitted = fit_published(task, own.data.sequences, own.data.targets, jax.random.key(0))
     at.parent.mkdir(parents=True, exist_ok=True)
     save(fitted.reward, fitted.report, at)
@@ -214,7 +215,8 @@ def _true_score(size: Size, env: Sequences, texts: Sequence[str]) -> float:
 
 
 def _proxy_folder(size: Size, folder: Path) -> Path:
-    key = hashlib.sha256(repr((_FORMAT, size.name, size.num_rows, size.num_epochs, size.proxy_rate)).encode()).hexdigest()[:16]
+    fit = (size.name, size.num_rows, size.num_epochs, size.proxy_rate, size.proxy_batch)
+    key = hashlib.sha256(repr((_FORMAT, *fit)).encode()).hexdigest()[:16]
     return folder / _KEPT / size.name / f"proxy-{key}"
 
 

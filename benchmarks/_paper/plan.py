@@ -56,8 +56,9 @@ class Size:
         name: UTR, AMP or GFP.
         num_rows: of the stand-in's data.
         num_epochs: of its proxy, at most.
-        proxy_rate: learning rate of its proxy; None for the published one.
         num_steps: training steps of 16 objects.
+        proxy_rate: learning rate of its proxy; None for the published one.
+        proxy_batch: rows a step of its proxy; None for as many as published.
     """
 
     name: str
@@ -65,6 +66,7 @@ class Size:
     num_epochs: int
     num_steps: int
     proxy_rate: float | None = None
+    proxy_batch: int | None = None
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ class Plan:
     sizes: tuple[Size, ...] = (
         Size("UTR", 4000, 12, 100, 1e-3),
         Size("AMP", 3000, 12, 100, 1e-3),
-        Size("GFP", 800, 6, 20, 3e-4),
+        Size("GFP", 800, 6, 20, 1e-3, 16),
     )
     seeds: tuple[int, ...] = (0, 1, 2)
     tuning_seed: int = 100

@@ -82,9 +82,10 @@ def stand_in(task: PublishedTask, num_rows: int | None = None, *, seed: int = 0,
 
     UTR: uniform sequences; the load, 0 to 9, depends on composition, places, pairs of neighbours and motifs. AMP: lengths
     uniform in the task's range, half of the sequences with letters that favour class 1; labels are drawn with the true
-    probability of class 1, and about two in five are 1. GFP: mutants of one reference, a few letters away from it; most changes
-    dim it, a few brighten it, and pairs of changes interact; the brightness, 1.3 to 4.1, has a floor that most distant
-    sequences lie on.
+    probability of class 1, and about two in five are 1. GFP: mutants of one reference, from a single letter to a third of them
+    away from it, few as often as many; most changes dim it, by how much depends on place and letter, a few brighten it, and
+    pairs of changes interact; letters change to some more often than to others; the brightness, 1.3 to 4.1, has a floor that
+    unrelated sequences lie on.
 
     Args:
         task: UTR, AMP or GFP, or a variant of one with other sizes.
@@ -155,18 +156,23 @@ def _gfp_like(task: PublishedTask, num: int, rng: np.random.RandomState) -> _Dra
     letters, length = len(task.alphabet), task.max_length
     reference = rng.randint(0, letters, size=length)
     is_change = np.arange(letters) != reference[:, None]
-    importance = rng.gamma(0.7, 1.0, size=(length, 1))
-    effect = np.where(rng.uniform(size=(length, letters)) < 0.05, 0.5, -importance) * rng.exponential(size=(length, letters))
+    importance, harm = rng.gamma(0.7, 1.0, size=(length, 1)), rng.exponential(size=letters)
+    dims = (0.3 + importance) * harm * rng.exponential(size=(length, letters))
+    effect = np.where(rng.uniform(size=(length, letters)) < 0.05, 0.5 * rng.exponential(size=(length, letters)), -0.2 * dims)
     pairs = rng.randint(0, length, size=(length, 2))
     joint = is_change[pairs[:, 0], :, None] & is_change[pairs[:, 1], None, :]
-    pair_weights = np.where(joint & (pairs[:, 0] != pairs[:, 1])[:, None, None], rng.normal(size=joint.shape), 0.0)
+    pair_weights = np.where(joint & (pairs[:, 0] != pairs[:, 1])[:, None, None], 0.5 * rng.normal(size=joint.shape), 0.0)
     nothing = np.zeros((1, 1), np.int64)  # one motif without weight
     truth = _truth(np.where(is_change, effect, 0.0), pairs, pair_weights, nothing, np.zeros(1), 1.3, 4.1)
-    changes = np.minimum(1 + rng.poisson(2.7, size=num), length)
+    # Published variants lie a few letters away; so near, a proxy needs hours to learn anything.
+    changes = np.exp(rng.uniform(0.0, np.log(max(length / 3, 2.0)), size=num)).astype(int)
+    frequency = np.exp(rng.normal(size=letters))  # of what letters change to, wherever they stand
     tokens = np.tile(reference, (num, 1))
     for row, places in enumerate(changes):
         where = rng.choice(length, size=places, replace=False)
-        tokens[row, where] = (reference[where] + rng.randint(1, max(letters, 2), size=places)) % letters
+        chances = np.where(is_change[where], frequency, 0.0).cumsum(axis=1)
+        drawn = (rng.uniform(size=(places, 1)) * chances[:, -1:] >= chances).sum(axis=1)
+        tokens[row, where] = np.minimum(drawn, letters - 1)
     # The reference itself lies near the top of the scale.
     return _Drawn(eqx.tree_at(lambda it: it.bias, truth, jnp.asarray(2.0, jnp.float32)), tokens)
 
