@@ -1,5 +1,7 @@
 """A walk through the core with every shape annotation checked; `test_shapes.py` runs it in a process of its own."""
 
+import functools
+
 from jaxtyping import install_import_hook
 
 # The rooms that compute. The others hold `typing.Self`, which beartype accepts on whole classes only.
@@ -13,6 +15,7 @@ ROOMS = [
 ]
 
 with install_import_hook(ROOMS, "beartype.beartype"):
+    import equinox as eqx
     import jax
     import numpy as np
 
@@ -34,29 +37,42 @@ LETTERS = Sequence("AB", 1, 3)
 
 
 def walk() -> None:
-    for number, (env, policy_class, reward) in enumerate(CASES):
-        for name in objectives.__all__:
-            objective = getattr(objectives, name)()
-            # Those for noise walk in noise, and one walk is enough for each: annotations are slow to check.
-            if not objective.needs_child_flow and number == 0:
-                train(env, policy_class, reward, objective)
+    for env, policy_class, reward in CASES:
         objective = objectives.TrajectoryBalance()
         model = train(env, policy_class, reward, objective)
         graph = exact.enumerate_graph(env)
         solution = exact.solve(graph, np.asarray(reward(graph.terminal_states)), objective.operator)
         assert metrics.total_variation(exact.model_law(model, env, graph), solution.log_law) <= 1.0
+    for name in objectives.__all__:
+        objective = getattr(objectives, name)()
+        # Those for noise walk in noise.
+        if not objective.needs_child_flow:
+            trace(*CASES[0], objective)
 
 
 def train(env, policy_class, reward, objective):
+    training = made(env, policy_class, reward, objective)
+    state, history = run(training, training.init(jax.random.key(1)), 2, every=2)
+    assert np.isfinite(history[-1]["loss"])
+    return state.model
+
+
+def trace(env, policy_class, reward, objective):
+    """Go through a step without compiling it: annotations are checked while it is traced."""
+    training = made(env, policy_class, reward, objective)
+    eqx.filter_eval_shape(lambda key: training.step(training.init(key)), jax.random.key(1))
+
+
+def made(env, policy_class, reward, objective):
     sizes = (env.num_features, env.num_values, env.num_actions)
     num_backward = env.num_backward_actions if objective.trains_backward else None
 
     def make(key):
         return policy_class(*sizes, num_backward_actions=num_backward, flow_head=True, child_flow_head=True, key=key)
 
-    terminal = env.from_text(env.to_text(sample_terminals(env, make(jax.random.key(0)))))
+    terminal = terminals(env)
     others = {"replay": Replay(10, 2, True), "given": Given(terminal, reward(terminal), 2)}
-    training = trainer(
+    return trainer(
         env,
         make,
         reward,
@@ -66,15 +82,19 @@ def train(env, policy_class, reward, objective):
         behaviour=Behaviour(2.0, 0.1),
         **({} if objective.is_on_policy else others),
     )
-    state, history = run(training, training.init(jax.random.key(1)), 2, every=2)
-    assert np.isfinite(history[-1]["loss"])
-    return state.model
+
+
+@functools.cache
+def terminals(env):
+    """Return four objects, there and back through their texts."""
+    policy = MLP(env.num_features, env.num_values, env.num_actions, key=jax.random.key(0))
+    return env.from_text(env.to_text(sample_terminals(env, policy)))
 
 
 def walk_noise() -> None:
     reward, env = Came(Length()), perturbed(LETTERS, Substitution(LETTERS, 0.2))
     for objective in (objectives.ExpectedDetailedBalance("all"), objectives.SampledExpectedDetailedBalance()):
-        train(env, MLP, reward, objective)
+        trace(env, MLP, reward, objective)
     model = train(env, MLP, reward, objectives.StochasticDetailedBalance())
     graph = exact.enumerate_graph(env)
     log_reward = np.asarray(reward(graph.terminal_states))

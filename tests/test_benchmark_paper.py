@@ -87,12 +87,10 @@ def test_rows_and_their_page(monkeypatch, tmp_path):
 # The biological tasks.
 
 SMALL = BioPlan(
-    sizes=(Size("UTR", 60, 1, 2, 1e-3),),
+    sizes=(Size("UTR", 60, 1, 2, 1e-3, betas=(2.0, 4.0), num_samples=32),),
     seeds=(0, 1),
-    betas=(2.0, 4.0),
     rates=(1e-3,),
     batch_size=8,
-    num_samples=32,
     num_kept=4,
     methods=(SAC, PPO, GFN, "TGM, q = 0.5", "TGM, q = 1", CONTROL),
 )

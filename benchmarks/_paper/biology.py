@@ -133,7 +133,7 @@ class Tuned(NamedTuple):
 def method_job(plan: Plan, folder: Path, size: Size, name: str) -> Tuned:
     """Train a method with every setting of the grid, then with the best one on the seeds that are reported."""
     one = functools.partial(_trained, plan, folder, size, name)
-    grid = {Setting(beta, rate): one(Setting(beta, rate), plan.tuning_seed) for beta in plan.betas for rate in plan.rates}
+    grid = {Setting(beta, rate): one(Setting(beta, rate), plan.tuning_seed) for beta in size.betas for rate in plan.rates}
     best = max(grid, key=lambda setting: grid[setting].rewards[MAIN_SHARE])
     return Tuned(grid, best, [one(best, seed) for seed in plan.seeds])
 
@@ -162,7 +162,7 @@ def proxy_job(size: Size, folder: Path, data: Path | None) -> dict[str, Any]:
 def _trained(plan: Plan, folder: Path, size: Size, name: str, setting: Setting, seed: int) -> Outcome:
     """Train a method on a task's proxy and judge what it draws, or find it trained before."""
     at = _proxy_folder(size, folder)
-    sizes = (plan.batch_size, plan.num_samples, plan.num_kept)
+    sizes = (plan.batch_size, plan.num_kept)
     key = hashlib.sha256(repr((_FORMAT, sizes, at.name, size, name, setting, seed)).encode()).hexdigest()[:16]
     path = folder / _KEPT / size.name / f"{key}.json"
     if path.is_file():
@@ -174,7 +174,7 @@ def _trained(plan: Plan, folder: Path, size: Size, name: str, setting: Setting, 
     rate = jax.numpy.asarray(setting.rate, jax.numpy.float32)
     beta = jax.numpy.asarray(setting.beta, jax.numpy.float32)
     state = train(env, proxy, beta, rate, jax.random.key(seed), named(name), plan.batch_size, size.num_steps)
-    texts = temperature_pool(jax.random.key(seed + 1), state.model, env, plan.num_samples)
+    texts = temperature_pool(jax.random.key(seed + 1), state.model, env, size.num_samples)
     phi = _in_blocks(proxy, env, texts)
     chosen = [diverse_top_k(texts, phi, min_distance=share * env.max_length, k=plan.num_kept) for share in SHARES]
     is_published = json.loads(at.with_suffix(".json").read_text(encoding="utf-8"))["is_published"]

@@ -65,9 +65,10 @@ AdamW with weight decay 0.0001, a gradient norm of at most 10. The published dat
 and a truth of its own, drawn from a seed; its figures say nothing about the published data, and stand beside no published
 number. With `--data FOLDER` that holds `UTR`, `AMP` or `GFP` the same runs on the real ones. What is smaller than published:
 the rows a proxy learns from, its epochs (at a larger learning rate; GFP's in smaller batches, too), the training (100 batches,
-which PPO goes through four times in four parts by its defaults; GFP 20), the grid (beta 4 and 16, one learning rate), 3 seeds.
-*Average mode reward*: mean `exp(Phi)` of the 100 best of 768 samples at three temperatures that lie so far apart; the published
-distance is not known. Beta is chosen on a seed that is not reported, and so is q. Random sequences lie farther apart than any
-of these distances, so that the three columns are often one. Where methods do not differ in reward, they have reached the
-highest that the proxy gives; the *true score*, in standard deviations above the mean of the stand-in's data, was seen by none.
+which PPO goes through four times in four parts by its defaults; GFP 20), the grid (beta 4 and 16, GFP 4 alone; one learning
+rate), 3 seeds. *Average mode reward*: mean `exp(Phi)` of the 100 best of 768 samples (GFP 384) at three temperatures that lie
+so far apart; the published distance is not known. Beta is chosen on a seed that is not reported, and so is q. Random
+sequences lie farther apart than any of these distances, so that the three columns are often one. Where methods do not differ
+in reward, they have reached the highest that the proxy gives; the *true score*, in standard deviations above the mean of the
+stand-in's data, was seen by none.
 """
