@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import shutil
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -10,7 +11,8 @@ import numpy as np
 import pytest
 
 from narrows.cli import main
-from narrows.commands.foretelling import settings_of
+from narrows.commands import foretelling
+from narrows.commands.foretelling import settings_of, unasked_sampler
 from narrows.commands.likelihoods import log_likelihoods
 from narrows.config import build_env
 from narrows.data import write_table
@@ -95,8 +97,28 @@ def test_unless_told_a_fitted_proxy_is_ranked_by_the_sampler_and_a_known_score_b
     assert settings_of(noisy, [folder]).by == "expected"
     # Objects that can be made in many ways, and a run that has only just begun.
     assert settings_of(replace(fitted, env={"name": "Subsets", "num_items": 4}), [folder]).by == "mean"
-    begun: Any = SimpleNamespace(checkpoints=tmp_path / "none")
+    begun: Any = SimpleNamespace(checkpoints=tmp_path / "none", path=tmp_path)
     assert settings_of(fitted, [folder, begun]).by == "mean"
+    why = unasked_sampler(fitted, [folder, begun])
+    assert why is not None and why.endswith(f"no trained sampler to rank by: {tmp_path} has no checkpoint")
+    assert unasked_sampler(fitted, [folder]) is None and unasked_sampler(asked, [begun]) is None
+    assert unasked_sampler(known, [begun]) is None and unasked_sampler(noisy, [begun]) is None
+
+
+def test_a_damaged_checkpoint_does_not_change_the_ranking_in_silence(run, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(foretelling, "_LEARNED", ("Landscape",))
+    shutil.copytree(run, tmp_path / "run")
+    folder = RunFolder.open(tmp_path / "run")
+    assert main(["shortlist", str(folder.path)]) == 0
+    assert "probability under the sampler" in capsys.readouterr().out
+    for path in folder.checkpoints.glob("*/manifest.json"):
+        path.write_bytes(path.read_bytes()[:100])
+    assert main(["shortlist", str(folder.path)]) == 0
+    output = " ".join(capsys.readouterr().out.split())
+    assert "ranked by the proxy's mean, for there is no trained sampler to rank by" in output
+    assert "skipped a checkpoint that does not verify" in output and "highest proxy mean" in output
+    assert main(["shortlist", str(folder.path), "--by", "mean"]) == 0
+    assert "no trained sampler" not in capsys.readouterr().out, "who asked for the mean is told nothing"
 
 
 def test_where_it_cannot_be_told_how_likely_an_object_is_the_command_says_so(tmp_path, capsys):

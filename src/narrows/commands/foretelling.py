@@ -75,9 +75,32 @@ def settings_of(job: Job, folders: Sequence[RunFolder]) -> ShortlistSettings:
     env = build_env(job)
     if job.noise is not None and isinstance(env, AbstractSequence) and job.reward["name"] != SCORE:
         return replace(job.shortlist, by="expected")
-    is_trained = all(latest(folder.checkpoints).path is not None for folder in folders)
-    can_ask_sampler = job.noise is None and is_tree(env) and is_trained
-    return replace(job.shortlist, by="sampler" if job.reward["name"] in _LEARNED and can_ask_sampler else "mean")
+    by_sampler = _would_ask_sampler(job, env) and not _untrained(folders)
+    return replace(job.shortlist, by="sampler" if by_sampler else "mean")
+
+
+def unasked_sampler(job: Job, folders: Sequence[RunFolder]) -> str | None:
+    """Return why a job that says nothing of it is not ranked by its trained sampler, as it would be if it had one."""
+    if job.shortlist.by is not None or not _would_ask_sampler(job, build_env(job)):
+        return None
+    untrained = _untrained(folders)
+    if not untrained:
+        return None
+    return f"ranked by the proxy's mean, for there is no trained sampler to rank by: {'; '.join(untrained)}"
+
+
+def _would_ask_sampler(job: Job, env: AbstractEnvironment) -> bool:
+    return job.noise is None and job.reward["name"] in _LEARNED and is_tree(env)
+
+
+def _untrained(folders: Sequence[RunFolder]) -> list[str]:
+    """Return what is the matter with each run that has no checkpoint to open."""
+    each = [(folder, latest(folder.checkpoints)) for folder in folders]
+    return [
+        f"{folder.path} has no checkpoint" + "".join(f"; {line}" for line in found.skipped)
+        for folder, found in each
+        if found.path is None
+    ]
 
 
 def foretelling(job: Job, env: AbstractEnvironment) -> Foretelling | None:

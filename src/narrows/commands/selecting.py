@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from tyro.conf import Positional
 
-from narrows.commands.foretelling import choose_by_expected, foretelling, settings_of
+from narrows.commands.foretelling import choose_by_expected, foretelling, settings_of, unasked_sampler
 from narrows.commands.likelihoods import log_likelihoods
 from narrows.commands.predictions import Believed, believe
 from narrows.config import Job, build_env, measurements
@@ -21,12 +21,13 @@ from narrows.shortlist import Candidates, Shortlist, ShortlistRow, select, write
 
 @dataclass(frozen=True)
 class Selected:
-    """A shortlist and the files it was written to."""
+    """A shortlist and the files it was written to; `note` says why it is not ranked as it usually would be."""
 
     shortlist: Shortlist
     csv: Path
     fasta: Path | None  # for sequences only
     num_passed_over: int = 0
+    note: str | None = None
 
 
 def shortlist(
@@ -70,7 +71,7 @@ def shortlist(
     if fasta is not None:
         write_fasta(chosen, fasta)
     write_atomically(csv.with_suffix(".json"), json.dumps(_facts(chosen), indent=2) + "\n")
-    return Selected(chosen, csv, fasta, believed.num_passed_over)
+    return Selected(chosen, csv, fasta, believed.num_passed_over, None if by is not None else unasked_sampler(jobs[0], folders))
 
 
 def _refuse_to_overwrite(out: Path) -> None:
@@ -130,6 +131,8 @@ def render(selected: Selected) -> str:
     lines += ["", selected.shortlist.summary()]
     if selected.num_passed_over:
         lines.append(f"{selected.num_passed_over:,} more objects were seen, all of a lower score than these candidates")
+    if selected.note is not None:
+        lines.append(selected.note)
     lines += [f"written: {selected.csv}{also}"]
     return "\n".join(lines)
 
