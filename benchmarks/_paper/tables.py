@@ -70,5 +70,6 @@ rate), 3 seeds. *Average mode reward*: mean `exp(Phi)` of the 100 best of 768 sa
 so far apart; the published distance is not known. Beta is chosen on a seed that is not reported, and so is q. Random
 sequences lie farther apart than any of these distances, so that the three columns are often one. Where methods do not differ
 in reward, they have reached the highest that the proxy gives; the *true score*, in standard deviations above the mean of the
-stand-in's data, was seen by none.
+stand-in's data, was seen by none: where it is low beside a high reward, the proxy is wrong about what scores best by it,
+whoever looks for it (GFP: far from every mutant it has learned from).
 """
