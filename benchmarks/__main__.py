@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one benchmark or write the pages; return 0, or 1 where it could not be measured."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("name", metavar="NAME", help=f"docs, or one of: {', '.join(names())}")
-    parser.add_argument("--quick", action="store_true", help="the same thing, smaller, within three minutes")
+    parser.add_argument("--quick", action="store_true", help="the same thing, smaller, within minutes")
     parser.add_argument("--json", action="store_true", help="print one line of JSON a row instead of a table")
     parser.add_argument("--out", type=Path, metavar="FILE", help="also write the rows there, as JSON lines")
     parser.add_argument("--data", type=Path, metavar="FOLDER", help="where the case's data lies, if not where it expects it")

@@ -87,7 +87,7 @@ class Context:
     """What all rows of one run share, and how it was asked for.
 
     Attributes:
-        quick: measure the same thing, smaller, within three minutes.
+        quick: measure the same thing, smaller, within minutes.
         data: the folder of the case's data; None for the case's own default.
         command, versions, machine: as in a row.
         cases, against: what to time and beside whom, for the benchmark that has parts; empty for its own choice.

@@ -43,11 +43,12 @@ def walk() -> None:
         graph = exact.enumerate_graph(env)
         solution = exact.solve(graph, np.asarray(reward(graph.terminal_states)), objective.operator)
         assert metrics.total_variation(exact.model_law(model, env, graph), solution.log_law) <= 1.0
+    env, policy_class, reward = CASES[0]
     for name in objectives.__all__:
         objective = getattr(objectives, name)()
         # Those for noise walk in noise.
         if not objective.needs_child_flow:
-            trace(*CASES[0], objective)
+            trace(env, policy_class, reward, objective)
 
 
 def train(env, policy_class, reward, objective):
