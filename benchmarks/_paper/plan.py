@@ -90,7 +90,7 @@ class Plan:
     sizes: tuple[Size, ...] = (
         Size("UTR", 4000, 12, 100, 1e-3),
         Size("AMP", 3000, 12, 100, 1e-3),
-        # An object of 237 letters costs as much as forty of 50.
+        # Smaller in all that can be, for an object of 237 letters costs far more than one of 50.
         Size("GFP", 800, 6, 20, 1e-3, proxy_batch=16, betas=(4.0,), num_samples=128),
     )
     seeds: tuple[int, ...] = (0, 1, 2)
