@@ -86,7 +86,8 @@ def unasked_sampler(job: Job, folders: Sequence[RunFolder]) -> str | None:
     untrained = _untrained(folders)
     if not untrained:
         return None
-    return f"ranked by the proxy's mean, for there is no trained sampler to rank by: {'; '.join(untrained)}"
+    cure = "Wait for the next checkpoint, or `narrows resume` the run, and ask again."
+    return f"ranked by the proxy's mean, for there is no trained sampler to rank by: {'; '.join(untrained)}. {cure}"
 
 
 def _would_ask_sampler(job: Job, env: AbstractEnvironment) -> bool:
