@@ -55,13 +55,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _context(asked: argparse.Namespace) -> Context:
-    """Return what a run shares; ValueError for an option that belongs to another benchmark."""
+    """Return what a run shares; ValueError for an option that belongs to another benchmark, and for a place of no use."""
     options = {"--case": asked.case, "--against": asked.against is not None, "--record": asked.record}
     for option, owners in _OWNERS.items():
         if options[option] and asked.name not in owners:
             *others, last = owners
             whose = f"benchmarks {', '.join(others)} and {last}" if others else f"benchmark {last}"
             raise ValueError(f"{option} belongs to the {whose}, not to {asked.name}. Leave it out.")
+    if asked.data is not None and asked.data.exists() and not asked.data.is_dir():
+        raise ValueError(f"--data {asked.data}: expected a folder, and this is none.")
+    # A run may take hours: that its rows have nowhere to go must be known before.
+    if asked.out is not None and (asked.out.is_dir() or not asked.out.parent.is_dir()):
+        what = "this is a folder" if asked.out.is_dir() else f"there is no folder {asked.out.parent}"
+        raise ValueError(f"--out {asked.out}: expected a file in a folder that is there, and {what}.")
     against = () if asked.against is None else tuple(asked.against.split(","))
     return Context(
         *(asked.quick, asked.data, _command(asked), _versions(), _machine()), tuple(asked.case), against, asked.record

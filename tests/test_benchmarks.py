@@ -177,6 +177,14 @@ def test_a_failing_case_leaves_no_file(tmp_path, capsys, monkeypatch):
 
 
 def test_an_absent_table_and_an_unknown_name_are_sentences(tmp_path, capsys):
+    (tmp_path / "x.csv").touch()
+    for option, place, expected in (
+        ("--data", tmp_path / "x.csv", "expected a folder, and this is none"),
+        ("--out", tmp_path / "none" / "x.jsonl", f"there is no folder {tmp_path / 'none'}"),
+        ("--out", tmp_path, "this is a folder"),
+    ):
+        assert command.main(["tfbind8", "--quick", option, str(place)]) == 1
+        assert expected in capsys.readouterr().err
     assert command.main(["tfbind8", "--quick", "--data", str(tmp_path)]) == 1
     told = capsys.readouterr().err
     assert "SIX6_REF_R1_8mers.txt" in told and "--data" in told and "Traceback" not in told

@@ -139,6 +139,9 @@ def test_foreign_folders_are_refused(tmp_path, job_file):
         RunFolder.open(tmp_path / "none")
     with pytest.raises(RunError, match="is no run folder"):
         RunFolder.open(tmp_path)
+    (tmp_path / "table.csv").touch()
+    with pytest.raises(RunError, match="table.csv is a file. Give the run folder"):
+        RunFolder.open(tmp_path / "table.csv")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.doc").write_text("mine")
     with pytest.raises(RunError, match="not empty"):

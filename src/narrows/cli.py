@@ -84,11 +84,22 @@ def _call(command: Command, name: str, words: Sequence[str]) -> int:
     except (ValueError, OSError, ImportError, RuntimeError) as error:
         if _is_interrupt(error):
             return _interrupted(name)
-        print(f"narrows {name}: {error}", file=sys.stderr)
+        print(f"narrows {name}: {_sentence(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return _interrupted(name)
     return int(getattr(result, "exit_status", 0))
+
+
+def _sentence(error: Exception) -> str:
+    """Return what to tell of an error. The operating system's own words are a number and no cure."""
+    if not isinstance(error, OSError) or error.errno is None or error.strerror is None:
+        return str(error)
+    if error.strerror != os.strerror(error.errno):
+        return error.strerror
+    place = error.filename2 or error.filename
+    head = "" if place is None else f"{place}: "
+    return f"{head}{error.strerror}. Check the path, whether you may write there, and the free space; try again."
 
 
 def _close_output() -> None:

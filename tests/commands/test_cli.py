@@ -1,8 +1,10 @@
 """The command line as a user meets it: from a table to a page, and a sentence instead of a traceback for every mistake."""
 
 import csv
+import errno
 import itertools
 import json
+import os
 import subprocess
 import sys
 import time
@@ -12,6 +14,7 @@ import pytest
 from rapidfuzz.distance import Levenshtein
 
 from narrows.cli import COMMANDS, main
+from narrows.commands import listing
 from narrows.commands.reporting import gather
 from narrows.data import write_table
 from narrows.runs import RunFolder
@@ -266,6 +269,25 @@ def test_mistakes_are_sentences(words, expected, capsys, tmp_path, monkeypatch):
     error = capsys.readouterr().err
     assert expected in error and "Traceback" not in error
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), "narrows list: No space left on device. Check the path"),
+        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "a", None, "b/c"), "narrows list: b/c: No space left on device. Ch"),
+        (FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), "a"), "narrows list: a: No such file or directory. Check"),
+        (OSError(errno.ENOSPC, "could not save. Free some space."), "narrows list: could not save. Free some space.\n"),
+        (OSError("the run is being written"), "narrows list: the run is being written\n"),
+    ],
+)
+def test_what_the_system_refuses_is_a_sentence(error, expected, capsys, monkeypatch):
+    def refuse(name=None):
+        raise error
+
+    monkeypatch.setattr(listing, COMMANDS["list"].function, refuse)
+    assert main(["list"]) == 1
+    assert capsys.readouterr().err.startswith(expected)
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -110,6 +110,8 @@ class RunFolder:
     def open(cls, path: Path | str) -> "RunFolder":
         """Return the run folder at a path; RunError if there is none."""
         folder = cls(Path(path))
+        if folder.path.is_file():
+            raise RunError(f"{path} is a file. Give the run folder that --out named.")
         if not folder.path.is_dir():
             raise RunError(f"{path}: there is no such run folder. `narrows run job.toml --out {path}` makes one.")
         missing = [file.name for file in (folder.job_file, folder.about_file) if not file.is_file()]
