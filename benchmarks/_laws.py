@@ -1,12 +1,13 @@
-"""Exact laws, learned laws and the controls of tgm section 6.4, for the benchmarks whose truth can be listed."""
+"""Exact laws, learned laws and the controls of tgm section 6.4."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
@@ -22,10 +23,11 @@ from narrows.policies import AbstractPolicy
 from narrows.policies.base import Model
 from narrows.rewards import AbstractReward, Tempered
 from narrows.training import run, trainer
-from narrows.trajectories import Trajectory, sample_backward
+from narrows.trajectories import Trajectory, sample, sample_backward, score
 
 _BLOCK = 4096
 _MAX_INVERSE_TEMPERATURE = 1e4
+_NEARLY_ZERO = 0.02
 
 
 class Truth(NamedTuple):
@@ -110,6 +112,36 @@ def matching_inverse_temperature(nats: float, scores: Float[np.ndarray, " termin
     """Return the inverse temperature at which the Gibbs law has a given entropy, between the uniform law's and 0."""
     bracket = (0.0, _MAX_INVERSE_TEMPERATURE)
     return float(root_scalar(lambda beta: entropy(gibbs(beta, scores)) - nats, bracket=bracket, xtol=1e-9).root)
+
+
+def matching_beta(curve: Sequence[tuple[float, float]], nats: float) -> float:
+    """Return the exponent at which a curve of (exponent, entropy) has so many nats: linear between the logarithms of exponents.
+
+    Trainings scatter: those of one exponent count by their mean, and where a sharper one has the larger entropy, the curve is
+    held where it was. Beyond its sharpest point the last slope goes on, at most to four times that exponent.
+
+    >>> round(matching_beta([(1.0, 8.0), (4.0, 4.0)], 6.0), 6)
+    2.0
+    """
+    betas, values = np.asarray(curve, np.float64).T
+    own = np.unique(betas)
+    logs = np.log(np.maximum(own, _NEARLY_ZERO))
+    values = np.minimum.accumulate([np.mean(values[betas == beta]) for beta in own])
+    if nats < values[-1] and len(own) > 1:
+        slope = min((values[-1] - values[-2]) / (logs[-1] - logs[-2]), -1e-3)
+        return float(np.exp(logs[-1] + min((nats - values[-1]) / slope, np.log(4.0))))
+    return float(np.exp(np.interp(-nats, -values, logs)))
+
+
+def policy_entropy(key: PRNGKeyArray, model: Model, env: AbstractReversibleEnvironment, num: int) -> float:
+    """Return an estimate of a policy's entropy in nats: `-mean log P` of so many trajectories; on a tree, of its objects."""
+    batch = sample(key, model, env, num)
+    return -float(np.mean(np.asarray(_log_probs(model, env, batch), np.float64)))
+
+
+@eqx.filter_jit
+def _log_probs(model: Model, env: AbstractReversibleEnvironment, batch: Trajectory) -> Float[Array, " batch"]:
+    return jnp.sum(score(model, env, batch).log_pf, axis=-1)
 
 
 def train(truth: Truth, objective: TrajectoryGeneralMellowmax, recipe: Recipe, seed: int) -> Learned:

@@ -6,8 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from benchmarks import docs, robustness
+from benchmarks._laws import matching_beta
 from benchmarks._robustness import controls, jobs, methods
-from benchmarks._robustness.controls import Chosen, chosen, matching_beta
+from benchmarks._robustness.controls import Chosen, chosen
 from benchmarks._robustness.jobs import Doubts, Outcome
 from benchmarks._robustness.methods import (
     CHOSEN,
@@ -164,6 +165,8 @@ def test_the_exponent_with_an_entropy_is_read_off_a_curve():
     assert matching_beta(curve, -100.0) == pytest.approx(32.0), "but not for ever"
     assert matching_beta(curve, 9.0) == pytest.approx(1.0)
     assert matching_beta([(1.0, 6.0), (2.0, 7.0), (4.0, 2.0)], 6.0) <= 2.0, "a curve that scatters is held"
+    assert matching_beta([(1.0, 8.0), (4.0, 3.0), (4.0, 5.0)], 6.0) == pytest.approx(2.0), "one exponent, one mean"
+    assert matching_beta([(1.0, 8.0), (4.0, 3.0), (4.0, 5.0)], 2.0) == pytest.approx(8.0)
 
 
 # Trainings.

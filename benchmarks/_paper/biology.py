@@ -1,49 +1,42 @@
-"""The biological tasks: a proxy of the published architecture, then every method on it, by the published network."""
+"""The biological tasks: every method on a proxy of the published architecture, and the two controls of the best TGM."""
 
 import functools
-import hashlib
-import json
-import sys
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, NamedTuple
 
-import equinox as eqx
-import jax
 import numpy as np
-import optax
-from jaxtyping import Array, Float, PRNGKeyArray
 
 from benchmarks._games.training import workplace
-from benchmarks._paper.plan import CHOSEN, CONTROL, GFN, MAIN_SHARE, PUBLISHED, SHARES, TGMS, Method, Plan, Size, named
+from benchmarks._paper.controls import Control, control_job
+from benchmarks._paper.plan import CONTROLS, GFN, MAIN_SHARE, PUBLISHED, SHARES, TGMS, Plan, Size
+from benchmarks._paper.trainings import TASKS, Outcome, Tuned, method_job, proxy_job
+from benchmarks._robustness.methods import CHOSEN, ENTROPY, control_name
+from benchmarks._robustness.reporting import NATS, OFF
 from benchmarks._stochastic.workers import side_by_side
 from benchmarks.rows import Context, Row
-from narrows.data.files import write_atomically
-from narrows.envs import Sequence as Sequences
-from narrows.exact.blocks import in_blocks
-from narrows.exploration import Behaviour
-from narrows.metrics import diverse_top_k, temperature_pool
-from narrows.policies import FaithfulTransformer
-from narrows.rewards import AbstractReward
-from narrows.rewards.published_data import PublishedData, read_classes, read_design_bench
-from narrows.rewards.published_files import load, save
-from narrows.rewards.published_fit import fit_published
-from narrows.rewards.published_tasks import AMP, GFP, UTR
-from narrows.rewards.stand_ins import Truth, stand_in
-from narrows.training import TrainState, trainer
 
 SCORE, KEPT, TRUE = "score Phi of the kept", "kept", "true score of the kept"
 BEST = "average mode reward"
 TAKEN = ("beta taken", "learning rate taken")
+Q_TAKEN = "q taken"
 OVER_GRID = "average mode reward over the grid"
 AHEAD = "average mode reward, difference"
 RANKS, HIGHEST = "rank agreement on held-out rows", "highest reward of held-out rows"
-_TASKS = {task.name: task for task in (UTR, AMP, GFP)}
-_FORMAT = 1
-_KEPT = "found"
-"""Where in the folder of data results are kept: apart, for a folder that is named like a task holds its published files."""
+
+
+class Contest(NamedTuple):
+    """What is compared on a task.
+
+    Attributes:
+        each: every method, tuned.
+        best: the name of the TGM whose q does best on the seed that chooses; None where no TGM was asked for.
+        controls: of that TGM, for each seed that is reported; none without a GFlowNet to make them of.
+    """
+
+    each: dict[str, Tuned]
+    best: str | None
+    controls: list[dict[str, Control]]
 
 
 def reward_at(share: float) -> str:
@@ -51,238 +44,87 @@ def reward_at(share: float) -> str:
     return f"{BEST}, {share:.0%} apart"
 
 
-class Outcome(NamedTuple):
-    """What one training came to.
-
-    Attributes:
-        rewards, scores, kept: mean of `exp(Phi)` over the kept, of `Phi`, and how many those are, for each least distance.
-        true: mean true score of those at the middle distance, in standard deviations of the data's; None without a truth.
-        seconds: that it took.
-    """
-
-    rewards: tuple[float, ...]
-    scores: tuple[float, ...]
-    kept: tuple[int, ...]
-    true: float | None
-    seconds: float
-
-
-class Scaled(AbstractReward):
-    """A proxy's score times an exponent that programs do not depend on."""
-
-    proxy: AbstractReward
-    beta: Float[Array, ""]
-
-    def __call__(self, states: Any) -> Float[Array, " batch"]:
-        return self.beta * self.proxy(states)
-
-
-class Setting(NamedTuple):
-    """What of a training is tuned."""
-
-    beta: float
-    rate: float
-
-
-class Given(NamedTuple):
-    """Data of a task: the published ones, where they lie in the folder that was named, or a stand-in's with its truth."""
-
-    data: PublishedData
-    truth: Truth | None
-
-
-def given(size: Size, folder: Path | None) -> Given:
-    """Return what a task's proxy learns from. AMP's files are `positive.*` and `negative.*`."""
-    task = _TASKS[size.name]
-    files = None if folder is None else folder / size.name
-    if files is not None and files.is_dir():
-        if task.design_bench_order is not None:
-            return Given(read_design_bench(task, files), None)
-        return Given(read_classes(task, sorted(files.glob("positive*")), sorted(files.glob("negative*"))), None)
-    made = stand_in(task, size.num_rows)
-    return Given(made.data, made.truth)
-
-
 def biology_rows(context: Context, plan: Plan) -> Iterator[Row]:
     """Yield, task by task, what the proxy knows and what every method's shortlist is worth to it and to the truth."""
     with workplace(context) as folder:
-        with side_by_side([functools.partial(proxy_job, size, folder, context.data) for size in plan.sizes]) as futures:
+        with side_by_side([functools.partial(proxy_job, size, folder) for size in plan.sizes]) as futures:
             facts = {size: future.result() for size, future in zip(plan.sizes, futures, strict=True)}
         # The longest objects first, so that no core is left with them in the end.
-        order = sorted(plan.sizes, key=lambda size: -_TASKS[size.name].max_length)
+        order = sorted(plan.sizes, key=lambda size: -TASKS[size.name].max_length)
         asks = [(size, name) for size in order for name in plan.methods]
         with side_by_side([functools.partial(method_job, plan, folder, *ask) for ask in asks]) as futures:
             found = {ask: future.result() for ask, future in zip(asks, futures, strict=True)}
+        contests = {size: Contest(each := _of(found, plan, size), chosen(each), []) for size in order}
+        tasks = {
+            (size, seed): functools.partial(
+                control_job, plan, folder, size, contest.best, contest.each[contest.best], contest.each[GFN], seed
+            )
+            for size, contest in contests.items()
+            if contest.best is not None and GFN in contest.each
+            for seed in plan.seeds
+        }
+        with side_by_side(list(tasks.values())) as futures:
+            for (size, _), future in zip(tasks, futures, strict=True):
+                contests[size].controls.append(future.result())
         for size in plan.sizes:
-            yield from _task_rows(context, plan, size, facts[size], {name: found[size, name] for name in plan.methods})
+            yield from _task_rows(context, plan, size, facts[size], contests[size])
 
 
-class Tuned(NamedTuple):
-    """A method on a task: what every setting of the grid came to on the seed that chooses, and the best one on the others."""
-
-    grid: dict[Setting, Outcome]
-    best: Setting
-    found: list[Outcome]
-
-    @property
-    def chosen(self) -> float:
-        """The main figure of the best setting on the seed that chose it."""
-        return self.grid[self.best].rewards[MAIN_SHARE]
+def chosen(each: dict[str, Tuned]) -> str | None:
+    """Return the name of the TGM that does best on the seed that chooses."""
+    return max((name for name in each if name in TGMS), key=lambda name: each[name].chosen, default=None)
 
 
-def method_job(plan: Plan, folder: Path, size: Size, name: str) -> Tuned:
-    """Train a method with every setting of the grid, then with the best one on the seeds that are reported."""
-    one = functools.partial(_trained, plan, folder, size, name)
-    grid = {Setting(beta, rate): one(Setting(beta, rate), plan.tuning_seed) for beta in size.betas for rate in plan.rates}
-    best = max(grid, key=lambda setting: grid[setting].rewards[MAIN_SHARE])
-    return Tuned(grid, best, [one(best, seed) for seed in plan.seeds])
+def _of(found: dict[tuple[Size, str], Tuned], plan: Plan, size: Size) -> dict[str, Tuned]:
+    return {name: found[size, name] for name in plan.methods}
 
 
-def proxy_job(size: Size, folder: Path, data: Path | None) -> dict[str, Any]:
-    """Fit a task's proxy, or find it fitted; return whether the data are the published ones and how good it is."""
-    at = _proxy_folder(size, folder)
-    facts_at = at.with_suffix(".json")
-    if facts_at.is_file():
-        return json.loads(facts_at.read_text(encoding="utf-8"))
-    task, own = _TASKS[size.name], given(size, data)
-    if own.truth is not None:
-        rate = task.learning_rate if size.proxy_rate is None else size.proxy_rate
-        batch = task.batch if size.proxy_batch is None else size.proxy_batch
-        task = replace(task, max_epochs=size.num_epochs, learning_rate=rate, batch=batch)
-    fitted = fit_published(task, own.data.sequences, own.data.targets, jax.random.key(0))
-    at.parent.mkdir(parents=True, exist_ok=True)
-    save(fitted.reward, fitted.report, at)
-    report = fitted.report
-    facts = {"is_published": own.truth is None, "ranks": report.spearman, "highest": report.highest_reward}
-    write_atomically(facts_at, json.dumps(facts))
-    print(f"{size.name}, proxy: {report.seconds:.0f} s, rank agreement {report.spearman}", file=sys.stderr, flush=True)
-    return facts
-
-
-def _trained(plan: Plan, folder: Path, size: Size, name: str, setting: Setting, seed: int) -> Outcome:
-    """Train a method on a task's proxy and judge what it draws, or find it trained before."""
-    at = _proxy_folder(size, folder)
-    sizes = (plan.batch_size, plan.num_kept)
-    key = hashlib.sha256(repr((_FORMAT, sizes, at.name, size, name, setting, seed)).encode()).hexdigest()[:16]
-    path = folder / _KEPT / size.name / f"{key}.json"
-    if path.is_file():
-        plain = json.loads(path.read_text(encoding="utf-8"))
-        return Outcome(tuple(plain["rewards"]), tuple(plain["scores"]), tuple(plain["kept"]), plain["true"], plain["seconds"])
-    began = time.perf_counter()
-    proxy = load(at).reward
-    env = proxy.task.environment()
-    rate = jax.numpy.asarray(setting.rate, jax.numpy.float32)
-    beta = jax.numpy.asarray(setting.beta, jax.numpy.float32)
-    state = train(env, proxy, beta, rate, jax.random.key(seed), named(name), plan.batch_size, size.num_steps)
-    texts = temperature_pool(jax.random.key(seed + 1), state.model, env, size.num_samples)
-    phi = _in_blocks(proxy, env, texts)
-    chosen = [diverse_top_k(texts, phi, min_distance=share * env.max_length, k=plan.num_kept) for share in SHARES]
-    is_published = json.loads(at.with_suffix(".json").read_text(encoding="utf-8"))["is_published"]
-    outcome = Outcome(
-        tuple(one.mean_reward for one in chosen),
-        tuple(one.mean_log_reward for one in chosen),
-        tuple(one.num_kept for one in chosen),
-        None if is_published else _true_score(size, env, [texts[place] for place in chosen[MAIN_SHARE].kept.tolist()]),
-        time.perf_counter() - began,
-    )
-    write_atomically(path, json.dumps(outcome._asdict()))
-    said = f"{size.name}, {name}, beta {setting.beta:g}, rate {setting.rate:g}, seed {seed}"
-    print(f"{said}: {outcome.rewards[MAIN_SHARE]:.3f} in {outcome.seconds:.0f} s", file=sys.stderr, flush=True)
-    return outcome
-
-
-def _in_blocks(reward: AbstractReward, env: Sequences, texts: Sequence[str]) -> Float[np.ndarray, " text"]:
-    states = jax.tree.map(np.asarray, env.from_text(list(texts)))
-    return np.asarray(in_blocks(functools.partial(_scores, reward), states), np.float64)
-
-
-@eqx.filter_jit
-def _scores(reward: AbstractReward, states: Any) -> Float[Array, " batch"]:
-    return reward(states)
-
-
-@functools.cache
-def _truth_of(size: Size) -> tuple[Truth, float, float]:
-    """Return a stand-in's truth, and its mean and deviation over the data that the environment can make."""
-    made, task = stand_in(_TASKS[size.name], size.num_rows), _TASKS[size.name]
-    values = _in_blocks(made.truth, task.environment(), [text for text in made.data.sequences if len(text) >= task.min_length])
-    return made.truth, float(np.mean(values)), float(np.std(values))
-
-
-def _true_score(size: Size, env: Sequences, texts: Sequence[str]) -> float:
-    truth, mean, std = _truth_of(size)
-    return float((np.mean(_in_blocks(truth, env, texts)) - mean) / std)
-
-
-def _proxy_folder(size: Size, folder: Path) -> Path:
-    fit = (size.name, size.num_rows, size.num_epochs, size.proxy_rate, size.proxy_batch)
-    key = hashlib.sha256(repr((_FORMAT, *fit)).encode()).hexdigest()[:16]
-    return folder / _KEPT / size.name / f"proxy-{key}"
-
-
-@eqx.filter_jit
-def train(
-    env: Sequences,
-    proxy: AbstractReward,
-    beta: Float[Array, ""],
-    rate: Float[Array, ""],
-    key: PRNGKeyArray,
-    method: Method,
-    batch_size: int,
-    num_steps: int,
-) -> TrainState:
-    """Return what the published network has become after all steps; one program for all settings and seeds of a method."""
-    objective = method.objective
-
-    def policy(key: PRNGKeyArray) -> FaithfulTransformer:
-        return FaithfulTransformer(env.num_features, env.num_values, env.num_actions, flow_head=objective.needs_flow, key=key)
-
-    reward = Scaled(proxy, beta * method.factor)
-    optimizer = optax.chain(
-        optax.clip_by_global_norm(10.0),
-        optax.scale_by_adam(),
-        optax.add_decayed_weights(1e-4),
-        optax.scale_by_schedule(lambda _: -rate),
-    )
-    # What is on-policy must learn from what its own policy drew.
-    behaviour = Behaviour(epsilon=0.0 if objective.is_on_policy else 0.01)
-    training = trainer(env, policy, reward, objective, optimizer, batch_size=batch_size, behaviour=behaviour)
-
-    def step(state: TrainState, _: None) -> tuple[TrainState, None]:
-        return training.step(state)[0], None
-
-    return jax.lax.scan(step, training.init(key), length=num_steps)[0]
-
-
-def _task_rows(context: Context, plan: Plan, size: Size, facts: dict[str, Any], each: dict[str, Tuned]) -> Iterator[Row]:
+def _task_rows(context: Context, plan: Plan, size: Size, facts: dict[str, Any], contest: Contest) -> Iterator[Row]:
     head = f"paper/biology/{size.name}"
     if facts["ranks"] is not None:
         yield context.row(f"{head}/proxy", RANKS, [facts["ranks"]])
     yield context.row(f"{head}/proxy", HIGHEST, [facts["highest"]])
     published = PUBLISHED[size.name] if facts["is_published"] else {}
-    columns = {name: tuned.found for name, tuned in each.items()}
-    columns[CHOSEN] = columns[max((name for name in each if name in TGMS), key=lambda name: each[name].chosen)]
-    for name, outcomes in columns.items():
-        case = f"{head}/{name}"
-        for place, share in enumerate(SHARES):
-            peer = published.get(name) if place == MAIN_SHARE else None
-            against = None if peer is None else "published"
-            values = [one.rewards[place] for one in outcomes]
-            yield context.row(case, reward_at(share), values, seeds=plan.seeds, against=against, peer=peer)
-        yield context.row(case, SCORE, [one.scores[MAIN_SHARE] for one in outcomes], seeds=plan.seeds)
-        yield context.row(case, KEPT, [float(one.kept[MAIN_SHARE]) for one in outcomes], seeds=plan.seeds)
-        true = [one.true for one in outcomes if one.true is not None]
-        if len(true) == len(outcomes):
-            yield context.row(case, TRUE, true, seeds=plan.seeds)
-        if name != CHOSEN:
-            for metric, value in zip(TAKEN, each[name].best, strict=True):
-                yield context.row(case, metric, [value])
-            grid = [one.rewards[MAIN_SHARE] for one in each[name].grid.values()]
-            row = context.row(case, OVER_GRID, [float(np.median(grid))])
-            low, high = (context.row(case, OVER_GRID, [end]).value for end in (min(grid), max(grid)))
-            yield replace(row, low=low, high=high)
-    for rival in (GFN, CONTROL):
-        if rival in columns:
-            pairs = zip(columns[CHOSEN], columns[rival], strict=True)
-            ahead = [ours.rewards[MAIN_SHARE] - other.rewards[MAIN_SHARE] for ours, other in pairs]
-            yield context.row(f"{head}/{CHOSEN} less {rival}", AHEAD, ahead, seeds=plan.seeds)
+    for name, tuned in contest.each.items():
+        yield from _outcome_rows(context, plan, f"{head}/{name}", tuned.found, published.get(name))
+        for metric, value in zip(TAKEN, tuned.best, strict=True):
+            yield context.row(f"{head}/{name}", metric, [value])
+        yield _grid_row(context, f"{head}/{name}", tuned)
+    if contest.best is None:
+        return
+    ours = contest.each[contest.best].found
+    yield from _outcome_rows(context, plan, f"{head}/{CHOSEN}", ours, published.get(CHOSEN))
+    yield context.row(f"{head}/{CHOSEN}", Q_TAKEN, [TGMS[contest.best]])
+    rivals = {name: tuned.found for name, tuned in contest.each.items() if name not in TGMS}
+    for control in CONTROLS if contest.controls else ():
+        name, of = control_name(control, CHOSEN), [by_control[control] for by_control in contest.controls]
+        rivals[name] = [one.outcome for one in of]
+        yield from _outcome_rows(context, plan, f"{head}/{name}", rivals[name], None)
+        yield context.row(f"{head}/{name}", TAKEN[0], [one.beta for one in of], seeds=plan.seeds)
+        if control == ENTROPY:
+            off = [abs(one.outcome.entropy - wanted.entropy) for one, wanted in zip(of, ours, strict=True)]
+            yield context.row(f"{head}/{name}", OFF, off, unit="nat", seeds=plan.seeds)
+    for name, others in rivals.items():
+        ahead = [one.rewards[MAIN_SHARE] - other.rewards[MAIN_SHARE] for one, other in zip(ours, others, strict=True)]
+        yield context.row(f"{head}/{CHOSEN} less {name}", AHEAD, ahead, seeds=plan.seeds)
+
+
+def _outcome_rows(context: Context, plan: Plan, case: str, found: Sequence[Outcome], published: float | None) -> Iterator[Row]:
+    for place, share in enumerate(SHARES):
+        peer = published if place == MAIN_SHARE else None
+        against = None if peer is None else "published"
+        values = [one.rewards[place] for one in found]
+        yield context.row(case, reward_at(share), values, seeds=plan.seeds, against=against, peer=peer)
+    yield context.row(case, SCORE, [one.scores[MAIN_SHARE] for one in found], seeds=plan.seeds)
+    yield context.row(case, KEPT, [float(one.kept[MAIN_SHARE]) for one in found], seeds=plan.seeds)
+    true = [one.true for one in found if one.true is not None]
+    if len(true) == len(found):
+        yield context.row(case, TRUE, true, seeds=plan.seeds)
+    yield context.row(case, NATS, [one.entropy for one in found], unit="nat", seeds=plan.seeds)
+
+
+def _grid_row(context: Context, case: str, tuned: Tuned) -> Row:
+    grid = [one.rewards[MAIN_SHARE] for one in tuned.grid.values()]
+    row = context.row(case, OVER_GRID, [float(np.median(grid))])
+    low, high = (context.row(case, OVER_GRID, [end]).value for end in (min(grid), max(grid)))
+    return replace(row, low=low, high=high)

@@ -2,14 +2,14 @@
 
 from dataclasses import dataclass, field
 
+from benchmarks._robustness.methods import CHOSEN, ENTROPY, TEMPERATURE, tgm_name
 from narrows.objectives import DiscreteSAC, ProximalPolicy, TrajectoryGeneralMellowmax
 from narrows.objectives.base import AbstractObjective
 
 OMEGA, ALPHA = 4.0, 1.0
 QS = (0.25, 0.5, 0.75, 1.0)
 SAC, PPO, GFN = "discrete SAC", "PPO", "GFlowNet, q = 0"
-CHOSEN = "TGM, q chosen"
-CONTROL = "temperature-matched GFlowNet of q = 1"
+CONTROLS = (TEMPERATURE, ENTROPY)
 SHARES = (0.05, 0.1, 0.2)
 """Least edits between two of the kept, as shares of the longest length: the published distances are not known."""
 MAIN_SHARE = 1
@@ -29,8 +29,8 @@ class Method:
     Args:
         name: what rows and tables call it.
         objective: its loss.
-        factor: times beta, the exponent of the reward that it is given: all but the control are after `exp(omega beta Phi)`, or
-            what TGM makes of it.
+        factor: times beta, the exponent of the reward that it is given: all are after `exp(omega beta Phi)`, or what TGM makes
+            of it.
     """
 
     name: str
@@ -42,10 +42,9 @@ METHODS = (
     Method(SAC, DiscreteSAC(temperature=1.0, tunes_temperature=False, target_period=_PERIOD), OMEGA),
     Method(PPO, ProximalPolicy(), OMEGA),
     Method(GFN, TrajectoryGeneralMellowmax(OMEGA, 0.0, 0.0)),
-    *(Method(f"TGM, q = {q:g}", TrajectoryGeneralMellowmax(OMEGA, ALPHA, q)) for q in QS),
-    Method(CONTROL, TrajectoryGeneralMellowmax(OMEGA, 0.0, 0.0), (OMEGA + ALPHA) / OMEGA),
+    *(Method(tgm_name(q), TrajectoryGeneralMellowmax(OMEGA, ALPHA, q)) for q in QS),
 )
-TGMS = tuple(f"TGM, q = {q:g}" for q in QS)
+TGMS = {tgm_name(q): q for q in QS}
 
 
 @dataclass(frozen=True)
@@ -85,6 +84,7 @@ class Plan:
         batch_size: objects a step (tgm section 6.2).
         num_kept: objects of the average mode reward.
         methods: names.
+        control_rounds: trainings for each control that has to find the exponent of an entropy.
     """
 
     sizes: tuple[Size, ...] = (
@@ -99,6 +99,7 @@ class Plan:
     batch_size: int = 16
     num_kept: int = 100
     methods: tuple[str, ...] = field(default_factory=lambda: tuple(method.name for method in METHODS))
+    control_rounds: int = 2
 
 
 FULL = Plan()
@@ -108,10 +109,16 @@ QUICK = Plan(
     rates=(1e-3,),
     batch_size=8,
     num_kept=5,
-    methods=(GFN, "TGM, q = 0.5"),
+    methods=(GFN, tgm_name(0.5)),
+    control_rounds=1,
 )
 
 
 def named(name: str) -> Method:
     """Return the method of a name."""
     return next(method for method in METHODS if method.name == name)
+
+
+def temperature_factor(q: float) -> float:
+    """Return how many times the exponent of a TGM makes a GFlowNet as sharp (tgm section 6.4)."""
+    return (OMEGA + q * ALPHA) / OMEGA

@@ -2,8 +2,11 @@
 
 from collections.abc import Sequence
 
-from benchmarks._paper.biology import AHEAD, HIGHEST, KEPT, OVER_GRID, RANKS, SCORE, TAKEN, TRUE, reward_at
-from benchmarks._paper.plan import CHOSEN, MAIN_SHARE, SHARES
+from benchmarks._paper.biology import AHEAD, HIGHEST, KEPT, OVER_GRID, Q_TAKEN, RANKS, SCORE, TAKEN, TRUE, reward_at
+from benchmarks._paper.controls import closed_gaps
+from benchmarks._paper.plan import CONTROLS, MAIN_SHARE, SHARES
+from benchmarks._robustness.methods import CHOSEN, control_name
+from benchmarks._robustness.reporting import NATS, OFF
 from benchmarks.rows import Row, figure, spread, table
 
 HEAD = "paper/biology/"
@@ -25,7 +28,7 @@ def biology_tables(rows: Sequence[Row]) -> list[str]:
             if (f"{task}/proxy", metric) in known
         ]
         parts.append(table(("of the proxy", ""), proxy))
-        metrics = [*(reward_at(share) for share in SHARES), SCORE, KEPT, TRUE]
+        metrics = [*(reward_at(share) for share in SHARES), SCORE, KEPT, TRUE, NATS]
         shown = [metric for metric in metrics if any((f"{task}/{name}", metric) in known for name in methods)]
         parts.append(
             table(
@@ -41,9 +44,24 @@ def biology_tables(rows: Sequence[Row]) -> list[str]:
                 taken = (figure(known[f"{task}/{name}", metric].value) for metric in TAKEN)
                 cells.append((name, figure(row.value), figure(row.low or 0.0), figure(row.high or 0.0), *taken))
         parts.append(table(("method", "median setting", "worst", "best", *TAKEN), cells))
-        ahead = [(name, spread(known[f"{task}/{name}", AHEAD])) for name in names if " less " in name]
-        parts += ["Paired by seed:", table(("what", AHEAD), ahead)]
+        parts += _of_the_chosen(known, task)
+        ahead = [known[f"{task}/{name}", AHEAD] for name in names if " less " in name]
+        cells = [(row.case.split("/")[-1], spread(row)) for row in ahead]
+        parts += ["Paired by seed:", table(("what", AHEAD), cells), closed_gaps(ahead)]
     return parts
+
+
+def _of_the_chosen(known: dict[tuple[str, str], Row], task: str) -> list[str]:
+    """Return which q was chosen, and how its controls were made."""
+    taken = known.get((f"{task}/{CHOSEN}", Q_TAKEN))
+    said = [] if taken is None else [f"Of *{CHOSEN}*, q is {figure(taken.value)}."]
+    names = [control_name(control, CHOSEN) for control in CONTROLS]
+    cells = [
+        (name, *(_spread(known, f"{task}/{name}", metric) for metric in (TAKEN[0], OFF)))
+        for name in names
+        if (f"{task}/{name}", TAKEN[0]) in known
+    ]
+    return [*said, *([table(("control", TAKEN[0], f"{OFF}, nats"), cells)] if cells else [])]
 
 
 def _is_published(known: dict[tuple[str, str], Row], task: str, methods: Sequence[str]) -> bool:
@@ -67,9 +85,12 @@ number. With `--data FOLDER` that holds `UTR`, `AMP` or `GFP` the same runs on t
 the rows a proxy learns from, its epochs (at a larger learning rate; GFP's in smaller batches, too), the training (100 batches,
 which PPO goes through four times in four parts by its defaults; GFP 20), the grid (beta 4 and 16, GFP 4 alone; one learning
 rate), 3 seeds. *Average mode reward*: mean `exp(Phi)` of the 100 best of 768 samples (GFP 384) at three temperatures that lie
-so far apart; the published distance is not known. Beta is chosen on a seed that is not reported, and so is q. Random
-sequences lie farther apart than any of these distances, so that the three columns are often one. Where methods do not differ
-in reward, they have reached the highest that the proxy gives; the *true score*, in standard deviations above the mean of the
-stand-in's data, was seen by none: where it is low beside a high reward, the proxy is wrong about what scores best by it,
-whoever looks for it (GFP: far from every mutant it has learned from).
+so far apart; the published distance is not known. Beta is chosen on a seed that is not reported, and so is q. The TGM of that
+q stands beside its two controls (section 6.4), trained like every GFlowNet here: *temperature-matched* with beta times `1 + q
+alpha / omega`, *entropy-matched* with the beta whose policy has the entropy of the TGM's of the same seed (`-mean log P` of
+samples), found by two more trainings; how far off it ended is in the table. Random sequences lie farther apart than any of
+these distances, so that the three columns are often one. Where methods do not differ in reward, they have reached the highest
+that the proxy gives; the *true score*, in standard deviations above the mean of the stand-in's data, was seen by none: where
+it is low beside a high reward, the proxy is wrong about what scores best by it, whoever looks for it (GFP: far from every
+mutant it has learned from).
 """

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks._laws import gibbs, matching_inverse_temperature
+from benchmarks._laws import gibbs, matching_beta, matching_inverse_temperature
 from benchmarks._robustness import methods
 from benchmarks._robustness.jobs import Ask, Laboratory, Outcome, judged, laboratory, remembered, run_all
 from benchmarks._robustness.methods import CHOSEN, ENTROPY, TEMPERATURE, TGMS, control_name
@@ -21,7 +21,6 @@ from narrows.metrics.exact import LogLaw
 EXACT = "exact "
 """What the name of a method begins with where its law is the solution, not a training."""
 _ROUNDS = 2
-_NEARLY_ZERO = 0.02
 
 
 class Chosen(NamedTuple):
@@ -87,24 +86,6 @@ def control_job(plan: Plan, place: Place, name: str, ours: Sequence[Chosen], pla
         return matched + [_nearest(known, one) for one in ours]
 
     return remembered(plan, place, name, f"controls by {plain[0].method}", compute)
-
-
-def matching_beta(curve: Sequence[tuple[float, float]], entropy: float) -> float:
-    """Return the exponent at which a curve of (exponent, entropy) has an entropy: linear between the logarithms of exponents.
-
-    Trainings scatter, so that a sharper exponent may have the larger entropy; the curve is then held where it was. Beyond its
-    sharpest point the last slope goes on, at most to four times that exponent.
-
-    >>> round(matching_beta([(1.0, 8.0), (4.0, 4.0)], 6.0), 6)
-    2.0
-    """
-    points = sorted(curve)
-    logs = np.log([max(beta, _NEARLY_ZERO) for beta, _ in points])
-    values = np.minimum.accumulate([value for _, value in points])
-    if entropy < values[-1] and len(points) > 1:
-        slope = min((values[-1] - values[-2]) / (logs[-1] - logs[-2]), -1e-3)
-        return float(np.exp(logs[-1] + min((entropy - values[-1]) / slope, np.log(4.0))))
-    return float(np.exp(np.interp(-entropy, -values, logs)))
 
 
 def exact_job(plan: Plan, place: Place, name: str, ours: Sequence[Chosen]) -> list[Outcome]:
