@@ -88,9 +88,9 @@ rate), 3 seeds. *Average mode reward*: mean `exp(Phi)` of the 100 best of 768 sa
 so far apart; the published distance is not known. Beta is chosen on a seed that is not reported, and so is q. The TGM of that
 q stands beside its two controls (section 6.4), trained like every GFlowNet here: *temperature-matched* with beta times `1 + q
 alpha / omega`, *entropy-matched* with the beta whose policy has the entropy of the TGM's of the same seed (`-mean log P` of
-samples), found by two more trainings; how far off it ended is in the table. Random sequences lie farther apart than any of
-these distances, so that the three columns are often one. Where methods do not differ in reward, they have reached the highest
-that the proxy gives; the *true score*, in standard deviations above the mean of the stand-in's data, was seen by none: where
-it is low beside a high reward, the proxy is wrong about what scores best by it, whoever looks for it (GFP: far from every
-mutant it has learned from).
+samples), found by two more trainings; how far off it ended is in the table. GFP's trainings without an entropy are of a run
+before entropies were estimated. Random sequences lie farther apart than any of these distances, so that the three columns are
+often one. Where methods do not differ in reward, they have reached the highest that the proxy gives; the *true score*, in
+standard deviations above the mean of the stand-in's data, was seen by none: where it is low beside a high reward, the proxy is
+wrong about what scores best by it, whoever looks for it (GFP: far from every mutant it has learned from).
 """
