@@ -63,11 +63,11 @@ def _context(asked: argparse.Namespace) -> Context:
             whose = f"benchmarks {', '.join(others)} and {last}" if others else f"benchmark {last}"
             raise ValueError(f"{option} belongs to the {whose}, not to {asked.name}. Leave it out.")
     if asked.data is not None and asked.data.exists() and not asked.data.is_dir():
-        raise ValueError(f"--data {asked.data}: expected a folder, and this is none.")
+        raise ValueError(f"--data {asked.data}: expected a folder, and this is none. Name a folder, or leave --data out.")
     # A run may take hours: that its rows have nowhere to go must be known before.
     if asked.out is not None and (asked.out.is_dir() or not asked.out.parent.is_dir()):
         what = "this is a folder" if asked.out.is_dir() else f"there is no folder {asked.out.parent}"
-        raise ValueError(f"--out {asked.out}: expected a file in a folder that is there, and {what}.")
+        raise ValueError(f"--out {asked.out}: expected a file in a folder that is there, and {what}. Name another file.")
     against = () if asked.against is None else tuple(asked.against.split(","))
     return Context(
         *(asked.quick, asked.data, _command(asked), _versions(), _machine()), tuple(asked.case), against, asked.record

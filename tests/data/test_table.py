@@ -128,8 +128,9 @@ def test_writing_stopped_halfway_leaves_the_old_file(tmp_path: Path, monkeypatch
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", fail)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OSError, match="No space left") as refused:
         write_atomically(path, "new")
+    assert refused.value.errno == 28 and refused.value.filename == str(path), "not the draft's name, and not none"
     assert path.read_text() == "old" and os.listdir(tmp_path) == ["rejected.csv"]
 
 
