@@ -174,8 +174,9 @@ told apart.
 
 **Tuning.** The learning rate is chosen on seeds that are not reported. Beta, and how long to train (10, 30 or 100 batches), are
 chosen for each seed by the mean true score of the *other* seeds' shortlists, among the settings with which this seed fills its
-list; *TGM, q chosen* has its q chosen in the same way. A user without the truth cannot tune like this, though anyone can see
-that a list is not full; it is equally generous to all.
+list. A user without the truth cannot tune like this, though anyone can see that a list is not full; it is equally generous to
+all but one: *TGM, q chosen* has its q chosen in the same way, so it takes the best of a grid four times as large as the
+GFlowNet's. What a user gets is TGM with q fixed.
 
 **Controls** (tgm section 6.4). A *temperature-matched* GFlowNet has beta times `omega + q alpha`; of a lagged TGM, which makes
 one step a batch, beta times `1 - q^batches`. An *entropy-matched* one has the entropy, `-mean log P` of samples, of the TGM on
