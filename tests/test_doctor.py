@@ -8,13 +8,14 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+import tomllib
 from collections import namedtuple
 from pathlib import Path
 
 import pytest
 
 from narrows import doctor as module
-from narrows.doctor import EXTRAS, Check, Report, doctor
+from narrows.doctor import Check, Report, doctor, extras
 
 TRIALS = ["compile", "checkpoint", "SQLite", "archive"]
 
@@ -61,7 +62,7 @@ def test_a_healthy_machine_is_ready_and_nothing_is_left_behind_or_printed(tmp_pa
     ):
         assert checks[name].status == "ok", checks[name]
     assert checks["numpy"].found == importlib.metadata.version("numpy")
-    assert {f"extra {extra.name}" for extra in EXTRAS} <= set(checks)
+    assert {f"extra {extra.name}" for extra in extras()} <= set(checks)
     assert list(tmp_path.iterdir()) == [] and capsys.readouterr() == ("", "")
     lines = report.summary().splitlines()
     assert lines[-1] == "Verdict: ready. Everything that Narrows needs works here."
@@ -98,6 +99,15 @@ def test_extras_are_looked_up_without_importing_the_big_ones(tmp_path, monkeypat
     checks = by_name(doctor(tmp_path))
     assert checks["extra tuning"].status == "ok" and "torch 2.13.0, transformers 5.1.0" in checks["extra tuning"].found
     assert checks["extra games"].status == "note" and 'pip install "narrows[games]"' in checks["extra games"].cure
+
+
+def test_extras_are_those_of_the_package_and_only_what_is_there():
+    """All that pyproject declares but what nobody can use: the tools of developers, and molecules until there are some."""
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    declared = {name: len(packages) for name, packages in project["optional-dependencies"].items()}
+    assert {extra.name: len(extra.packages) for extra in extras()} == {
+        name: number for name, number in declared.items() if name not in ("dev", "mol")
+    }
 
 
 def test_an_extra_that_is_installed_and_broken_is_a_problem(tmp_path, monkeypatch):

@@ -21,6 +21,7 @@ from typing import Literal, NamedTuple
 _NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
 _CGROUP = Path("/sys/fs/cgroup")
 _GIB = 1 << 30
+_OF_EXTRA = re.compile(r"""extra\s*==\s*["'](?P<name>[\w.-]+)["']""")
 _REQUIREMENT = re.compile(r"(?P<name>[\w.-]+)\s*(>=\s*(?P<least>[\d.]+))?")
 
 
@@ -33,13 +34,37 @@ class Extra(NamedTuple):
     module: str | None = None
 
 
-EXTRAS = (
-    Extra("rna", "RNA folding and duplex energies", ("ViennaRNA",), "RNA"),
-    Extra("tuning", "memory-efficient fine-tuning of encoders", ("torch", "transformers")),
-    Extra("mol", "molecules", ("rdkit", "selfies")),
-    Extra("games", "an AlphaZero opponent", ("mctx",)),
-    Extra("cluster", "scorers that run on a cluster", ("distributed",)),
-)
+_PURPOSES = {
+    "rna": "RNA folding and duplex energies",
+    "games": "games of the pgx library, a solver, an AlphaZero opponent",
+    "cluster": "scores that run on a cluster",
+    "mujoco": "environments of gymnasium for TD learning",
+    "tuning": "memory-efficient fine-tuning of encoders",
+}
+_UNADVERTISED = {"dev", "mol"}
+"""For those who work on Narrows, and for what is not there yet."""
+_MODULES = {"rna": "RNA"}
+
+
+def extras() -> tuple[Extra, ...]:
+    """Return the optional parts that the metadata of the installed package declares."""
+    found: dict[str, list[str]] = {}
+    for requirement in _requirements():
+        match, extra = _REQUIREMENT.match(requirement), _OF_EXTRA.search(requirement)
+        if match is not None and extra is not None and extra["name"] not in _UNADVERTISED:
+            found.setdefault(extra["name"], []).append(match["name"])
+    return tuple(
+        Extra(name, _PURPOSES.get(name, "see its documentation"), tuple(packages), _MODULES.get(name))
+        for name, packages in found.items()
+    )
+
+
+def _requirements() -> tuple[str, ...]:
+    """Return what the installed package requires, nothing where it is only on the path."""
+    try:
+        return tuple(importlib.metadata.requires("narrows") or ())
+    except importlib.metadata.PackageNotFoundError:
+        return ()
 
 
 @dataclass(frozen=True)
@@ -95,7 +120,7 @@ def doctor(folder: str | Path = ".", *, self_test: Callable[[], str] | None = No
         self_test: one more trial, such as a tiny training run; returns a line for the report and raises on failure.
     """
     folder = Path(folder)
-    checks = [*_system(), *_packages(), _devices(), *map(_extra, EXTRAS), *_folder(folder)]
+    checks = [*_system(), *_packages(), _devices(), *map(_extra, extras()), *_folder(folder)]
     trials: list[tuple[str, Callable[[Path], str], str]] = [
         ("compile", _compile, 'Reinstall JAX: pip install --force-reinstall "jax" "jaxlib".'),
         ("checkpoint", _checkpoint, "Choose a folder on a healthy local disk, then reinstall safetensors and equinox."),
@@ -144,7 +169,7 @@ def _packages() -> Iterator[Check]:
         yield Check("narrows", "note", "not installed, only on the path", 'Install it: pip install "narrows".')
         return
     yield Check("narrows", "ok", version)
-    for requirement in (*(importlib.metadata.requires("narrows") or ()), "jaxlib"):
+    for requirement in (*_requirements(), "jaxlib"):
         match = _REQUIREMENT.match(requirement)
         if match is None or ";" in requirement:  # behind the semicolon stands an extra
             continue
