@@ -4,7 +4,7 @@ from pathlib import Path
 
 from benchmarks.case import RESULTS, ROOT, load
 from benchmarks.rows import read_rows
-from narrows.data.files import write_atomically
+from narrows.files import write_atomically
 
 _HEADS = {
     "results": """\

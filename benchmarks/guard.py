@@ -12,7 +12,7 @@ from benchmarks._speed.windows import ratios, take_turns, warm_up
 from benchmarks._speed.workers import OURS, REFERENCE, side_by_side
 from benchmarks.case import RESULTS, Case
 from benchmarks.rows import Context, Row, Target
-from narrows.data.files import write_atomically
+from narrows.files import write_atomically
 
 BASELINE = RESULTS / "guard.json"
 LEAST = 0.7

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from narrows.data.files import write_atomically
+from narrows.files import write_atomically
 
 SIGNIFICANT_DIGITS = 6
 

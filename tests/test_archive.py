@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from narrows.archive import CONFLICT_TOLERANCE, Archive, Entry
-from narrows.locks import WriterLock
+from narrows.files import WriterLock
 
 BATCH = 50
 
@@ -141,7 +141,7 @@ def test_meta_and_run_id(path):
     with Archive.open(path, create=True, run_id="runs/rna"):
         pass
     with Archive.open(path, create=True, run_id="runs/rna") as archive:
-        assert archive.meta() == {"format_version": "1", "run_id": "runs/rna"}
+        assert archive.meta() == {"format_version": "2", "run_id": "runs/rna"}
     with pytest.raises(ValueError, match="belongs to run 'runs/rna', not 'other'"):
         Archive.open(path, create=True, run_id="other")
     Archive.open(path).close()
@@ -418,9 +418,9 @@ def archive_error(path: Path, read_only: bool) -> ValueError:
 @pytest.mark.parametrize(
     ("statement", "message"),
     [
-        ("UPDATE meta SET value = '2' WHERE key = 'format_version'", "has format 2, this version of Narrows reads"),
+        ("UPDATE meta SET value = '3' WHERE key = 'format_version'", "has format '3', this version of Narrows reads"),
         ("CREATE TRIGGER t AFTER INSERT ON objects BEGIN DELETE FROM objects; END", "not an intact archive"),
-        ("DROP INDEX best_first", "not an intact archive"),
+        ("DROP TRIGGER objects_insert", "not an intact archive"),
         ("DROP TABLE conflicts", "not an intact archive"),
         ("DROP TABLE meta", "not an intact archive"),
     ],

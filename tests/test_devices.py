@@ -142,7 +142,7 @@ def test_the_command_trains_on_two_devices_or_in_two_processes_and_goes_on_with_
     done = finish(*started)
     assert [status for status, _ in done] == [0, 0, 0], done
     check_same_run(alone, together)
-    assert RunFolder.open(together).about()["devices"] == 2
+    assert RunFolder.open(together).about().devices == 2
     assert "Trained 6 steps" in done[1][1] and "Followed to step 6 of 6" in done[2][1]
     lengthen(apart, 6, 12)
     done = finish(*pair("resume", apart))  # two processes restore what the first one reads

@@ -130,7 +130,7 @@ def test_a_second_run_in_the_same_folder_is_refused(job_file):
     folder = create(job_file, "run")
     with pytest.raises(RunError, match="already holds a run. `narrows resume"):
         create(job_file, "run")
-    with Archive.open(folder.archive, create=True, run_id=folder.about()["run_id"]), pytest.raises(OSError):
+    with Archive.open(folder.archive, create=True, run_id=folder.about().run_id), pytest.raises(OSError):
         execute(folder, console=QUIET)
 
 
@@ -162,7 +162,7 @@ def test_non_finite_rewards_are_set_aside_and_listed(job_file):
     folder = create(job_file, "run", **{"reward.name": "Score", "train.num_steps": 10})
     execute(folder, score=score, console=QUIET)
     lines = read_set_aside(folder.set_aside)
-    assert lines and all(line["object"].startswith("1") for line in lines)
+    assert lines and all((line.object or "").startswith("1") for line in lines)
     assert read_rows(folder.history)[-1]["set_aside"] == len(lines)
     with Archive.open(folder.archive, read_only=True) as archive:
         assert not any(entry.object.startswith("1") for entry in archive.top(100))
@@ -213,11 +213,11 @@ def test_a_stopped_run_says_so_in_its_exit_status(job_file):
 def test_a_changed_job_cannot_be_resumed_but_a_longer_one_can(job_file):
     folder = create(job_file, "run")
     execute(folder, console=QUIET)
-    text = folder.job_file.read_text()
+    text = folder.job_file.read_text(encoding="utf-8")
     folder.job_file.write_text(
         text.replace("beta = 2.0", "beta = 20.0").replace("learning_rate = 0.001", "learning_rate = 0.1")
     )
-    with pytest.raises(RunError, match="changed in reward, optimizer since step-000060"):
+    with pytest.raises(RunError, match="changed in reward, optimizer since the run began"):
         execute(folder, console=QUIET)
     folder.job_file.write_text(text.replace("num_steps = 60", "num_steps = 80"))
     assert execute(folder, console=QUIET).step == 80

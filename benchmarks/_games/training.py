@@ -17,7 +17,7 @@ from narrows.games.players import NetworkPlayer
 from narrows.games.recipe import Recipe
 from narrows.games.sets import Optimality
 from narrows.games.watching import watch
-from narrows.runs.folder import read_rows
+from narrows.runs import read_rows
 from narrows.runs.progress import PatientConsole
 from narrows.runs.self_play import train
 

@@ -18,10 +18,10 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from benchmarks._laws import policy_entropy
 from benchmarks._paper.plan import MAIN_SHARE, SHARES, Method, Plan, Size, named
-from narrows.data.files import write_atomically
 from narrows.envs import Sequence as Sequences
 from narrows.exact.blocks import in_blocks
 from narrows.exploration import Behaviour
+from narrows.files import write_atomically
 from narrows.metrics import diverse_top_k, temperature_pool
 from narrows.policies import FaithfulTransformer
 from narrows.rewards import AbstractReward

@@ -33,7 +33,7 @@ from benchmarks._robustness.proxies import (
 from benchmarks._robustness.selection import RULES, Sampled, Worth, shortlists
 from benchmarks._robustness.tasks import Task, task_named
 from benchmarks._robustness.training import Drawn, train
-from narrows.data.files import write_atomically
+from narrows.files import write_atomically
 from narrows.shortlist import nearest
 
 _FORMAT = 5

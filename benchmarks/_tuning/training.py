@@ -15,7 +15,7 @@ import torch
 from benchmarks._tuning.corpus import Examples
 from benchmarks._tuning.costs import Precision, autocast
 from benchmarks._tuning.variants import ACCURACY
-from narrows.data.files import write_atomically
+from narrows.files import write_atomically
 from narrows.tuning import LearnerConfig, end_priming, is_priming
 from narrows.tuning.config import TuningConfig
 from narrows.tuning.methods import parameter_groups, tuned

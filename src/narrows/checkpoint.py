@@ -26,6 +26,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
+from narrows.files import read_bytes, sha256_of
 from narrows.leaves import ArrayLeaf, Layout, StaticLeaf, bits, differences, flatten, is_array, layout, revive, stored_form
 from narrows.leaves import tree_hash as tree_hash
 
@@ -151,7 +152,7 @@ def restore(path: str | Path, like: Any) -> tuple[Any, Manifest]:
             + "\nBuild the state from the job the checkpoint was saved with (same environment, policy, objective, optimiser "
             "and library versions), or start a new run in another folder."
         )
-    payload = (path / ARRAYS).read_bytes()
+    payload = read_bytes(path / ARRAYS)
     _check_hash(path, hashlib.sha256(payload).hexdigest(), manifest)
     stored = _unpack(path, payload, {name: stored_form(leaf) for name, leaf in named if is_array(leaf)})
     leaves = [revive(name, stored[name], leaf) if is_array(leaf) else leaf for name, leaf in named]
@@ -162,8 +163,7 @@ def read_manifest(path: str | Path) -> Manifest:
     """Return the manifest of one checkpoint once its hashes verify; ValueError says what is damaged."""
     path = Path(path)
     manifest = _read(path)
-    with (path / ARRAYS).open("rb") as file:
-        _check_hash(path, hashlib.file_digest(file, "sha256").hexdigest(), manifest)
+    _check_hash(path, sha256_of(path / ARRAYS), manifest)
     return manifest
 
 
@@ -305,13 +305,10 @@ def _encode(manifest: Manifest) -> bytes:
 def _read(path: Path) -> Manifest:
     """Return the manifest of a checkpoint, its own checksum verified; ValueError names the checkpoint and the damage."""
     for name in (MANIFEST, ARRAYS):
-        if not (path / name).is_file():  # also false for a pipe, which would never end
+        if not (path / name).is_file():
             raise ValueError(f"{path} is no whole checkpoint: {name} is missing. Use another checkpoint.")
-    with (path / MANIFEST).open("rb") as file:
-        raw = file.read(_MAX_MANIFEST_BYTES + 1)
     try:
-        if len(raw) > _MAX_MANIFEST_BYTES:
-            raise ValueError(f"it is larger than {_MAX_MANIFEST_BYTES} bytes")
+        raw = read_bytes(path / MANIFEST, _MAX_MANIFEST_BYTES)
         return _decode(json.loads(raw, object_pairs_hook=_no_duplicates, parse_constant=_no_constant))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path / MANIFEST} is damaged or foreign: {error}. Use another checkpoint.") from error

@@ -3,10 +3,14 @@
 import importlib
 import os
 import sys
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
 
 import tyro
+
+from narrows.files import ChangedFile
 
 
 class Command(NamedTuple):
@@ -44,6 +48,8 @@ GAMES = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one subcommand; return the exit status: 0, 1 for a mistake to correct, 2 for wrong usage, 130 after Ctrl-C."""
+    # XLA's own remarks, such as how to report a slow compile, are for those who work on XLA; its errors are raised.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or words[0] in ("-h", "--help"):
         print(_usage())
@@ -75,7 +81,8 @@ def _call(command: Command, name: str, words: Sequence[str]) -> int:
     try:
         module = importlib.import_module(f"narrows.commands.{command.module}")
         function = getattr(module, command.function)
-        result = tyro.cli(function, prog=f"narrows {name}", args=list(words), config=(tyro.conf.OmitArgPrefixes,))
+        with _telling(name):
+            result = tyro.cli(function, prog=f"narrows {name}", args=list(words), config=(tyro.conf.OmitArgPrefixes,))
         print(module.render(result), flush=True)
     except BrokenPipeError:  # the reader went away, as `head` does: nobody is left to tell
         _close_output()
@@ -89,6 +96,24 @@ def _call(command: Command, name: str, words: Sequence[str]) -> int:
     except KeyboardInterrupt:
         return _interrupted(name)
     return int(getattr(result, "exit_status", 0))
+
+
+@contextmanager
+def _telling(name: str) -> Iterator[None]:
+    """Tell, as a sentence and once, what was found changed in a file and can be gone on with."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", ChangedFile)
+        show, told = warnings.showwarning, set[str]()
+
+        def tell(message: Warning | str, category: type[Warning], *place: Any, **options: Any) -> None:
+            if not issubclass(category, ChangedFile):
+                show(message, category, *place, **options)
+            elif str(message) not in told:
+                told.add(str(message))
+                print(f"narrows {name}: {message}", file=sys.stderr)
+
+        warnings.showwarning = tell
+        yield
 
 
 def _sentence(error: Exception) -> str:

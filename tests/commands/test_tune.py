@@ -16,7 +16,7 @@ from tests.tuning.tiny import make_encoder, make_sequences
 
 from narrows.cli import main
 from narrows.data import write_table
-from narrows.locks import WriterLock
+from narrows.files import WriterLock
 
 JOB = """
 [env]

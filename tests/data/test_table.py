@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.data.conftest import Checker
 
 from narrows.data import DataError, Table, accept_table, check_table, read_table, space, write_rejected, write_table
-from narrows.data.files import write_atomically
+from narrows.files import write_atomically
 
 MESSY = "sequence,score,note\nACGU,1,a\nACTU,2,b\nACG\nAC,3,c,d\nGG,1,e\nGG,2,f\nCC,1,g\nCC,1,h\n"
 

@@ -14,12 +14,12 @@ from rich.console import Console
 from narrows import checkpoint
 from narrows.cli import main
 from narrows.commands.games.training import render
+from narrows.files import WriterLock
 from narrows.games.exam import exam
 from narrows.games.folder import GameFolder, load_player, save_player
 from narrows.games.opponents import opponent
 from narrows.games.players import NetworkPlayer
 from narrows.games.recipe import Recipe, preset
-from narrows.locks import WriterLock
 from narrows.runs import read_rows
 from narrows.runs.self_play import train
 

@@ -209,7 +209,7 @@ def test_a_killed_run_is_resumed_whole(two_workers, tmp_path, capsys):
     # A piece is in the cache when it has come back: little but what was under way at the kill is ever scored twice.
     again = [name for name, number in collections.Counter(name for _, _, name in calls(log, "begin")).items() if number > 1]
     assert len(again) <= 5 * BATCH
-    assert RunFolder.open(run).about()["score_identity"].endswith(":score")
+    assert (RunFolder.open(run).about().score_identity or "").endswith(":score")
     capsys.readouterr()
 
 

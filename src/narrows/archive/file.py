@@ -1,24 +1,60 @@
-"""The SQLite file of an archive: its tables, how to open it to write or to read, and what its errors mean."""
+"""The SQLite file of an archive: its tables, how to open it to write or to read, and what its errors mean.
+
+Each row carries a checksum, and `totals` the number of rows and the sum of their checksums, which triggers keep: so a reader
+notices a changed row, and one that is missing. Archives of format 1 have neither; the first writer that opens one adds them.
+"""
 
 import os
 import shutil
 import sqlite3
+import struct
 import tempfile
-from collections.abc import Iterator
+import zlib
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-FORMAT_VERSION = 1
+from narrows.files import refuse_special_database
+
+FORMAT_VERSION = 2
 
 _APPLICATION_ID = 0x4E415252  # "NARR", in the header of the file, says whose SQLite file it is.
+_META = "CREATE TABLE meta(key TEXT PRIMARY KEY NOT NULL, value TEXT NOT NULL) WITHOUT ROWID"
+
+
+def _counting(table: str) -> dict[str, str]:
+    """Return the triggers that keep a table's totals."""
+    changes = {
+        "INSERT": "number = number + 1, checksum = checksum + new.checksum",
+        "DELETE": "number = number - 1, checksum = checksum - old.checksum",
+        "UPDATE": "checksum = checksum - old.checksum + new.checksum",
+    }
+    return {
+        f"{table}_{event.lower()}": f"CREATE TRIGGER {table}_{event.lower()} AFTER {event} ON {table}"
+        f" BEGIN UPDATE totals SET {change} WHERE name = '{table}'; END"
+        for event, change in changes.items()
+    }
+
+
 _SCHEMA = {
-    "meta": "CREATE TABLE meta(key TEXT PRIMARY KEY NOT NULL, value TEXT NOT NULL) WITHOUT ROWID",
+    "meta": _META,
+    "objects": "CREATE TABLE objects(object TEXT PRIMARY KEY NOT NULL, log_reward REAL NOT NULL, step INTEGER NOT NULL,"
+    " checksum INTEGER NOT NULL) WITHOUT ROWID",
+    "conflicts": "CREATE TABLE conflicts(step INTEGER PRIMARY KEY NOT NULL, number INTEGER NOT NULL,"
+    " checksum INTEGER NOT NULL)",
+    "totals": "CREATE TABLE totals(name TEXT PRIMARY KEY NOT NULL, number INTEGER NOT NULL, checksum INTEGER NOT NULL)"
+    " WITHOUT ROWID",
+    **_counting("objects"),
+    **_counting("conflicts"),
+}
+_SCHEMA_1 = {
+    "meta": _META,
     "objects": "CREATE TABLE objects(object TEXT PRIMARY KEY NOT NULL, log_reward REAL NOT NULL, step INTEGER NOT NULL)"
     " WITHOUT ROWID",
-    # Costs half of the speed of writing; in return the best ones are there at once, however many there are.
     "best_first": "CREATE INDEX best_first ON objects(log_reward DESC, step, object)",
     "conflicts": "CREATE TABLE conflicts(step INTEGER PRIMARY KEY NOT NULL, number INTEGER NOT NULL)",
 }
+_SCHEMAS = {"1": _SCHEMA_1, str(FORMAT_VERSION): _SCHEMA}
 _PATIENCE_SECONDS = 30.0
 _CURES = {
     sqlite3.SQLITE_FULL: "Free some disk space and resume the run: all that was stored before is kept.",
@@ -32,7 +68,13 @@ _CURES = {
 }
 
 
+def row_checksum(name: str, number: float, step: int) -> int:
+    """Return the checksum of a row, 32 bits; TypeError, struct.error or AttributeError for what no row holds."""
+    return zlib.crc32(struct.pack("<dq", number, step), zlib.crc32(name.encode()))
+
+
 def _connect(path: Path, query: str, resources: ExitStack) -> sqlite3.Connection:
+    refuse_special_database(path)
     connection = sqlite3.connect(
         f"{path.absolute().as_uri()}?{query}", uri=True, timeout=_PATIENCE_SECONDS, isolation_level=None
     )
@@ -46,15 +88,16 @@ def connect_to_write(path: Path, resources: ExitStack, *, create: bool, run_id: 
     """Return a connection to an archive in WAL mode, made if the file is empty and `create` says so."""
     with explained(path):
         connection = _connect(path, "mode=rwc" if create else "mode=rw", resources)
+        connection.create_function("row_checksum", 3, row_checksum, deterministic=True)
         if create and _is_blank(connection):
             connection.execute("BEGIN IMMEDIATE")
             connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
-            for statement in _SCHEMA.values():
-                connection.execute(statement)
+            _make_tables(connection, _SCHEMA)
             meta = {"format_version": str(FORMAT_VERSION), "run_id": run_id}
             connection.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
             connection.execute("COMMIT")
-        _check_format(connection, path)
+        if _check_format(connection, path) == 1:
+            _add_checksums(connection)
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA temp_store = MEMORY")
@@ -62,6 +105,33 @@ def connect_to_write(path: Path, resources: ExitStack, *, create: bool, run_id: 
         connection.execute("CREATE TEMP TABLE batch(object TEXT, log_reward REAL, step INTEGER)")
     resources.callback(_leave_one_file, connection)
     return connection
+
+
+def _make_tables(connection: sqlite3.Connection, names: Collection[str]) -> None:
+    for name, statement in _SCHEMA.items():
+        if name in names:
+            connection.execute(statement)
+    connection.execute("INSERT INTO totals VALUES ('objects', 0, 0), ('conflicts', 0, 0)")
+
+
+def _add_checksums(connection: sqlite3.Connection) -> None:
+    """Bring an archive of format 1 to this one, all at once or not at all."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        for table in ("objects", "conflicts"):
+            connection.execute(f"CREATE TEMP TABLE old_{table} AS SELECT * FROM {table}")
+            connection.execute(f"DROP TABLE {table}")
+        _make_tables(connection, _SCHEMA.keys() - {"meta"})
+        connection.execute(
+            "INSERT INTO objects SELECT object, log_reward, step, row_checksum(object, log_reward, step) FROM temp.old_objects"
+        )
+        connection.execute("INSERT INTO conflicts SELECT step, number, row_checksum('', number, step) FROM temp.old_conflicts")
+        connection.execute("UPDATE meta SET value = ? WHERE key = 'format_version'", (str(FORMAT_VERSION),))
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
 
 
 def _leave_one_file(connection: sqlite3.Connection) -> None:
@@ -73,8 +143,8 @@ def _leave_one_file(connection: sqlite3.Connection) -> None:
         pass
 
 
-def connect_to_read(path: Path, resources: ExitStack) -> sqlite3.Connection:
-    """Return a connection that cannot write.
+def connect_to_read(path: Path, resources: ExitStack) -> tuple[sqlite3.Connection, int]:
+    """Return a connection that cannot write, and the format of the archive.
 
     SQLite reads a file in WAL mode only with the help of a second and a third file beside it. In a folder where it
     may not make those, the archive is read as it is (`immutable`); if a kill has left objects in the WAL, a private
@@ -83,13 +153,12 @@ def connect_to_read(path: Path, resources: ExitStack) -> sqlite3.Connection:
     with explained(path):
         connection = _connect(path, "mode=ro", resources)
         try:
-            _check_format(connection, path)
+            return connection, _check_format(connection, path)
         except sqlite3.OperationalError:
             if os.access(path.parent, os.W_OK) or not os.access(path, os.R_OK):
                 raise
             connection = _connect_where_nothing_can_be_written(path, resources)
-            _check_format(connection, path)
-    return connection
+            return connection, _check_format(connection, path)
 
 
 def _connect_where_nothing_can_be_written(path: Path, resources: ExitStack) -> sqlite3.Connection:
@@ -108,22 +177,29 @@ def _is_blank(connection: sqlite3.Connection) -> bool:
     return num_tables == 0 and connection.execute("PRAGMA application_id").fetchone()[0] == 0
 
 
-def _check_format(connection: sqlite3.Connection, path: Path) -> None:
-    """Refuse a file that holds anything but the tables of an archive of this version."""
+def _check_format(connection: sqlite3.Connection, path: Path) -> int:
+    """Return the format of an archive; refuse a file that holds anything but the tables of one that this version reads."""
     if _is_blank(connection):
         raise ValueError(f"the archive {path} is empty: its run stopped before it stored anything. Start it again.")
     if connection.execute("PRAGMA application_id").fetchone()[0] != _APPLICATION_ID:
         raise ValueError(f"{path} is an SQLite file, but not an archive of Narrows. Name the archive of a run.")
-    if connection.execute("SELECT count(*) FROM sqlite_master WHERE name = 'meta'").fetchone()[0]:
-        found = connection.execute("SELECT value FROM meta WHERE key = 'format_version'").fetchone()
-        if found is not None and found[0] != str(FORMAT_VERSION):
-            raise ValueError(
-                f"the archive {path} has format {found[0]}, this version of Narrows reads format {FORMAT_VERSION}. "
-                "Read it with the version that wrote it, or upgrade Narrows."
-            )
-    schema = dict(connection.execute("SELECT name, sql FROM sqlite_master"))
-    if schema != _SCHEMA:
-        raise ValueError(f"{path} is not an intact archive: expected {sorted(_SCHEMA)}, got {sorted(schema)}.")
+    schema = dict(connection.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL"))
+    found = None
+    if "meta" in schema:
+        (found,) = connection.execute("SELECT value FROM meta WHERE key = 'format_version'").fetchone() or (None,)
+    if found is not None and found not in _SCHEMAS:
+        raise ValueError(
+            f"the archive {path} has format {str(found)[:20]!r}, this version of Narrows reads format {FORMAT_VERSION}. "
+            "Read it with the version that wrote it, or upgrade Narrows."
+        )
+    if found is None or schema != _SCHEMAS[found]:
+        raise ValueError(f"{path} is not an intact archive: expected {sorted(_SCHEMA)}, got {sorted(map(str, schema))}.")
+    return int(found)
+
+
+def damaged(path: Path, reason: object) -> ValueError:
+    """Return the error of an archive that is not what was written."""
+    return ValueError(f"{path} is damaged or not an archive ({reason}). Restore it from a copy, or start the run anew.")
 
 
 @contextmanager
@@ -131,12 +207,12 @@ def explained(path: Path) -> Iterator[None]:
     """Turn what SQLite says into what happened and what to do."""
     try:
         yield
+    except (sqlite3.ProgrammingError, sqlite3.InterfaceError):
+        raise  # ours
+    except UnicodeDecodeError as error:  # a damaged name in SQLite's own message
+        raise damaged(path, "text in it is no UTF-8") from error
     except sqlite3.DatabaseError as error:
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
-        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-            raise ValueError(
-                f"{path} is damaged or not an archive ({error}). Restore it from a copy, or start the run anew."
-            ) from error
         if code in _CURES:
             raise OSError(f"cannot use the archive {path}: {error}. {_CURES[code]}") from error
-        raise
+        raise damaged(path, error) from error

@@ -1,24 +1,25 @@
 """Every distinct terminal object that training has seen, with its log-reward and the step that saw it first."""
 
 import hashlib
+import heapq
 import os
 import sqlite3
 import struct
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple, Self, final
 
 import numpy as np
 
-from narrows.archive.file import connect_to_read, connect_to_write, explained
-from narrows.locks import WriterLock
+from narrows.archive.file import FORMAT_VERSION, connect_to_read, connect_to_write, damaged, explained, row_checksum
+from narrows.files import WriterLock
 
 CONFLICT_TOLERANCE = 1e-5
 """Two log-rewards `a`, `b` of one object conflict where `|a - b| > CONFLICT_TOLERANCE max(1, |a|)`: more than rounding."""
 
-_BEST_FIRST = "SELECT object, log_reward, step FROM objects ORDER BY log_reward DESC, step, object"
 _ROWS_AT_ONCE = 4096
+_META = {"format_version", "run_id"}
 
 
 class Entry(NamedTuple):
@@ -42,7 +43,8 @@ class Archive:
     """Keep every distinct object in one SQLite file; made by `Archive.open`, used in a `with` statement.
 
     Other processes may read while one writes, and after that one was killed. What `add` has stored when it returns
-    survives a kill and a power cut. Order among equal log-rewards: the earlier step, then the alphabet.
+    survives a kill and a power cut. Order among equal log-rewards: the earlier step, then the alphabet. Whatever gives
+    objects reads all of them and compares their checksums: ValueError where one was changed or is missing.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder, Archive.open(f"{folder}/a.sqlite", create=True) as archive:
@@ -52,9 +54,12 @@ class Archive:
     [Entry(object='GGGG', log_reward=2.0, step=1)]
     """
 
-    def __init__(self, path: Path, connection: sqlite3.Connection, resources: ExitStack, is_read_only: bool) -> None:
+    def __init__(
+        self, path: Path, connection: sqlite3.Connection, resources: ExitStack, is_read_only: bool, format_version: int
+    ) -> None:
         self.path = path
         self.is_read_only = is_read_only
+        self._has_checksums = format_version >= FORMAT_VERSION
         self._connection = connection
         self._resources = resources
         self._newest_step = -1 if is_read_only else self._number("SELECT coalesce(max(step), -1) FROM objects")
@@ -89,12 +94,12 @@ class Archive:
         with ExitStack() as attempt:
             resources = attempt.enter_context(ExitStack())
             if read_only:
-                connection = connect_to_read(path, resources)
+                connection, version = connect_to_read(path, resources)
             else:
                 lock = WriterLock.acquire(path.with_name(path.name + ".lock"), f"the archive {path}")
                 resources.callback(lock.release)
-                connection = connect_to_write(path, resources, create=create, run_id=run_id or "")
-            archive = cls(path, connection, resources, read_only)
+                connection, version = connect_to_write(path, resources, create=create, run_id=run_id or ""), FORMAT_VERSION
+            archive = cls(path, connection, resources, read_only, version)
             if run_id is not None and archive.run_id != run_id:
                 raise ValueError(
                     f"the archive {path} belongs to run {archive.run_id!r}, not {run_id!r}. Use a folder of its own."
@@ -120,7 +125,10 @@ class Archive:
     def meta(self) -> Mapping[str, str]:
         """Return what is known about the archive itself: `format_version`, `run_id`."""
         with explained(self.path):
-            return dict(self._connection.execute("SELECT key, value FROM meta"))
+            found = dict(self._connection.execute("SELECT key, value FROM meta"))
+        if set(found) != _META:
+            raise damaged(self.path, f"it says {sorted(map(str, found))} of itself")
+        return found
 
     def add(self, objects: Sequence[str], log_rewards: np.ndarray, steps: np.ndarray | int) -> int:
         """Store the objects not seen before, in one transaction; return how many those are.
@@ -143,17 +151,21 @@ class Archive:
             connection.execute("DELETE FROM temp.batch")
             connection.executemany("INSERT INTO temp.batch VALUES (?, ?, ?)", rows)
             num_new = connection.execute(
-                "INSERT OR IGNORE INTO objects SELECT object, log_reward, step FROM temp.batch ORDER BY step, rowid"
+                "INSERT OR IGNORE INTO objects SELECT object, log_reward, step, row_checksum(object, log_reward, step)"
+                " FROM temp.batch ORDER BY step, rowid"
             ).rowcount
             connection.execute(
-                "INSERT INTO conflicts SELECT batch.step, count(*) FROM temp.batch JOIN objects USING (object)"
+                "INSERT INTO conflicts SELECT batch.step, count(*), row_checksum('', count(*), batch.step)"
+                " FROM temp.batch JOIN objects USING (object)"
                 " WHERE abs(batch.log_reward - objects.log_reward) > ? * max(1.0, abs(objects.log_reward))"
-                " GROUP BY batch.step ON CONFLICT (step) DO UPDATE SET number = number + excluded.number",
+                " GROUP BY batch.step ON CONFLICT (step) DO UPDATE SET number = number + excluded.number,"
+                " checksum = row_checksum('', number + excluded.number, step)",
                 (CONFLICT_TOLERANCE,),
             )
             if min(row[2] for row in rows) < self._newest_step:
                 connection.executemany(
-                    "UPDATE objects SET step = ?1 WHERE object = ?2 AND step > ?1",
+                    "UPDATE objects SET step = ?1, checksum = row_checksum(object, log_reward, ?1)"
+                    " WHERE object = ?2 AND step > ?1",
                     ((step, name) for name, _, step in rows),
                 )
         self._newest_step = max(self._newest_step, max(row[2] for row in rows))
@@ -173,11 +185,13 @@ class Archive:
 
     def count(self) -> int:
         """Return the number of distinct objects."""
+        if self._has_checksums:
+            return self._number("SELECT number FROM totals WHERE name = 'objects'")
         return self._number("SELECT count(*) FROM objects")
 
     def conflicts(self) -> int:
         """Return how often an object came again with another log-reward; the first one was kept."""
-        return self._number("SELECT coalesce(sum(number), 0) FROM conflicts")
+        return sum(int(row[1]) for row in self._rows("conflicts", "'', number, step"))
 
     def last_step(self) -> int | None:
         """Return the last step that saw a new object, None in an empty archive."""
@@ -188,34 +202,67 @@ class Archive:
         """Return the `k` objects of highest log-reward, best first; all of them if there are fewer."""
         if k < 1:
             raise ValueError(f"k must be at least 1, got {k}.")
-        with explained(self.path):
-            return [Entry(*row) for row in self._connection.execute(f"{_BEST_FIRST} LIMIT ?", (k,))]
+        return heapq.nsmallest(k, self._objects(), key=_rank)
 
     def descending(self) -> Iterator[Entry]:
         """Yield every object, best first, as the archive was when the first one was asked for."""
-        with explained(self.path), closing(self._connection.execute(_BEST_FIRST)) as cursor:
-            while rows := cursor.fetchmany(_ROWS_AT_ONCE):
-                yield from map(Entry._make, rows)
+        yield from sorted(self._objects(), key=_rank)
 
     def entries(self) -> Entries:
         """Return every object, best first, as columns."""
-        with explained(self.path):
-            rows = self._connection.execute(_BEST_FIRST).fetchall()
+        rows = sorted(self._objects(), key=_rank)
         objects, log_rewards, steps = zip(*rows, strict=True) if rows else ((), (), ())
         return Entries(objects, np.array(log_rewards, np.float64), np.array(steps, np.int64))
 
     def content_hash(self) -> str:
         """Return the SHA-256 of all objects, log-rewards and steps, whatever order they came in."""
         digest = hashlib.sha256()
-        with explained(self.path):
-            for name, log_reward, step in self._connection.execute("SELECT * FROM objects ORDER BY object"):
-                text = name.encode()
-                digest.update(struct.pack("<q", len(text)) + text + struct.pack("<dq", log_reward, step))
+        for name, log_reward, step in sorted(self._objects()):
+            text = name.encode()
+            digest.update(struct.pack("<q", len(text)) + text + struct.pack("<dq", log_reward, step))
         return digest.hexdigest()
+
+    def _objects(self) -> Iterator[Entry]:
+        return self._rows("objects", "object, log_reward, step")
+
+    def _rows(self, table: str, columns: str) -> Iterator[Entry]:
+        """Yield every row of a table as it is at one moment, each with the checksum that it was written with."""
+        number = total = 0
+        with explained(self.path), self._moment() as connection:
+            checked = "checksum" if self._has_checksums else "NULL"
+            # Not from an index, which would be read without the checksum.
+            cursor = connection.execute(f"SELECT {columns}, {checked} FROM {table} NOT INDEXED")
+            while rows := cursor.fetchmany(_ROWS_AT_ONCE):
+                for name, value, step, known in rows:
+                    found = _found_checksum(name, value, step)
+                    if found is None or (self._has_checksums and found != known):
+                        raise damaged(self.path, f"the row of {str(name)[:40]!r} in {table} is not what was written")
+                    number, total = number + 1, total + found
+                    yield Entry(name, value, step)
+            if self._has_checksums:
+                expected = connection.execute("SELECT number, checksum FROM totals WHERE name = ?", (table,)).fetchone()
+                if (number, total) != expected:
+                    raise damaged(self.path, f"{table} has {number:,} rows that are not the ones that were written")
+
+    @contextmanager
+    def _moment(self) -> Iterator[sqlite3.Connection]:
+        """Hold what other processes write back until the block ends, so that all its questions are of one moment."""
+        if self._connection.in_transaction:
+            yield self._connection
+            return
+        self._connection.execute("BEGIN")
+        try:
+            yield self._connection
+        finally:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
 
     def _number(self, query: str) -> int:
         with explained(self.path):
-            return self._connection.execute(query).fetchone()[0]
+            (found,) = self._connection.execute(query).fetchone() or (None,)
+        if not isinstance(found, int):
+            raise damaged(self.path, f"a number was expected in it, not {found!r}")
+        return found
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -231,6 +278,18 @@ class Archive:
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
                 raise
+
+
+def _rank(entry: Entry) -> tuple[float, int, str]:
+    return -entry.log_reward, entry.step, entry.object
+
+
+def _found_checksum(name: object, value: object, step: object) -> int | None:
+    """Return the checksum of what a row holds, None where it holds something that is never written."""
+    try:
+        return row_checksum(name, value, step)  # pyright: ignore[reportArgumentType]  # a damaged file holds anything
+    except (TypeError, AttributeError, struct.error, OverflowError, UnicodeError):
+        return None
 
 
 def _checked_rows(objects: Sequence[str], log_rewards: np.ndarray, steps: np.ndarray | int) -> list[tuple[str, float, int]]:

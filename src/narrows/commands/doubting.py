@@ -21,11 +21,11 @@ from narrows.commands.adversary import (
 )
 from narrows.commands.scores import MaybeProxy, MaybeScore, kappa_of, opened
 from narrows.config import build
-from narrows.data.files import write_atomically
+from narrows.files import open_plain, write_atomically
 from narrows.metrics.worst_case import Mean
 from narrows.report.uncertainty import write_two_actions
 from narrows.runs import RunFolder
-from narrows.shortlist import read_csv
+from narrows.shortlist import read_selection
 from narrows.shortlist.files import guarded
 
 COLUMNS = ("object", "probability", "score", "worst_change", "worst_score", "from")
@@ -109,7 +109,8 @@ def worst(
     with opened(score, found.path, timeout, proxy, kappa_of(found.job())) as scorer:
         run = TrainedRun(found, job, build(job, scorer))
         sets = sets_of(run.own, omega, alpha, q)
-        chosen = [row.sequence for row in read_csv(found.shortlist)] if out is not None and found.shortlist.exists() else []
+        rows = read_selection(found.shortlist)[0] if out is not None and found.shortlist.exists() else ()
+        chosen = [row.sequence for row in rows]
         try:
             listed = Listed(run, states, reference)
         except ValueError as error:
@@ -199,7 +200,7 @@ def _check(states: int, samples: int, top: int, out: Path | None, plot: Path | N
         if path.is_dir() or not path.parent.is_dir():
             raise ValueError(f"--{name} {path}: expected a file in a folder that is there.")
         if path.exists():
-            with open(path, encoding="utf-8", errors="replace") as stream:
+            with open_plain(path, "r", encoding="utf-8", errors="replace") as stream:
                 if not stream.read(len(start)) == start:
                     raise ValueError(
                         f"--{name} {path} exists and is something else. Give another name, so that nothing is lost."

@@ -86,7 +86,7 @@ def fit(
         refit=refit,
         progress=_Meter(table),
     )
-    save(fitted.ensemble, fitted.quality, out)
+    save(fitted.ensemble, fitted.quality, out, table.sha256)
     return Fitted(out, fitted.quality)
 
 

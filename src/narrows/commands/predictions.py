@@ -1,6 +1,6 @@
 """What is believed about the objects of one or more runs: candidates with a mean and a standard deviation each."""
 
-import hashlib
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +15,10 @@ from narrows.archive import Archive
 from narrows.config import SCORE, Job, JobError, build
 from narrows.config.schema import construct
 from narrows.envs import AbstractEnvironment
+from narrows.files import ChangedFile, sha256_of
 from narrows.rewards import Proxy
 from narrows.rewards.ensemble import MANIFEST, Ensemble
-from narrows.runs import RunError, RunFolder
+from narrows.runs import RunError, RunFolder, conflict_note, read_rows
 from narrows.shortlist import Candidates, Run, merge_candidates
 
 _POOL = 200_000
@@ -28,13 +29,15 @@ _POOL = 200_000
 class Believed:
     """Candidates of one or more runs with predicted scores, shape `[n]`; `std` is NaN where it is not known.
 
-    `num_passed_over` counts the objects of the archives that scored too low to be among them.
+    `num_passed_over` counts the objects of the archives that scored too low to be among them; `conflicts` says that some came
+    with several scores, None where none did.
     """
 
     candidates: Candidates
     mean: np.ndarray
     std: np.ndarray
     num_passed_over: int
+    conflicts: str | None = None
 
 
 def believe(folders: Sequence[RunFolder], jobs: Sequence[Job], env: AbstractEnvironment) -> Believed:
@@ -52,10 +55,11 @@ def believe(folders: Sequence[RunFolder], jobs: Sequence[Job], env: AbstractEnvi
             )
     parts: list[Candidates] = []
     scores: dict[str, float] = {}
-    num_passed_over = 0
+    num_passed_over = num_conflicts = 0
     for folder, job in zip(folders, jobs, strict=True):
-        candidates, log_rewards, total = _read(folder, job)
+        candidates, log_rewards, total, conflicts = _read(folder, job)
         num_passed_over += total - len(candidates.objects)
+        num_conflicts += conflicts
         parts.append(candidates)
         values = log_rewards / job.reward["beta"]
         for name, value in zip(candidates.objects, values.tolist(), strict=True):
@@ -67,7 +71,7 @@ def believe(folders: Sequence[RunFolder], jobs: Sequence[Job], env: AbstractEnvi
     else:
         mean = np.array([scores[name] for name in merged.objects])
         std = np.full(len(mean), np.nan)
-    return Believed(merged, _rounded(mean), _rounded(std), num_passed_over)
+    return Believed(merged, _rounded(mean), _rounded(std), num_passed_over, conflict_note(num_conflicts))
 
 
 def predict(job: Job, env: AbstractEnvironment, objects: Sequence[str]) -> np.ndarray:
@@ -115,18 +119,32 @@ def load_proxy(job: Job, env: AbstractEnvironment) -> Proxy | None:
     return Proxy(env, str(job.folder / job.reward["path"]), job.reward["kappa"], job.reward["trust"])
 
 
-def _read(folder: RunFolder, job: Job) -> tuple[Candidates, np.ndarray, int]:
+def _read(folder: RunFolder, job: Job) -> tuple[Candidates, np.ndarray, int, int]:
     if not folder.archive.exists():
         raise RunError(f"{folder.path} has seen no objects yet. Wait for its first steps, or `narrows resume {folder.path}`.")
     with Archive.open(folder.archive, read_only=True) as archive:
         total = archive.count()
         best = archive.top(_POOL)
+        conflicts = archive.conflicts()
+    _warn_if_fewer(folder, total)
     if not best:
         raise RunError(f"{folder.path} has seen no objects yet. Wait for its first steps, or `narrows resume {folder.path}`.")
     run = Run(str(folder.path), job.seed)
     steps = np.array([entry.step for entry in best], np.int64)
     candidates = Candidates(tuple(entry.object for entry in best), (run,), np.zeros(len(best), np.int64), steps)
-    return candidates, np.array([entry.log_reward for entry in best]), total
+    return candidates, np.array([entry.log_reward for entry in best]), total, conflicts
+
+
+def _warn_if_fewer(folder: RunFolder, total: int) -> None:
+    """Warn of an archive that has lost objects: it is always written before the history that counts them."""
+    known = max((int(row["distinct"]) for row in read_rows(folder.history) if "distinct" in row), default=0)
+    if total < known:
+        warnings.warn(
+            f"{folder.archive} holds {total:,} objects, though the run has seen {known:,}: some were lost, perhaps with the "
+            f"file {folder.archive.name}-wal beside it.",
+            ChangedFile,
+            stacklevel=2,
+        )
 
 
 def _rounded(values: np.ndarray) -> np.ndarray:
@@ -143,7 +161,7 @@ def _signature(folder: RunFolder, job: Job) -> tuple[object, ...]:
     return (
         *sorted(settings.items()),
         _digest(source),
-        folder.about().get("score_identity"),
+        folder.about().score_identity,
         *sorted(job.env.items()),
         *_noise_signature(job),
         # Lowered scores of one table and those of another are not on one scale.
@@ -159,4 +177,4 @@ def _noise_signature(job: Job) -> tuple[object, ...]:
 
 
 def _digest(source: Path | None) -> str | None:
-    return None if source is None else hashlib.sha256(source.read_bytes()).hexdigest()
+    return None if source is None else sha256_of(source)

@@ -1,6 +1,5 @@
 """`narrows report`: everything a run folder knows, as one page."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -9,10 +8,11 @@ from typing import Any
 import numpy as np
 from tyro.conf import Positional
 
-from narrows.config import SECTIONS, Job, build_env, build_kernel
+from narrows.config import SECTIONS, Job, build_env, build_kernel, measurements, proxy_of_other_rows
 from narrows.data import Check, Space, check_table
 from narrows.data import space as named_space
 from narrows.envs import Sequence as SequenceEnv
+from narrows.files import read_record
 from narrows.noise import Observed
 from narrows.report import (
     Candidate,
@@ -33,7 +33,9 @@ from narrows.report import (
 from narrows.report.content import Status
 from narrows.rewards.ensemble import read_quality
 from narrows.runs import RunFolder, read_rows, read_set_aside
-from narrows.shortlist import read_csv
+from narrows.runs.records import SetAsideLine, VerificationRecord
+from narrows.runs.rows import TIMING
+from narrows.shortlist import SelectionRecord, read_csv, read_selection
 
 _LISTED_SET_ASIDE = 50
 _RANKINGS = {
@@ -75,7 +77,7 @@ def gather(folder: RunFolder) -> ReportData:
     """Return what a run folder knows, as the page's data; what is missing stays empty."""
     job = folder.job()
     set_aside = read_set_aside(folder.set_aside)
-    truth = _of_this_shortlist(_json(folder.verification), folder)
+    truth = _of_this_shortlist(folder)
     return ReportData(
         name=job.name,
         settings=_settings(job),
@@ -126,7 +128,7 @@ def _noise(job: Job) -> Noise | None:
 
 
 def _search(folder: RunFolder, job: Job) -> Search:
-    rows, timing = read_rows(folder.history), read_rows(folder.timing)
+    rows, timing = read_rows(folder.history), read_rows(folder.timing, TIMING)
     last = rows[-1] if rows else {}
     step = int(last.get("step", 0))
     status: Status = "finished" if step >= job.train.num_steps else "stopped"
@@ -146,58 +148,59 @@ def _objective(section: Mapping[str, Any]) -> str:
     return f"{section['name']} ({shown})" if shown else section["name"]
 
 
-def _selection(folder: RunFolder, truth: Mapping[str, Any] | None) -> Selection | None:
+def _selection(folder: RunFolder, truth: VerificationRecord | None) -> Selection | None:
     if not folder.shortlist.exists():
         return None
-    facts = _json(folder.shortlist.with_suffix(".json")) or {}
+    found, record = read_selection(folder.shortlist)
     true_scores = _true_scores(truth)
-    rows = tuple(Candidate(**asdict(row), true_score=true_scores.get(row.sequence)) for row in read_csv(folder.shortlist))
+    rows = tuple(Candidate(**asdict(row), true_score=true_scores.get(row.sequence)) for row in found)
+    if record is None:
+        return Selection(rows)
     return Selection(
         rows,
-        num_asked=facts.get("k"),
-        min_distance=facts.get("min_distance"),
-        num_considered=facts.get("num_candidates"),
-        kappa=facts.get("kappa"),
-        ranked_by=_RANKINGS.get(facts.get("ranked_by", "mean"), "proxy mean"),
-        reason_fewer=facts.get("reason_fewer") or "",
-        foretold=_foretold(facts),
+        num_asked=record.k,
+        min_distance=record.min_distance,
+        num_considered=record.num_candidates,
+        kappa=record.kappa,
+        ranked_by=_RANKINGS.get(record.ranked_by, "proxy mean"),
+        reason_fewer=record.reason_fewer or "",
+        foretold=_foretold(record),
     )
 
 
-def _foretold(facts: Mapping[str, Any]) -> Foretold | None:
-    found = facts.get("foretold")
+def _foretold(record: SelectionRecord) -> Foretold | None:
+    found = record.foretold
     if found is None:
         return None
-    return Foretold(
-        found["method"], found["num_outcomes"], found["standard_error"], found["num_not_foretold"], found["reason"] or ""
-    )
+    return Foretold(found.method, found.num_outcomes, found.standard_error, found.num_not_foretold, found.reason or "")
 
 
-def _of_this_shortlist(truth: dict[str, Any] | None, folder: RunFolder) -> dict[str, Any] | None:
+def _of_this_shortlist(folder: RunFolder) -> VerificationRecord | None:
     """Return the verification, None where it is of a shortlist that was replaced since: its figures would mislead."""
-    if truth is None or not folder.shortlist.exists():
+    if not folder.verification.exists() or not folder.shortlist.exists():
         return None
-    verified = [name for group in truth["groups"] if group["role"] == "shortlist" for name in group["objects"]]
+    truth = read_record(folder.verification, VerificationRecord, f"Make it again: narrows verify {folder.path} SCORE")
+    verified = [name for group in truth.groups if group.role == "shortlist" for name in group.objects]
     return truth if verified == [row.sequence for row in read_csv(folder.shortlist)] else None
 
 
-def _true_scores(truth: Mapping[str, Any] | None) -> dict[str, float]:
-    groups = [] if truth is None else [group for group in truth["groups"] if group["role"] == "shortlist"]
-    return {name: value for group in groups for name, value in zip(group["objects"], group["true_scores"], strict=True)}
+def _true_scores(truth: VerificationRecord | None) -> dict[str, float | None]:
+    groups = [] if truth is None else [group for group in truth.groups if group.role == "shortlist"]
+    return {name: value for group in groups for name, value in zip(group.objects, group.true_scores, strict=True)}
 
 
-def _truth(truth: Mapping[str, Any] | None) -> Truth | None:
+def _truth(truth: VerificationRecord | None) -> Truth | None:
     if truth is None:
         return None
     groups = tuple(
-        ScoreGroup(group["role"], group["label"], _numbers(group["true_scores"]), _numbers(group["proxy_means"]), group["note"])
-        for group in truth["groups"]
+        ScoreGroup(group.role, group.label, _numbers(group.true_scores), _numbers(group.proxy_means), group.note)
+        for group in truth.groups
     )
-    return Truth(truth["scorer"], groups, truth["matched_inverse_temperature"], truth["failures"])
+    return Truth(truth.scorer, groups, truth.matched_inverse_temperature, truth.failures)
 
 
 def _history(folder: RunFolder) -> History | None:
-    rows, timing = read_rows(folder.history), read_rows(folder.timing)
+    rows, timing = read_rows(folder.history), read_rows(folder.timing, TIMING)
     if not rows:
         return None
     seconds = {row["step"]: row for row in timing}
@@ -268,34 +271,26 @@ def _proxy(job: Job) -> ProxyQuality | None:
         description=quality.description,
         split=quality.split,
         seconds=quality.seconds,
+        other_rows=proxy_of_other_rows(job, measurements(job)) or "",
     )
 
 
 def _provenance(folder: RunFolder, job: Job) -> Provenance:
     about = folder.about()
     name = folder.path
-    changed = "".join(f" --set {override}" for override in about.get("overrides", ()))
+    changed = "".join(f" --set {override}" for override in about.overrides)
     commands = (
-        f"narrows run {about.get('job', 'job.toml')} --out {name}{changed}",
+        f"narrows run {about.job} --out {name}{changed}",
         f"narrows shortlist {name}",
         f"narrows report {name}",
     )
-    created = about.get("created", "").replace("T", " ").replace("+00:00", " UTC")
-    return Provenance(job.seed, created, about.get("versions", {}), about.get("machine", ""), commands)
+    created = about.created.replace("T", " ").replace("+00:00", " UTC")
+    return Provenance(job.seed, created, about.versions, about.machine, commands)
 
 
-def _set_aside_item(line: Mapping[str, Any]) -> SetAside:
-    item = line["object"] if "object" in line else f"{len(line['objects'])} objects of one step"
-    return SetAside(item, line["reason"], line["step"])
-
-
-def _json(path: Path) -> dict[str, Any] | None:
-    if not path.exists():
-        return None
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not JSON ({error}). Delete it and make it again.") from None
+def _set_aside_item(line: SetAsideLine) -> SetAside:
+    item = f"{len(line.objects)} objects of one step" if line.object is None else line.object
+    return SetAside(item, line.reason, line.step)
 
 
 def _numbers(values: Sequence[float | None]) -> list[float]:

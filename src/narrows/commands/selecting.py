@@ -1,8 +1,7 @@
 """`narrows shortlist`: from everything a run has seen to a few rows that differ."""
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -14,20 +13,20 @@ from narrows.commands.foretelling import choose_by_expected, foretelling, settin
 from narrows.commands.likelihoods import log_likelihoods
 from narrows.commands.predictions import Believed, believe
 from narrows.config import Job, build_env, measurements
-from narrows.data.files import write_atomically
+from narrows.files import open_plain
 from narrows.runs import RunFolder
-from narrows.shortlist import Candidates, Shortlist, ShortlistRow, select, write_csv, write_fasta
+from narrows.shortlist import Candidates, Shortlist, ShortlistRow, select, write_selection
 
 
 @dataclass(frozen=True)
 class Selected:
-    """A shortlist and the files it was written to; `note` says why it is not ranked as it usually would be."""
+    """A shortlist and the files it was written to; `notes` say what is not as it usually would be."""
 
     shortlist: Shortlist
     csv: Path
     fasta: Path | None  # for sequences only
     num_passed_over: int = 0
-    note: str | None = None
+    notes: tuple[str, ...] = ()
 
 
 def shortlist(
@@ -66,12 +65,11 @@ def shortlist(
     chosen = choose(believed, folders, jobs, settings)
     csv = folders[0].shortlist if out is None else out
     csv.parent.mkdir(parents=True, exist_ok=True)
-    write_csv(chosen, csv)
-    fasta = csv.with_suffix(".fasta") if jobs[0].env["name"] == "Sequence" else None
-    if fasta is not None:
-        write_fasta(chosen, fasta)
-    write_atomically(csv.with_suffix(".json"), json.dumps(_facts(chosen), indent=2) + "\n")
-    return Selected(chosen, csv, fasta, believed.num_passed_over, None if by is not None else unasked_sampler(jobs[0], folders))
+    written = write_selection(chosen, csv, with_fasta=jobs[0].env["name"] == "Sequence")
+    unasked = None if by is not None else unasked_sampler(jobs[0], folders)
+    without = None if written.no_fasta is None else f"no FASTA file: {written.no_fasta}"
+    notes = [note for note in (unasked, without, believed.conflicts) if note is not None]
+    return Selected(chosen, csv, written.fasta, believed.num_passed_over, tuple(notes))
 
 
 def _refuse_to_overwrite(out: Path) -> None:
@@ -81,7 +79,7 @@ def _refuse_to_overwrite(out: Path) -> None:
     if out.is_dir():
         raise ValueError(f"--out {out} is a folder. Name a file in it.")
     if out.exists():
-        with open(out, encoding="utf-8", errors="replace") as stream:
+        with open_plain(out, "r", encoding="utf-8", errors="replace") as stream:
             if not stream.readline().startswith("rank,"):
                 raise ValueError(f"--out {out} exists and is no shortlist. Give another name, so that nothing is lost.")
 
@@ -131,8 +129,7 @@ def render(selected: Selected) -> str:
     lines += ["", selected.shortlist.summary()]
     if selected.num_passed_over:
         lines.append(f"{selected.num_passed_over:,} more objects were seen, all of a lower score than these candidates")
-    if selected.note is not None:
-        lines.append(selected.note)
+    lines += selected.notes
     lines += [f"written: {selected.csv}{also}"]
     return "\n".join(lines)
 
@@ -142,10 +139,3 @@ def _outcome_cells(row: ShortlistRow) -> str:
     std = "" if row.expected_std is None else f"{row.expected_std:.3f}"
     probability = "" if row.prob_as_asked is None else f"{row.prob_as_asked:.3f}"
     return f"  {mean:>8}  {std:>5}  {probability:>8}"
-
-
-def _facts(chosen: Shortlist) -> dict[str, Any]:
-    """Return how a shortlist was chosen, for the report."""
-    names = ("k", "min_distance", "cluster_distance", "ranked_by", "kappa", "num_candidates", "num_considered", "num_left_out")
-    facts = {**{name: getattr(chosen, name) for name in names}, "reason_fewer": chosen.reason_fewer, **asdict(chosen.diversity)}
-    return facts if chosen.foretold is None else {**facts, "foretold": asdict(chosen.foretold)}

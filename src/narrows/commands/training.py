@@ -13,7 +13,7 @@ from tyro.conf import Positional
 from narrows.commands.scores import MaybeProxy, MaybeScore, Scheduler, Workers, kappa_of, opened_on
 from narrows.commands.team import Address, assembled
 from narrows.config import SCORE, JobError, Scalar, load_job
-from narrows.runs import Followed, Outcome, RunFolder, execute, follow, rehearse
+from narrows.runs import Followed, Outcome, RunFolder, conflict_note, execute, follow, rehearse
 from narrows.training import Devices
 
 # A tuple within the tuple: `--set a=1 b=2 --set c=3` means all three.
@@ -138,6 +138,8 @@ def render(outcome: Outcome | Followed) -> str:
     caution = ""
     if outcome.num_set_aside:
         caution = f"\n{outcome.num_set_aside:,} items or steps were not finite and taught nothing: {outcome.folder.set_aside}"
+    conflicts = conflict_note(outcome.num_conflicts)
+    caution += "" if conflicts is None else f"\n{conflicts}"
     shown = shlex.quote(str(path))
     score = " --score FILE.py:FUNCTION (or --proxy FOLDER)" if outcome.folder.job().reward["name"] == SCORE else ""
     if outcome.is_finished:

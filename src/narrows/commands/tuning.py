@@ -130,7 +130,7 @@ def tune(
     _say(_costs(plan, foreseen))
     if profile_only:
         return Tuned(out, None, is_profile=True)
-    from narrows.locks import WriterLock
+    from narrows.files import WriterLock
     from narrows.runs.interrupt import interruptible
 
     def hold(work: Path) -> WriterLock:

@@ -1,6 +1,5 @@
 """`narrows verify`: what the true score says of a shortlist, beside comparisons that are fair to everybody."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -18,11 +17,11 @@ from narrows.commands.reporting import report
 from narrows.commands.scores import Score, opened
 from narrows.commands.selecting import choose
 from narrows.config import SCORE, Job, ShortlistSettings, build_env, measurements
-from narrows.data.files import write_atomically
+from narrows.files import record_text, write_atomically
 from narrows.policies.base import Model, Uniform
 from narrows.rewards.scoring import Scorer
 from narrows.runs import RunFolder, execute
-from narrows.shortlist import read_csv
+from narrows.shortlist import read_selection
 from narrows.trajectories import sample
 
 _RANDOM_SEED = 0
@@ -78,7 +77,7 @@ def verify(
     if not found.shortlist.exists():
         raise ValueError(f"{found.shortlist} does not exist. Make it with: narrows shortlist {folder}")
     job = found.job()
-    rows = read_csv(found.shortlist)
+    rows, _ = read_selection(found.shortlist)
     groups: list[tuple[str, str, str, Sequence[str]]] = [
         ("shortlist", "shortlist", "the rows of shortlist.csv", [row.sequence for row in rows])
     ]
@@ -98,7 +97,7 @@ def verify(
         scored, failures = _scored(groups, true_score, job)
     name = score if isinstance(score, str) else score.__name__
     verification = Verification(name, scored, matched, failures, found.report)
-    write_atomically(found.verification, json.dumps(_plain(verification), indent=2) + "\n")
+    write_atomically(found.verification, record_text(_plain(verification)))
     report(folder)
     return verification
 
@@ -160,11 +159,10 @@ def _control_objects(folder: RunFolder, job: Job, num: int) -> tuple[list[str], 
 
 def _selection_of(folder: RunFolder, job: Job) -> ShortlistSettings:
     """Return how the run's shortlist was selected, which may differ from what its job says."""
-    path = folder.shortlist.with_suffix(".json")
-    if not path.exists():
+    _, record = read_selection(folder.shortlist)
+    if record is None:
         return settings_of(job, [folder])
-    facts = json.loads(path.read_text(encoding="utf-8"))
-    return ShortlistSettings(facts["k"], facts["min_distance"], facts["kappa"], facts["ranked_by"])
+    return ShortlistSettings(record.k, record.min_distance or 0, record.kappa, record.ranked_by)
 
 
 def _refuse_another_control(control: RunFolder, plain: Job) -> None:

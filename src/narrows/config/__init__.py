@@ -18,4 +18,5 @@ from narrows.config.job import known_names as known_names
 from narrows.config.job import load_job as load_job
 from narrows.config.job import parse_job as parse_job
 from narrows.config.measured import measurements as measurements
+from narrows.config.measured import proxy_of_other_rows as proxy_of_other_rows
 from narrows.config.schema import JobError as JobError

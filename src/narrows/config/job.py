@@ -184,9 +184,12 @@ def load_job(path: Path | str, overrides: Mapping[str, Scalar] | None = None) ->
         raise JobError(f"{path} is a folder. Give the path of the .toml file in it.") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise JobError(f"{path}: not a TOML file ({error}). Correct the line it names.") from None
-    for name, value in (overrides or {}).items():
-        _override(document, name, value)
-    return parse_job(document, path.parent, path.stem)
+    try:
+        for name, value in (overrides or {}).items():
+            _override(document, name, value)
+        return parse_job(document, path.parent, path.stem)
+    except JobError as error:
+        raise JobError(f"{path}: {error}") from error
 
 
 def parse_job(document: Mapping[str, Any], folder: Path, name: str = "job") -> Job:

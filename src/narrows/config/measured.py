@@ -3,6 +3,7 @@
 from narrows.config.job import Job
 from narrows.config.schema import JobError
 from narrows.data import DataError, Table, read_table, space
+from narrows.rewards.ensemble import read_table_sha256
 
 
 def measurements(job: Job) -> Table | None:
@@ -21,6 +22,19 @@ def measurements(job: Job) -> Table | None:
         )
     except DataError as error:
         raise JobError(f"[data] {_in_words_of_a_job(str(error))}") from error
+
+
+def proxy_of_other_rows(job: Job, table: Table | None) -> str | None:
+    """Return a sentence about a proxy that was fitted to other rows than a job's `[data]` has now, None where it was not."""
+    if table is None or job.data is None or job.reward["name"] != "Proxy":
+        return None
+    known = read_table_sha256(job.folder / job.reward["path"])
+    if known in (None, table.sha256):
+        return None
+    return (
+        f"the proxy in {job.reward['path']} was fitted to other rows than {job.data.path} has now, so it knows nothing of what "
+        "was added or changed; `narrows fit` on the job fits it again"
+    )
 
 
 def _in_words_of_a_job(message: str) -> str:

@@ -1,5 +1,6 @@
 """What a check of a table found: the good rows, the rows set aside, and every reason."""
 
+import hashlib
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -40,6 +41,14 @@ class Table:
 
     def __len__(self) -> int:
         return len(self.sequences)
+
+    @property
+    def sha256(self) -> str:
+        """Return the SHA-256 of the sequences and scores, however and in whatever order the file writes them."""
+        digest = hashlib.sha256()
+        for sequence, score in sorted(zip(self.sequences, self.scores.tolist(), strict=True)):
+            digest.update(f"{sequence}\0{score!r}\n".encode("utf-8", "surrogateescape"))
+        return digest.hexdigest()
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,12 @@ import numpy as np
 
 from narrows.data.cells import Rules
 from narrows.data.check import Check, ScoreSense, Table
-from narrows.data.files import write_atomically
 from narrows.data.findings import DataError, FileRefused, Finding, count, error, quote, warning
 from narrows.data.layout import NUMBER, Layout, find_layout
 from narrows.data.rows import Rows, merge_duplicates, read_rows
 from narrows.data.space import OpenSpace, Space
 from narrows.data.text import escape_bytes, read_text, show_path
+from narrows.files import write_atomically
 
 OnInvalid = Literal["refuse", "skip"]
 

@@ -1,8 +1,5 @@
 """The folder of a run by self-play, and players out of it. Opening one runs no code."""
 
-import json
-import os
-import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from narrows import checkpoint
-from narrows.data.files import write_atomically
+from narrows.files import new_folder, parse_content, read_text, record_text, refuse_special_within, write_atomically
 from narrows.games.players import NetworkPlayer
 from narrows.games.recipe import Recipe
 from narrows.policies.base import AbstractPolicy, Scaled
@@ -48,22 +45,16 @@ class GameFolder:
         """Make a run folder, whole or not at all; ValueError if something is there already."""
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise ValueError(f"{path} exists and is no run of this game. Name another folder with --out.")
-        draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-        draft.mkdir(parents=True)
-        try:
+        with new_folder(path) as draft:
             content = {"format_version": FORMAT_VERSION, "recipe": recipe.as_data()}
-            write_atomically(draft / "recipe.json", json.dumps(content, indent=1) + "\n")
-            os.rename(draft, path)
-        finally:
-            if draft.exists():
-                (draft / "recipe.json").unlink(missing_ok=True)
-                draft.rmdir()
+            write_atomically(draft / "recipe.json", record_text(content, indent=1))
         return cls(path)
 
     @classmethod
     def open(cls, path: Path) -> "GameFolder":
-        """Return the run folder at a path; ValueError if there is none."""
+        """Return the run folder at a path; ValueError if there is none, or if anything in it is no plain file."""
         folder = cls(path)
+        refuse_special_within(path)
         if not folder.recipe_file.is_file():
             raise ValueError(
                 f"{path} is no run of a game: it has no recipe.json. `narrows games train GAME --out {path}` makes one."
@@ -81,13 +72,10 @@ class GameFolder:
 
 def read_recipe(path: Path) -> Recipe:
     """Return the recipe in a file; ValueError naming the file and what is wrong."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not JSON ({error}). Restore the file from a copy of the run.") from None
-    version = content.get("format_version") if isinstance(content, dict) else None
+    content = parse_content(read_text(path), str(path), "Restore the file from a copy of the run.")
+    version = content.get("format_version")
     if version != FORMAT_VERSION:
-        raise ValueError(f"{path}: expected format {FORMAT_VERSION}, got {version}. Use the release that made it.")
+        raise ValueError(f"{path}: expected format {FORMAT_VERSION}, got {version!r}. Use the release that made it.")
     return Recipe.from_data(content.get("recipe"), str(path))
 
 
@@ -107,6 +95,7 @@ def load_player(path: Path, name: str, *, temperature: float = 0.0) -> tuple[Rec
     Raises ValueError if there is none, or it is damaged.
     """
     folder = GameFolder(path)
+    refuse_special_within(path)
     place = folder.player if folder.recipe_file.is_file() else path
     found = checkpoint.latest(place)
     if found.path is None:

@@ -1,6 +1,6 @@
 """Sets of Connect-4 positions with the exact score of every move, and how well players do on them (eflow sections 6.1, 8.3)."""
 
-import os
+import io
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple, Self
 import numpy as np
 from jaxtyping import Float, Int, Int8, UInt8, UInt64
 
+from narrows.files import write_atomically
 from narrows.games.solver.board import ILLEGAL, board_of
 from narrows.games.solver.positions import NO_MOVE, are_four, falling_stones, replayed
 
@@ -97,22 +98,16 @@ def _check(found: EvaluationSet) -> None:
 def save(found: EvaluationSet, path: Path) -> None:
     """Write a set into a compressed NumPy archive, all of it or nothing."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}.draft")
-    try:
-        with draft.open("wb") as stream:
-            np.savez_compressed(
-                stream,
-                board=np.asarray([found.width, found.height], np.int64),
-                kind=np.asarray(found.kind),
-                seed=np.asarray(found.seed, np.int64),
-                moves=found.moves,
-                scores=found.scores,
-            )
-            stream.flush()
-            os.fsync(stream.fileno())
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
+    stream = io.BytesIO()
+    np.savez_compressed(
+        stream,
+        board=np.asarray([found.width, found.height], np.int64),
+        kind=np.asarray(found.kind),
+        seed=np.asarray(found.seed, np.int64),
+        moves=found.moves,
+        scores=found.scores,
+    )
+    write_atomically(path, stream.getvalue())
 
 
 def load(path: Path) -> EvaluationSet:

@@ -87,6 +87,8 @@ def _proxy(data: ReportData) -> Iterator[Caution]:
     proxy = data.proxy
     if proxy is None:
         return
+    if proxy.other_rows:
+        yield Caution("caution", f"{proxy.other_rows[:1].upper()}{proxy.other_rows[1:]}.", "proxy")
     spearman, rmse, baseline = proxy.spearman, proxy.rmse, proxy.rmse_of_mean
     if spearman is not None and not math.isfinite(spearman):
         yield Caution("caution", "The proxy's rank agreement could not be computed on the held-out data.", "proxy")

@@ -161,7 +161,10 @@ class DataQuality:
 
 @dataclass(frozen=True, eq=False)
 class ProxyQuality:
-    """Say how well the proxy predicts measured objects it never saw; `test_*` has one entry a held-out object."""
+    """Say how well the proxy predicts measured objects it never saw; `test_*` has one entry a held-out object.
+
+    `other_rows` is a sentence where it was fitted to other rows than the data has.
+    """
 
     num_train: int | None = None
     num_test: int | None = None
@@ -177,6 +180,7 @@ class ProxyQuality:
     description: str = ""
     split: str = ""
     seconds: float | None = None
+    other_rows: str = ""
 
     def __post_init__(self) -> None:
         arrays = {name: getattr(self, name) for name in ("test_truth", "test_mean", "test_std", "test_distance")}

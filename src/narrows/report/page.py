@@ -9,7 +9,7 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from narrows.data.files import write_atomically
+from narrows.files import write_atomically
 from narrows.report.content import ReportData
 from narrows.report.glossary import CHAPTERS
 from narrows.report.sections.headline import headline

@@ -11,8 +11,8 @@ import numpy as np
 from markupsafe import Markup
 from matplotlib.axes import Axes
 
-from narrows.data.files import write_atomically
 from narrows.exact import smallest_shift, worst_rewards
+from narrows.files import write_atomically
 from narrows.report.canvas import TONES, draw, label_axes, limits
 from narrows.report.words import number, printable
 

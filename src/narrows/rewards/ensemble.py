@@ -17,7 +17,13 @@ from narrows.rewards.proxy_files import MANIFEST as MANIFEST
 from narrows.rewards.proxy_files import Kind, read_manifest, read_tree, save_tree
 from narrows.rewards.quality import Quality
 
-KIND = Kind("narrows-proxy", 1, frozenset({"space", "architecture", "statistics", "quality"}), "`narrows fit`")
+KIND = Kind(
+    "narrows-proxy",
+    1,
+    frozenset({"space", "architecture", "statistics", "quality"}),
+    "`narrows fit`",
+    frozenset({"table_sha256"}),
+)
 BATCH = 1024
 """Objects that `predict` evaluates at a time; the last batch is filled up, so that one shape is compiled."""
 
@@ -132,16 +138,18 @@ def encode(objects: Objects[str], space: Space) -> Int[np.ndarray, "n length"]:
     return tokens
 
 
-def save(ensemble: Ensemble, quality: Quality, folder: str | Path) -> Path:
+def save(ensemble: Ensemble, quality: Quality, folder: str | Path, table_sha256: str | None = None) -> Path:
     """Write a proxy to a folder, made when missing, and return it; a proxy already there is replaced in one step.
 
-    Raises OSError when the disk refuses; what was in the folder stays whole.
+    `table_sha256` is the hash of the table it was fitted to, None where that is not known. Raises OSError when the disk
+    refuses; what was in the folder stays whole.
     """
     fields = {
         "space": _space_fields(ensemble.space),
         "architecture": {"members": ensemble.num_members, **_architecture()},
         "statistics": _statistics(ensemble),
         "quality": quality.to_dict(),
+        **({} if table_sha256 is None else {"table_sha256": table_sha256}),
     }
     return save_tree(folder, KIND, ensemble, fields)
 
@@ -167,6 +175,11 @@ def read_quality(folder: str | Path) -> Quality:
         return Quality.from_dict(read_manifest(folder, KIND)["quality"])
     except ValueError as error:
         raise ValueError(f"{error}" if str(path) in str(error) else f"{path}: {error}. Fit the proxy again.") from None
+
+
+def read_table_sha256(folder: str | Path) -> str | None:
+    """Return the hash of the table that a saved proxy was fitted to, None where its manifest does not say."""
+    return read_manifest(folder, KIND).get("table_sha256")
 
 
 def _blank(space: Space, members: int) -> Ensemble:

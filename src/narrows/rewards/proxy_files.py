@@ -8,10 +8,7 @@ The manifest takes its name in one step after the weights are on the disk, so a 
 
 import contextlib
 import hashlib
-import json
-import os
 import re
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,14 +20,13 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from narrows.data.files import write_atomically
+from narrows.files import parse_content, read_bytes, read_text, record_text, refuse_special_within, write_atomically
 from narrows.leaves import flatten
 
 MANIFEST = "manifest.json"
 
 _WEIGHTS = re.compile(r"weights-[0-9a-f]{16}\.safetensors", re.ASCII)
 _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
-_MAX_MANIFEST_BYTES = 1 << 28
 
 Tree = TypeVar("Tree")
 
@@ -45,12 +41,14 @@ class Kind:
         version: of its manifest; others are refused.
         fields: what a manifest holds beside format, version and the hash.
         maker: how to make such a folder, for messages: "`narrows fit`".
+        optional: what may be there besides.
     """
 
     format: str
     version: int
     fields: frozenset[str]
     maker: str
+    optional: frozenset[str] = frozenset()
 
 
 def save_tree(folder: str | Path, kind: Kind, tree: Any, fields: Mapping[str, Any]) -> Path:
@@ -58,14 +56,14 @@ def save_tree(folder: str | Path, kind: Kind, tree: Any, fields: Mapping[str, An
 
     Raises OSError when the disk refuses; what was in the folder stays whole.
     """
-    assert set(fields) == kind.fields, "the manifest must have the fields of its kind"
+    assert set(fields) - kind.optional == kind.fields, "the manifest must have the fields of its kind"
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     payload = safetensors.numpy.save({name: np.asarray(leaf, order="C") for name, leaf in flatten(tree)[0]})
     sha256 = hashlib.sha256(payload).hexdigest()
-    _write_weights(folder / _weights_name(sha256), payload)
+    write_atomically(folder / _weights_name(sha256), payload)
     manifest = {"format": kind.format, "version": kind.version, **fields, "weights_sha256": sha256}
-    write_atomically(folder / MANIFEST, json.dumps(manifest, indent=1, allow_nan=False) + "\n")
+    write_atomically(folder / MANIFEST, record_text(manifest, indent=1))
     for entry in folder.iterdir():
         if _WEIGHTS.fullmatch(entry.name) and entry.name != _weights_name(sha256):
             with contextlib.suppress(OSError):
@@ -76,15 +74,11 @@ def save_tree(folder: str | Path, kind: Kind, tree: Any, fields: Mapping[str, An
 def read_manifest(folder: str | Path, kind: Kind) -> dict[str, Any]:
     """Return the manifest of a folder, its outer form checked; ValueError names the file and says what is wrong with it."""
     path = Path(folder) / MANIFEST
-    if not path.is_file():  # also false for a pipe, which would never end
+    refuse_special_within(folder)
+    if not path.is_file():
         raise ValueError(f"{folder} is no proxy: {path} is missing. Make one with {kind.maker}.")
-    with path.open("rb") as file:
-        raw = file.read(_MAX_MANIFEST_BYTES + 1)
-    try:
-        manifest = json.loads(raw) if len(raw) <= _MAX_MANIFEST_BYTES else None
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is damaged: not JSON ({error}). Fit the proxy again.") from None
-    if not isinstance(manifest, dict) or manifest.get("format") != kind.format:
+    manifest = parse_content(read_text(path), str(path), "Fit the proxy again.")
+    if manifest.get("format") != kind.format:
         raise ValueError(f"{path} is no manifest of a proxy of this kind. Name a folder made with {kind.maker}.")
     if manifest.get("version") != kind.version:
         found = manifest.get("version")
@@ -92,8 +86,8 @@ def read_manifest(folder: str | Path, kind: Kind) -> dict[str, Any]:
             f"{path} has version {found!r} and this Narrows reads {kind.version}. Fit the proxy again or update Narrows."
         )
     wanted = {"format", "version", "weights_sha256", *kind.fields}
-    if set(manifest) != wanted:
-        raise ValueError(f"{path}: fields {sorted(wanted ^ set(manifest))} are missing or unknown. Fit the proxy again.")
+    if strange := sorted(wanted ^ (set(manifest) - kind.optional)):
+        raise ValueError(f"{path}: fields {strange} are missing or unknown. Fit the proxy again.")
     if not isinstance(manifest["weights_sha256"], str) or not _SHA256.fullmatch(manifest["weights_sha256"]):
         raise ValueError(f"{path}: weights_sha256 is no SHA-256. Fit the proxy again.")
     return manifest
@@ -107,7 +101,7 @@ def read_tree(folder: str | Path, manifest: Mapping[str, Any], like: Tree) -> Tr
     path = Path(folder) / _weights_name(manifest["weights_sha256"])
     if not path.is_file():
         raise ValueError(f"{path} is missing, though {MANIFEST} names it. Fit the proxy again.")
-    payload = path.read_bytes()
+    payload = read_bytes(path)
     if hashlib.sha256(payload).hexdigest() != manifest["weights_sha256"]:
         raise ValueError(f"{path} is damaged: its SHA-256 is not the one in {MANIFEST}. Fit the proxy again.")
     named, structure = flatten(like)
@@ -117,19 +111,6 @@ def read_tree(folder: str | Path, manifest: Mapping[str, Any], like: Tree) -> Tr
 
 def _weights_name(sha256: str) -> str:
     return f"weights-{sha256[:16]}.safetensors"
-
-
-def _write_weights(path: Path, payload: bytes) -> None:
-    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        with draft.open("xb") as file:
-            file.write(payload)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(draft, path)
-    except BaseException:
-        draft.unlink(missing_ok=True)
-        raise
 
 
 def _unpack(path: Path, payload: bytes, wanted: Mapping[str, Any]) -> dict[str, np.ndarray]:

@@ -2,11 +2,12 @@
 
 from narrows.runs.execute import Followed as Followed
 from narrows.runs.execute import Outcome as Outcome
+from narrows.runs.execute import conflict_note as conflict_note
 from narrows.runs.execute import execute as execute
 from narrows.runs.execute import follow as follow
 from narrows.runs.execute import rehearse as rehearse
 from narrows.runs.folder import RunError as RunError
 from narrows.runs.folder import RunFolder as RunFolder
-from narrows.runs.folder import read_rows as read_rows
 from narrows.runs.recorder import TooManySetAside as TooManySetAside
 from narrows.runs.recorder import read_set_aside as read_set_aside
+from narrows.runs.rows import read_rows as read_rows

@@ -10,7 +10,6 @@ Where several processes train together, the first one `execute`s and writes; the
 """
 
 import contextlib
-import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,14 +20,16 @@ from rich.console import Console
 
 from narrows import checkpoint
 from narrows.archive import Archive
-from narrows.config import SECTIONS, Job, JobError, Parts, build, measurements
+from narrows.config import Job, JobError, Parts, build, measurements, proxy_of_other_rows
 from narrows.data import Table
 from narrows.rewards import HostReward
 from narrows.rewards.scoring import ExecutorScorer, Scorer
-from narrows.runs.folder import RunError, RunFolder, read_rows, write_rows
+from narrows.runs.folder import RunError, RunFolder
 from narrows.runs.interrupt import interruptible
+from narrows.runs.pinned import changed_sections, what_decides
 from narrows.runs.progress import Meter, PatientConsole
 from narrows.runs.recorder import Recorder, rewind_set_aside
+from narrows.runs.rows import TIMING, read_rows, write_rows
 from narrows.training import ONE, Chunk, Devices, Given, Row, Trainer, TrainState, run
 
 TextScore = Callable[[Any], Any]
@@ -43,6 +44,7 @@ class Outcome:
     num_steps: int
     distinct: int
     num_set_aside: int = 0
+    num_conflicts: int = 0
 
     @property
     def is_finished(self) -> bool:
@@ -87,13 +89,16 @@ def execute(
             parts = build(job, score)
             table = measurements(job)
             trainer = parts.trainer(job, devices=devices, **_given(job, parts, table))
-            run_id = folder.about()["run_id"]
+            run_id = folder.about().run_id
             console = console or PatientConsole()
+            if (caution := proxy_of_other_rows(job, table)) is not None:
+                console.print(caution, highlight=False, markup=False, soft_wrap=True)
             _refuse_without_archive(folder)
             archive = stack.enter_context(Archive.open(folder.archive, create=True, run_id=run_id))
             state, step = _restore(folder, trainer, job, console)
             archive.rollback_after(step)
             _rewind(folder, step)
+            folder.remember_job()
             recorder = Recorder(
                 parts.env,
                 archive,
@@ -108,7 +113,19 @@ def execute(
             keeper = _Keeper(folder, job, recorder, meter, step)
             state = _train(trainer, state, job, keeper, should_stop)
         keeper.save(state, int(state.step))
-        return Outcome(folder, int(state.step), job.train.num_steps, archive.count(), recorder.num_set_aside)
+        return Outcome(
+            folder, int(state.step), job.train.num_steps, archive.count(), recorder.num_set_aside, archive.conflicts()
+        )
+
+
+def conflict_note(number: int) -> str | None:
+    """Return what to tell of objects that came again with another score, None where none did."""
+    if not number:
+        return None
+    return (
+        f"{number:,} times an object came again with another score than before, and the first was kept: the score does not say "
+        "the same each time, or was changed in between"
+    )
 
 
 def follow(path: Path, devices: Devices) -> Followed:
@@ -182,7 +199,7 @@ class _Keeper:
         self._recorder = recorder
         self._meter = meter
         self._rows = read_rows(folder.history)
-        self._timing = read_rows(folder.timing)
+        self._timing = read_rows(folder.timing, TIMING)
         self._saved_step = step
         self._is_first = True
 
@@ -204,23 +221,8 @@ class _Keeper:
     def save(self, state: TrainState, step: int) -> None:
         """Write a checkpoint unless this step has one."""
         if step > self._saved_step:
-            checkpoint.save(self._folder.checkpoints, state, step=step, metadata={"job": _what_decides(self._job)})
+            checkpoint.save(self._folder.checkpoints, state, step=step, metadata={"job": what_decides(self._job)})
             self._saved_step = step
-
-
-def _what_decides(job: Job) -> dict[str, str]:
-    """Return, by section, what a run's numbers depend on; its length, looks and selection may change before it is resumed."""
-    free = {"num_steps", "every", "checkpoint_every", "max_set_aside"}
-    tables = {section: getattr(job, section) for section in SECTIONS if section not in ("train", "shortlist", "data", "near")}
-    tables["train"] = {name: value for name, value in vars(job.train).items() if name not in free}
-    # As text, which JSON holds whatever the value, infinity included.
-    texts = {section: repr(table and sorted(table.items())) for section, table in tables.items()}
-    if job.noise is not None and "path" in job.noise:
-        # The law of the noise is in its file, from which each command reads it anew.
-        texts["noise"] += f", {hashlib.sha256((job.folder / job.noise['path']).read_bytes()).hexdigest()}"
-    if job.near is not None and job.data is not None:
-        texts["near"] = f"{job.near}, {hashlib.sha256((job.folder / job.data.path).read_bytes()).hexdigest()}"
-    return {"seed": str(job.seed), **texts}
 
 
 def _rewind(folder: RunFolder, step: int) -> None:
@@ -248,9 +250,8 @@ def _restore(folder: RunFolder, trainer: Trainer, job: Job, console: Console) ->
         console.print(sentence, highlight=False, markup=False, soft_wrap=True)
     if found.path is None:
         return trainer.init(key), 0
-    before, now = checkpoint.read_manifest(found.path).metadata["job"], _what_decides(job)
-    # A run from before a section existed had none.
-    changed = [section for section in now if before.get(section, repr(None)) != now[section]]
+    before, now = checkpoint.read_manifest(found.path).metadata["job"], what_decides(job)
+    changed = changed_sections(before, now)
     if changed:
         raise RunError(
             f"{folder.job_file} was changed in {', '.join(changed)} since {found.path.name}, so the run cannot go on as if "

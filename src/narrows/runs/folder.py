@@ -1,24 +1,39 @@
 """What lies in a run folder and how it is made: everything a reader needs, nothing that runs."""
 
-import csv
 import importlib.metadata
-import io
-import json
 import os
 import platform
 import shutil
 import uuid
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from narrows.config import Job, JobError, dump_job, load_job
-from narrows.data.files import write_atomically
+from narrows.files import (
+    ChangedFile,
+    new_folder,
+    read_record,
+    record_text,
+    refuse_special_within,
+    sha256_of,
+    write_atomically,
+)
 from narrows.rewards import ensemble
+from narrows.runs.pinned import (
+    INPUTS,
+    changed_inputs,
+    changed_sections,
+    input_hashes,
+    is_inside,
+    text_sha256,
+    what_decides,
+)
+from narrows.runs.records import FORMAT_VERSION, RunRecord
 
-FORMAT_VERSION = 1
 _LIBRARIES = ("narrows", "jax", "jaxlib", "equinox", "optax", "numpy", "rapidfuzz")
 
 
@@ -42,7 +57,7 @@ class RunFolder:
 
     @property
     def inputs(self) -> Path:
-        return self.path / "inputs"
+        return self.path / INPUTS
 
     @property
     def archive(self) -> Path:
@@ -91,88 +106,121 @@ class RunFolder:
             raise RunError(_occupied(path))
         if not path.name:
             raise RunError(f"{path} names no folder that could be made. Give the run a folder of its own with --out.")
-        draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
         try:
-            draft.mkdir(parents=True)
+            with new_folder(path) as draft:
+                kept = _copy_inputs(job, draft)
+                text = dump_job(kept)
+                facts = {
+                    "format_version": FORMAT_VERSION,
+                    "run_id": uuid.uuid4().hex,
+                    "created": _now(),
+                    **about,
+                    **_machine(),
+                    "inputs": input_hashes(draft),
+                    "decides": what_decides(kept),
+                    "job_sha256": text_sha256(text),
+                }
+                write_atomically(draft / "run.json", record_text(facts))
+                write_atomically(draft / "job.toml", text)
+        except FileExistsError:
+            raise RunError(_occupied(path)) from None
         except OSError as error:
             raise RunError(f"cannot make {path}: {error.strerror or error}. Name another folder with --out.") from error
-        try:
-            kept = _copy_inputs(job, draft)
-            facts = {"format_version": FORMAT_VERSION, "run_id": uuid.uuid4().hex, "created": _now(), **about, **_machine()}
-            write_atomically(draft / "run.json", json.dumps(facts, indent=2) + "\n")
-            write_atomically(draft / "job.toml", dump_job(kept))
-            _take_the_name(draft, path)
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
         return cls(path)
 
     @classmethod
     def open(cls, path: Path | str) -> "RunFolder":
-        """Return the run folder at a path; RunError if there is none."""
+        """Return the run folder at a path.
+
+        Raises RunError if there is none, if anything in it is no plain file, and if an input was changed since the run began.
+        """
         folder = cls(Path(path))
         if folder.path.is_file():
             raise RunError(f"{path} is a file. Give the run folder that --out named.")
         if not folder.path.is_dir():
             raise RunError(f"{path}: there is no such run folder. `narrows run job.toml --out {path}` makes one.")
+        try:
+            refuse_special_within(folder.path)
+        except ValueError as error:
+            raise RunError(str(error)) from None
         missing = [file.name for file in (folder.job_file, folder.about_file) if not file.is_file()]
         if missing:
             raise RunError(f"{path} is no run folder: it has no {' and no '.join(missing)}. Give the folder that --out named.")
-        version = folder.about().get("format_version")
-        if version != FORMAT_VERSION:
+        changed = changed_inputs(folder.path, folder.about().inputs or {})
+        if changed:
             raise RunError(
-                f"{folder.about_file}: expected format {FORMAT_VERSION}, got {version}. Use the release that made it."
+                f"{', '.join(str(folder.path / name) for name in changed)}: changed or gone since the run began, so what it "
+                "has learned and what it would learn now do not belong together. Put the file back, or start a new run with it."
             )
         return folder
 
     def remember_score(self, identity: str | None) -> None:
         """Write down which score guides the run, or refuse another one than before: values of two scores cannot be ranked."""
         about = self.about()
-        before = about.get("score_identity", identity)
-        if before != identity:
+        if "score_identity" not in about.model_fields_set:
+            self._rewrite(about, score_identity=identity)
+        elif about.score_identity != identity:
             raise RunError(
-                f"{self.path} was guided by another score, or by another version of its file ({before}, not {identity}). "
-                "Resume it with the file as it was, or start a new run."
+                f"{self.path} was guided by another score, or by another version of its file ({about.score_identity}, not "
+                f"{identity}). Resume it with the file as it was, or start a new run."
             )
-        if "score_identity" not in about:
-            write_atomically(self.about_file, json.dumps({**about, "score_identity": identity}, indent=2) + "\n")
+
+    def remember_job(self) -> None:
+        """Write down that the job and the inputs as they are now are the run's: it goes on with them."""
+        about = self.about()
+        pins = {"decides": what_decides(load_job(self.job_file)), "job_sha256": sha256_of(self.job_file)}
+        if about.inputs is None:
+            pins["inputs"] = input_hashes(self.path)
+        if any(getattr(about, name) != value for name, value in pins.items()):
+            self._rewrite(about, **pins)
+
+    def _rewrite(self, about: RunRecord, **changes: Any) -> None:
+        write_atomically(self.about_file, record_text({**about.model_dump(exclude_unset=True), **changes}))
 
     def job(self) -> Job:
-        """Return the resolved job, with paths that start from the run folder."""
-        return load_job(self.job_file)
+        """Return the resolved job, with paths that start from the run folder.
 
-    def about(self) -> dict[str, Any]:
-        """Return what is known about the run: when, with which versions, by which command."""
+        Warns with ChangedFile if it was changed where that is allowed. Raises RunError if it was changed in what decides the
+        run's numbers, and if a path in it leads out of the folder.
+        """
+        job, about = load_job(self.job_file), self.about()
+        for section, path in _paths(job).items():
+            if not is_inside(path):
+                raise RunError(
+                    f"{self.job_file}: [{section}] path is {path!r}, which leads out of the run folder. A run reads its own "
+                    "copies under inputs/ alone: put the name of the copy there."
+                )
+        changed = [] if about.decides is None else changed_sections(about.decides, what_decides(job))
+        if changed:
+            raise RunError(
+                f"{self.job_file} was changed in {', '.join(changed)} since the run began, so it cannot go on as if nothing "
+                "had happened. Undo the change, or start a new run with it. num_steps may be changed."
+            )
+        if about.job_sha256 not in (None, sha256_of(self.job_file)):
+            warnings.warn(
+                f"{self.job_file} was changed since the run began or was last resumed; nothing that decides its numbers was.",
+                ChangedFile,
+                stacklevel=2,
+            )
+        return job
+
+    def about(self) -> RunRecord:
+        """Return what is known about the run: when, with which versions, by which command, from which inputs."""
         try:
-            return json.loads(self.about_file.read_text(encoding="utf-8"))
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise RunError(f"{self.about_file}: not JSON ({error}). Restore the file from a copy of the run.") from None
+            return read_record(self.about_file, RunRecord, "Restore the file from a copy of the run.")
+        except ValueError as error:
+            raise RunError(str(error)) from None
 
 
-def write_rows(path: Path, rows: Sequence[Mapping[str, float]]) -> None:
-    """Write rows of numbers as CSV, whole or not at all; the columns are those of all rows, in order of appearance."""
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    stream = io.StringIO()
-    writer = csv.DictWriter(stream, columns, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({name: repr(value) for name, value in row.items()} for row in rows)
-    write_atomically(path, stream.getvalue())
-
-
-def read_rows(path: Path) -> list[dict[str, float]]:
-    """Return what `write_rows` wrote, `[]` for a file that is not there."""
-    if not path.exists():
-        return []
-    with open(path, encoding="utf-8", newline="") as stream:
-        return [{name: _number(text) for name, text in row.items() if text} for row in csv.DictReader(stream)]
-
-
-def _number(text: str) -> float:
-    return int(text) if text.lstrip("-").isdigit() else float(text)
+def _paths(job: Job) -> dict[str, str]:
+    """Return the files that a job names, by section."""
+    tables = {"data": None if job.data is None else vars(job.data), "reward": job.reward, "noise": job.noise}
+    return {section: table["path"] for section, table in tables.items() if table is not None and "path" in table}
 
 
 def _copy_inputs(job: Job, draft: Path) -> Job:
     """Copy the files a job names into `inputs/` and return the job that names the copies."""
-    inputs = draft / "inputs"
+    inputs = draft / INPUTS
     inputs.mkdir()
     kept = replace(job, folder=draft)
     if job.data is not None:
@@ -200,7 +248,7 @@ def _copy(source: Path, inputs: Path, what: str) -> str:
             shutil.copyfile(source, target)
     except FileNotFoundError:
         raise JobError(f"{what}: {source} does not exist. Paths in a job start from the folder of the job file.") from None
-    return f"inputs/{target.name}"
+    return f"{INPUTS}/{target.name}"
 
 
 def _copy_proxy(source: Path, target: Path) -> None:
@@ -209,15 +257,6 @@ def _copy_proxy(source: Path, target: Path) -> None:
     for file in sorted(source.iterdir()):
         if file.name == ensemble.MANIFEST or file.suffix == ".safetensors":
             shutil.copyfile(file, target / file.name)
-
-
-def _take_the_name(draft: Path, path: Path) -> None:
-    try:
-        os.rename(draft, path)
-    except OSError:
-        if path.is_dir() and any(path.iterdir()):  # another run took it in the meantime
-            raise RunError(_occupied(path)) from None
-        raise
 
 
 def _occupied(path: Path) -> str:

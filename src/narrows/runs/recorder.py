@@ -1,9 +1,10 @@
 """What is kept of a run between two chunks: the archive, the columns of the history, and what was set aside."""
 
-import json
-import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import heapq
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,14 @@ from rapidfuzz.distance import Levenshtein
 from rapidfuzz.process import cdist
 
 from narrows.archive import Archive
-from narrows.data.files import write_atomically
 from narrows.envs import AbstractEnvironment
+from narrows.files import ChangedFile, append, parse_record, read_text, record_text, write_atomically
+from narrows.runs.records import SetAsideLine
 from narrows.training import Chunk, objects_of
 
 _NUM_COMPARED = 64
 """Newest objects whose distance to the data is measured at each look: enough for a curve."""
+_NUM_BEST = 10
 _NUM_PAIRS = 1_000_000
 """Distances computed for that at most, so that a look stays short beside a large table; then fewer objects are compared."""
 
@@ -50,6 +53,9 @@ class Recorder:
     num_set_aside: int = 0
     reasons: Callable[[], Mapping[str, str]] = dict
 
+    def __post_init__(self) -> None:
+        self._best = {entry.object: entry.log_reward for entry in self.archive.top(_NUM_BEST)}
+
     def __call__(self, chunk: Chunk) -> dict[str, float]:
         objects = list(objects_of(chunk.info, self.env))
         log_reward = np.asarray(chunk.info.log_reward, np.float64).reshape(-1)
@@ -61,16 +67,20 @@ class Recorder:
         self._set_aside(chunk, objects, log_reward, steps, batch_size)
         return {
             "mean_score": float(np.mean(log_reward[kept]) / self.beta) if len(kept) else float("nan"),
-            "top10_score": self._top_score(),
+            "top10_score": self._top_score([objects[i] for i in kept], log_reward[kept]),
             "distinct": self.archive.count(),
             "sampled": chunk.last_step * batch_size,
             "distance_to_data": self._distance(objects),
             "set_aside": self.num_set_aside,
         }
 
-    def _top_score(self) -> float:
-        best = self.archive.top(10)
-        return float(np.mean([entry.log_reward for entry in best]) / self.beta) if best else float("nan")
+    def _top_score(self, objects: Sequence[str], log_reward: np.ndarray) -> float:
+        """Return the mean score of the best objects seen so far; the archive would have to be read through for them."""
+        least = min(self._best.values()) if len(self._best) == _NUM_BEST else -np.inf
+        for i in np.flatnonzero(log_reward > least).tolist():
+            self._best.setdefault(objects[i], float(log_reward[i]))
+        self._best = dict(heapq.nlargest(_NUM_BEST, self._best.items(), key=itemgetter(1)))
+        return float(np.mean(list(self._best.values())) / self.beta) if self._best else float("nan")
 
     def _distance(self, objects: Sequence[str]) -> float:
         if not self.measured or not objects:
@@ -94,7 +104,7 @@ class Recorder:
         if not lines:
             return
         self.num_set_aside += len(lines)
-        _append(self.set_aside, lines)
+        append(self.set_aside, "".join(map(_line, lines)))
         if self.num_set_aside > self.budget:
             raise TooManySetAside(
                 f"{self.num_set_aside} items or steps were not finite, more than [train] max_set_aside = {self.budget} "
@@ -112,29 +122,27 @@ class Recorder:
 
 def rewind_set_aside(path: Path, step: int) -> int:
     """Forget what was set aside after a step; return how much remains."""
-    lines = [line for line in read_set_aside(path) if line["step"] <= step]
+    lines = [line for line in read_set_aside(path) if line.step <= step]
     if path.exists():
-        write_atomically(path, "".join(json.dumps(line) + "\n" for line in lines))
+        write_atomically(path, "".join(_line(line.model_dump(exclude_unset=True)) for line in lines))
     return len(lines)
 
 
-def read_set_aside(path: Path) -> list[dict[str, Any]]:
-    """Return what was set aside, `[]` without the file. A line that a kill cut short is left out."""
+def read_set_aside(path: Path) -> list[SetAsideLine]:
+    """Return what was set aside, `[]` without the file.
+
+    A last line that a kill cut short is left out, with a warning of the kind ChangedFile. Raises ValueError naming the file
+    and the line for anything else that was not written there.
+    """
     if not path.exists():
         return []
-    return list(_whole_lines(path.read_text(encoding="utf-8").splitlines()))
+    text = read_text(path)
+    if text and not text.endswith("\n"):
+        warnings.warn(f"{path}: its last line is cut short and left out, as a kill leaves it.", ChangedFile, stacklevel=2)
+    whole = text[: text.rfind("\n") + 1].splitlines()
+    cure = "Restore the file from a copy of the run, or delete the line."
+    return [parse_record(line, f"{path}, line {number}", SetAsideLine, cure) for number, line in enumerate(whole, 1)]
 
 
-def _whole_lines(lines: Iterable[str]) -> Iterable[dict[str, Any]]:
-    for line in lines:
-        try:
-            yield json.loads(line)
-        except json.JSONDecodeError:
-            return
-
-
-def _append(path: Path, lines: Sequence[dict[str, Any]]) -> None:
-    with open(path, "a", encoding="utf-8") as stream:
-        stream.writelines(json.dumps(line) + "\n" for line in lines)
-        stream.flush()
-        os.fsync(stream.fileno())
+def _line(content: Mapping[str, Any]) -> str:
+    return record_text(content, indent=None)

@@ -12,14 +12,14 @@ import numpy as np
 from rich.console import Console
 
 from narrows import checkpoint
+from narrows.files import WriterLock
 from narrows.games.folder import GameFolder
 from narrows.games.recipe import Recipe
 from narrows.games.self_play import SelfPlayInfo, SelfPlayTrainer
 from narrows.games.watching import Watch
-from narrows.locks import WriterLock
-from narrows.runs.folder import read_rows, write_rows
 from narrows.runs.interrupt import interruptible
 from narrows.runs.progress import PatientConsole
+from narrows.runs.rows import read_rows, write_rows
 
 SAVE_SECONDS = 120.0
 """Seconds of training between two checkpoints."""

@@ -1,15 +1,15 @@
 """A shortlist on disk: CSV that is safe in a spreadsheet and reads back the same, and FASTA."""
 
 import csv
+import io
 import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import fields
-from pathlib import Path
 from typing import TypeVar
 from urllib.parse import quote
 
-from narrows.data.files import write_atomically
+from narrows.files import read_text, write_atomically
 from narrows.shortlist.rows import Shortlist, ShortlistRow
 
 Number = TypeVar("Number", int, float)
@@ -38,9 +38,14 @@ def write_csv(shortlist: Shortlist, path: str | os.PathLike[str]) -> None:
     takes away. The file is complete or not there; an older one is replaced. Raises OSError where it cannot be written.
     `OUTCOME_COLUMNS` are there in the shortlist of a run under noise only.
     """
+    _write(path, csv_text(shortlist))
+
+
+def csv_text(shortlist: Shortlist) -> str:
+    """Return what `write_csv` writes."""
     columns = COLUMNS if shortlist.foretold is None else COLUMNS + OUTCOME_COLUMNS
     rows = [[_cell(getattr(row, column)) for column in columns] for row in shortlist.rows]
-    _write(path, "".join(map(_line, [columns, *rows])))
+    return "".join(map(_line, [columns, *rows]))
 
 
 def read_csv(path: str | os.PathLike[str]) -> tuple[ShortlistRow, ...]:
@@ -48,13 +53,15 @@ def read_csv(path: str | os.PathLike[str]) -> tuple[ShortlistRow, ...]:
 
     Raises ValueError that names the file, the row and the column for anything else.
     """
-    with Path(path).open(encoding="utf-8", newline="") as file:
-        reader = csv.reader(file, strict=True)
+    reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
+    try:
         header = tuple(next(reader, ()))
         if header not in (COLUMNS, COLUMNS + OUTCOME_COLUMNS):
             more = f", with or without {','.join(OUTCOME_COLUMNS)} after them"
             raise ValueError(f"{path} is not a shortlist: expected the columns {','.join(COLUMNS)}{more}, got {header}.")
         return tuple(_parsed(header, cells, f"{path}, row {reader.line_num}") for cells in reader)
+    except csv.Error as error:
+        raise ValueError(f"{path}, row {reader.line_num}: not CSV ({error}). Make it again: narrows shortlist RUN.") from None
 
 
 def write_fasta(shortlist: Shortlist, path: str | os.PathLike[str]) -> None:
@@ -63,7 +70,12 @@ def write_fasta(shortlist: Shortlist, path: str | os.PathLike[str]) -> None:
     Raises ValueError for a sequence that FASTA cannot hold, one with `>`, `;` or anything that is not a visible ASCII
     letter or sign.
     """
-    _write(path, "".join(_fasta_record(row) for row in shortlist.rows))
+    _write(path, fasta_text(shortlist))
+
+
+def fasta_text(shortlist: Shortlist) -> str:
+    """Return what `write_fasta` writes; ValueError as there."""
+    return "".join(_fasta_record(row) for row in shortlist.rows)
 
 
 def guarded(text: str) -> str:

@@ -11,8 +11,8 @@ import numpy as np
 from jaxtyping import Float, Int
 from tyro.conf import Positional
 
-from narrows.data.files import write_atomically
 from narrows.envs.game import AbstractGame
+from narrows.files import write_atomically
 from narrows.games import standings
 from narrows.games.exam import Exam, exam
 from narrows.games.openings import beginnings, openings, usual_plies

@@ -6,6 +6,8 @@ import sqlite3
 from collections.abc import Iterable, Mapping
 from typing import final
 
+from narrows.files import refuse_special_database
+
 _VERSION = 1
 _LOOKUP = 500
 
@@ -22,6 +24,8 @@ class ScoreCache:
 
     def __init__(self, path: str | os.PathLike[str] | None) -> None:
         self._name = ":memory:" if path is None else os.fspath(path)
+        if path is not None:
+            refuse_special_database(path)
         try:
             self._database = sqlite3.connect(self._name, timeout=60.0)
         except sqlite3.Error as error:

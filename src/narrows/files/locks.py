@@ -6,7 +6,9 @@ import socket
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Self, final
+from typing import IO, Any, Self, final
+
+from narrows.files.plain import open_plain
 
 # A Windows lock forbids reading, too: the locked byte lies far behind the text that says who holds it.
 _LOCKED_BYTE = 1 << 30
@@ -16,19 +18,38 @@ _LONGEST_NOTE = 1000
 if sys.platform == "win32":
     import msvcrt
 
-    def _lock(file: IO[str]) -> None:
+    def _lock(file: IO[Any] | int) -> None:
         """Lock the open file or raise BlockingIOError at once."""
+        assert not isinstance(file, int), "this system locks no folders"
+        place = file.tell()
         file.seek(_LOCKED_BYTE)
         try:
             msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
         except PermissionError as error:
             raise BlockingIOError(*error.args) from error
+        finally:
+            file.seek(place)
 else:
     import fcntl
 
-    def _lock(file: IO[str]) -> None:
-        """Lock the open file or raise BlockingIOError at once."""
+    def _lock(file: IO[Any] | int) -> None:
+        """Lock the open file, or the folder of a descriptor, or raise BlockingIOError at once."""
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def try_lock(file: IO[Any] | int) -> bool:
+    """Lock an open file, or the folder of a descriptor, until it is closed; say whether that could be done."""
+    try:
+        _lock(file)
+    except OSError:  # held by another, or a file system without locks
+        return False
+    return True
+
+
+def is_abandoned(path: Path) -> bool:
+    """Say whether a plain file can be locked, so that whoever held it while writing it has ended."""
+    with open_plain(path, "r+b") as file:
+        return try_lock(file)
 
 
 @final
@@ -38,7 +59,7 @@ class WriterLock:
     The file says who holds it, so that a second writer can be told. It stays behind, which means nothing.
 
     Raises OSError from `acquire` when another holds the lock, when the folder cannot be written, and where the file
-    system has no locks.
+    system has no locks; ValueError where something stands in its place that is no plain file.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder, WriterLock.acquire(Path(folder) / "run.lock", "the run"):
@@ -55,7 +76,7 @@ class WriterLock:
         """Return the lock on file `path`; `what` names in errors the thing that it guards."""
         path = Path(path)
         try:
-            file = path.open("a+", encoding="utf-8", errors="replace")
+            file = open_plain(path, "a+", encoding="utf-8", errors="replace")
         except OSError as error:
             reason = error.strerror or str(error)
             raise OSError(f"cannot write to {what}: {path}: {reason}. Choose a folder that you may write to.") from error
