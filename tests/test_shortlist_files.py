@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from narrows.files import ChangedFile
 from narrows.shortlist import (
     COLUMNS,
     OUTCOME_COLUMNS,
@@ -18,10 +19,12 @@ from narrows.shortlist import (
     Shortlist,
     ShortlistRow,
     read_csv,
+    read_selection,
     select,
     with_outcomes,
     write_csv,
     write_fasta,
+    write_selection,
 )
 from narrows.shortlist.files import guarded, unguarded
 
@@ -205,3 +208,26 @@ def test_a_failed_write_keeps_the_old_file(tmp_path, monkeypatch, writer):
         writer(EXAMPLE, Path(tmp_path) / "missing" / "shortlist")
     writer(EXAMPLE, path)
     assert path.read_text(encoding="utf-8") != "old"
+
+
+def test_a_selection_that_fasta_cannot_hold_is_in_the_csv_alone(tmp_path):
+    """And the FASTA file of the selection before goes with it."""
+    csv_file, fasta = tmp_path / "s.csv", tmp_path / "s.fasta"
+    assert write_selection(EXAMPLE, csv_file, with_fasta=True).fasta == fasta and fasta.exists()
+    odd = with_rows(replace(EXAMPLE.rows[0], sequence="A>B"))
+    written = write_selection(odd, csv_file, with_fasta=True)
+    assert written.fasta is None and "FASTA cannot hold the sequence 'A>B'" in (written.no_fasta or "") and not fasta.exists()
+    rows, record = read_selection(csv_file)
+    assert rows == odd.rows and record is not None and record.sha256 is not None and [*record.sha256] == ["s.csv"]
+
+
+def test_how_a_selection_was_chosen_reads_back_and_foreign_rows_are_told(tmp_path):
+    csv_file = tmp_path / "s.csv"
+    write_selection(EXAMPLE, csv_file, with_fasta=False)
+    rows, record = read_selection(csv_file)
+    assert record is not None and record.diversity is not None
+    assert (record.k, record.min_distance, record.ranked_by) == (EXAMPLE.k, EXAMPLE.min_distance, EXAMPLE.ranked_by)
+    assert record.diversity.min_distance == EXAMPLE.diversity.min_distance
+    csv_file.write_text("".join(csv_file.read_text(encoding="utf-8").splitlines(keepends=True)[:2]), encoding="utf-8")
+    with pytest.warns(ChangedFile, match="s.csv is not the file that s.json was written with"):
+        assert read_selection(csv_file)[0] == rows[:1]
