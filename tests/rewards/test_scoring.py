@@ -1,6 +1,5 @@
 """The user's own score: whatever the file does, the answer is right or the reason is told."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -9,31 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from tests.rewards.alive import is_alive, needs_proc, wait_until
 
 from narrows.rewards.rna import RnaBinding
 from narrows.rewards.scoring import ExecutorScorer, ScoreError, ScoreResult, load_scorer
 from narrows.rewards.scoring.worker import WrongResult, as_floats
 
 LENGTHS = "def score(objects):\n    return [float(len(one)) for one in objects]\n"
-
-
-def is_alive(pid):
-    """Return whether a process runs; a zombie, which nobody has waited for yet, does not."""
-    try:
-        with open(f"/proc/{pid}/stat", encoding="utf-8") as file:
-            return file.read().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
-def wait_until(condition, seconds=15.0):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.02)
-
-
-needs_proc = pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="looks processes up in /proc")
 
 
 # --- what a good score gives ---

@@ -1,28 +1,20 @@
 """Where a score runs: the user's file in a process of its own, a built-in or a notebook's function in this one."""
 
-import contextlib
 import hashlib
-import json
 import os
-import queue
-import signal
-import subprocess
 import sys
-import threading
+import time
 from abc import ABC, abstractmethod
-from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, final
+from typing import Any, NamedTuple, final
 
 from narrows.rewards.scoring import worker
+from narrows.rewards.scoring.process import EndedError, Process
 from narrows.rewards.scoring.worker import WrongResult, as_floats, reason
 
 START_TIMEOUT = 120.0
 """Seconds that the user's file has to load: importing a large library takes a while on a cold disk."""
-
-_SHOWN_LINES = 12
-_PATIENCE = 5.0
 
 
 class ScoreError(ValueError):
@@ -30,7 +22,28 @@ class ScoreError(ValueError):
 
 
 class BatchFailed(Exception):
-    """A batch without scores, for a reason that may lie in one of its objects."""
+    """A batch without scores, for a reason that may lie in one of its objects; `is_late` when it took too long."""
+
+    def __init__(self, why: str, *, is_late: bool = False) -> None:
+        super().__init__(why)
+        self.is_late = is_late
+
+
+class Reply(NamedTuple):
+    """What came of a piece: its values, or why there are none.
+
+    A `failure` may lie in one of its objects; a `fault` lies in the score or the installation, and no retry mends it.
+    """
+
+    values: list[float] | None = None
+    failure: str | None = None
+    fault: str | None = None
+    is_late: bool = False
+    """Whether it failed because it took too long."""
+    seconds: float = 0.0
+    """How long it took."""
+    loading: float = 0.0
+    """Seconds that the score took to load before."""
 
 
 class AbstractBackend(ABC):
@@ -52,6 +65,18 @@ class AbstractBackend(ABC):
     @abstractmethod
     def stop(self) -> None:
         """End whatever runs; a second call does nothing."""
+
+    @final
+    def reply(self, objects: list[str], timeout: float) -> Reply:
+        """Return what comes of a piece, and how long it took; without objects it is only made ready. ScoreError as `score`."""
+        begun = time.monotonic()
+        self.start()
+        loaded = time.monotonic()
+        try:
+            reply = Reply(values=self.score(objects, timeout) if objects else [])
+        except BatchFailed as error:
+            reply = Reply(failure=str(error), is_late=error.is_late)
+        return reply._replace(seconds=time.monotonic() - loaded, loading=loaded - begun)
 
 
 @final
@@ -95,10 +120,8 @@ class Worker(AbstractBackend):
         self._path = path.resolve()
         self._function = function
         self._sha256 = self._hash()
-        self._process: subprocess.Popen[str] | None = None
-        self._replies: queue.Queue[str] = queue.Queue()
-        self._printed: deque[str] = deque(maxlen=_SHOWN_LINES)
-        self._readers: list[threading.Thread] = []
+        self._process: Process | None = None
+        self._number = 0
 
     @property
     def identity(self) -> str:
@@ -107,14 +130,18 @@ class Worker(AbstractBackend):
     @property
     def is_running(self) -> bool:
         """Return whether there is a process, which the next batch need not start."""
-        return self._process is not None
+        return self._process is not None and not self._process.has_ended
 
     def start(self) -> None:
-        if self._process is not None:
+        if self.is_running:
             return
+        self.stop()  # one that died while nothing was asked of it: no object is to blame
         if self._hash() != self._sha256:
             raise ScoreError(f"{self._path} was changed while it was in use, so old and new scores would mix. Start again.")
-        self._spawn()
+        # -P: the folder of the worker's own file must not be searched for what the user's file imports.
+        command = [sys.executable, "-P", worker.__file__, str(self._path), self._function, str(os.getpid()), repr(self._kappa)]
+        self._process = Process(command + (["temporary"] if self._is_temporary else []))
+        self._number = 0
         try:
             reply = self._receive(START_TIMEOUT)
         except BatchFailed as error:
@@ -127,12 +154,9 @@ class Worker(AbstractBackend):
 
     def score(self, objects: list[str], timeout: float) -> list[float]:
         self.start()
-        assert self._process is not None and self._process.stdin is not None
-        try:
-            self._process.stdin.write(json.dumps(objects) + "\n")
-            self._process.stdin.flush()
-        except OSError:
-            raise BatchFailed(self._obituary()) from None
+        assert self._process is not None
+        self._number += 1
+        self._process.send({"number": self._number, "objects": objects})
         reply = self._receive(timeout)
         if "wrong" in reply:
             raise ScoreError(f"{self._path}: {reply['wrong']}")
@@ -142,68 +166,27 @@ class Worker(AbstractBackend):
 
     def stop(self) -> None:
         process, self._process = self._process, None
-        if process is None:
-            return
-        _kill(process)
-        for reader in self._readers:
-            reader.join(_PATIENCE)
-        for stream in (process.stdin, process.stdout, process.stderr):
-            if stream is not None:
-                with contextlib.suppress(OSError):
-                    stream.close()
-
-    def _spawn(self) -> None:
-        # -P: the folder of the worker's own file must not be searched for what the user's file imports.
-        command = [sys.executable, "-P", worker.__file__, str(self._path), self._function, str(os.getpid()), repr(self._kappa)]
-        command += ["temporary"] if self._is_temporary else []
-        self._process = process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            encoding="utf-8",
-            errors="replace",
-            env={**os.environ, "PYTHONIOENCODING": "utf-8"},
-            # A group of its own: Ctrl-C stops us in good order first, and a kill reaches the programs that a score started.
-            start_new_session=True,
-            creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
-        )
-        self._replies, self._printed = queue.Queue(), deque(maxlen=_SHOWN_LINES)
-        self._readers = [
-            threading.Thread(target=_collect, args=(process.stdout, self._replies), daemon=True),
-            threading.Thread(target=_forward, args=(process.stderr, self._printed), daemon=True),
-        ]
-        for reader in self._readers:
-            reader.start()
+        if process is not None:
+            process.end()
 
     def _receive(self, timeout: float) -> dict[str, Any]:
-        """Return the next reply; kill the worker and raise BatchFailed when it takes too long or has died."""
+        """Return the answer to the newest request; kill the worker and raise BatchFailed when it takes too long or has died."""
+        assert self._process is not None
+        end = time.monotonic() + timeout
         try:
-            line = self._replies.get(timeout=timeout)
-        except queue.Empty:
+            while True:
+                reply = self._process.receive(end - time.monotonic())
+                if reply.get("number") == self._number:  # others answer nothing that was asked
+                    return reply
+        except TimeoutError:
             self.stop()
-            raise BatchFailed(f"took longer than {timeout:g} s") from None
+            raise BatchFailed(f"took longer than {timeout:g} s", is_late=True) from None
+        except EndedError as error:
+            self.stop()
+            raise BatchFailed(str(error)) from None
         except BaseException:  # Ctrl-C: the reply that is under way would answer the wrong request
             self.stop()
             raise
-        if not line.endswith("\n"):  # the end of the pipe, perhaps in the middle of a reply
-            raise BatchFailed(self._obituary())
-        return json.loads(line)
-
-    def _obituary(self) -> str:
-        """Say how the worker ended, and clear it away."""
-        assert self._process is not None
-        process = self._process
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(_PATIENCE)
-        status = process.returncode
-        self.stop()
-        how = f"the process of the score ended with status {status}"
-        if status is not None and status < 0:
-            with contextlib.suppress(ValueError):
-                how = f"the process of the score was killed by {signal.Signals(-status).name}"
-        last = " | ".join(line for line in self._printed if line)
-        return f"{how}; it last printed: {last}" if last else how
 
     def _hash(self) -> str:
         if not self._path.is_file():
@@ -220,30 +203,3 @@ def check_kappa(kappa: float) -> None:
 def named_with(identity: str, kappa: float) -> str:
     """Return the name of a score that counts as `mean - kappa std`: another one than that of the mean."""
     return identity if kappa == 0.0 else f"{identity}:kappa {kappa!r}"
-
-
-def _kill(process: "subprocess.Popen[str]") -> None:
-    """End a worker with everything it started."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        if os.name == "nt":
-            process.kill()
-        else:
-            os.killpg(process.pid, signal.SIGKILL)
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(_PATIENCE)
-
-
-def _collect(stream: Any, replies: "queue.Queue[str]") -> None:
-    """Pass on the worker's replies, and an empty one at the end."""
-    with contextlib.suppress(ValueError, OSError):
-        for line in stream:
-            replies.put(line)
-    replies.put("")
-
-
-def _forward(stream: Any, printed: deque[str]) -> None:
-    """Show what the user's code prints, and keep the last lines for an obituary."""
-    with contextlib.suppress(ValueError, OSError):
-        for line in stream:
-            printed.append(line.rstrip())
-            sys.stderr.write(line)

@@ -1,13 +1,14 @@
 """The other side of the pipe: a process of its own that loads one function of the user's and answers batches of objects.
 
 Run as a script, and importing nothing but the standard library, so that it starts fast and adds nothing to what the user's
-code finds. One JSON value a line, in and out:
+code finds. One JSON value a line, in and out; an answer has the number of its request, and 0 once the file was loaded:
 
-    out  {"ready": true} or {"error": TRACEBACK}                               once, after the file was loaded
-    in   ["ACGU", ...]
-    out  {"values": [0.5, ...]} or {"wrong": SENTENCE} or {"error": LINE, "traceback": TRACEBACK}
+    out  {"number": 0} or {"number": 0, "error": TRACEBACK}
+    in   {"number": 1, "objects": ["ACGU", ...]}
+    out  {"number": 1, "values": [0.5, ...]} or {"number": 1, "wrong": SENTENCE} or {"number": 1, "error": LINE}
 """
 
+import contextlib
 import faulthandler
 import importlib.util
 import json
@@ -21,6 +22,10 @@ import traceback
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import IO, Any
+
+_LONGEST_REASON = 2000
+"""Characters; a reason is kept with each object that failed."""
+_PROCESS = os.getpid()
 
 
 class WrongResult(ValueError):
@@ -72,7 +77,7 @@ def _bound(mean: float, deviation: float, kappa: float, place: int, name: str) -
 def reason(error: BaseException) -> str:
     """Return an exception as one line that says where in the user's file it arose."""
     frames = traceback.extract_tb(error.__traceback__)
-    last = traceback.format_exception_only(error)[-1].strip()
+    last = traceback.format_exception_only(error)[-1].strip()[:_LONGEST_REASON]
     return f"{last} ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else last
 
 
@@ -113,11 +118,16 @@ def _work(path: str, function: str, parent: int, kappa: float, folder: Path | No
     try:
         score = _load(Path(path), function)
     except BaseException as error:  # also SystemExit: whatever the file does must reach the user
-        _send(replies, {"error": _traceback(error, path) if not isinstance(error, WrongResult) else str(error)})
+        what = _traceback(error, path) if not isinstance(error, WrongResult) else str(error)
+        _send(replies, {"number": 0, "error": what})
         return
-    _send(replies, {"ready": True})
+    _send(replies, {"number": 0})
     for line in requests:
-        _send(replies, _answer(score, json.loads(line), kappa))
+        request = json.loads(line)
+        _send(replies, {"number": request["number"], **_answer(score, request["objects"], kappa)})
+    with contextlib.suppress(OSError, ValueError):
+        sys.stdout.flush()
+    _end_all(folder)  # the parent is gone or going, and may not do it
 
 
 def _private_pipes() -> tuple[IO[str], IO[str]]:
@@ -155,7 +165,7 @@ def _answer(score: Callable[[list[str]], Any], objects: list[str], kappa: float)
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # also SystemExit: one object must not end the worker
-        return {"error": reason(error), "traceback": traceback.format_exc()}
+        return {"error": reason(error)}
 
 
 def _traceback(error: BaseException, path: str) -> str:
@@ -167,6 +177,8 @@ def _traceback(error: BaseException, path: str) -> str:
 
 
 def _send(replies: IO[str], message: dict[str, Any]) -> None:
+    if os.getpid() != _PROCESS:  # a fork of the user's code that came back here as well: one answer is enough
+        os._exit(0)
     replies.write(json.dumps(message) + "\n")
     replies.flush()
 
@@ -176,15 +188,20 @@ def _remove(folder: Path | None) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def _end_all(folder: Path | None) -> None:
+    """Remove the folder of a temporary file, and end the group if it is one of our own: us and what the score started."""
+    _remove(folder)
+    if os.name != "nt" and os.getpgid(0) == os.getpid():
+        os.killpg(0, signal.SIGKILL)
+
+
 def _end_with_parent(parent: int, folder: Path | None) -> None:
     """End this process and what it started when the parent is gone, even in the middle of an endless loop."""
     if os.name == "nt":
         return
     while os.getppid() == parent:
         time.sleep(0.5)
-    _remove(folder)
-    if os.getpgid(0) == os.getpid():  # a group of our own, with the programs that the score started
-        os.killpg(0, signal.SIGKILL)
+    _end_all(folder)
     os._exit(1)
 
 
