@@ -3,11 +3,12 @@
 import os
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from tests.rewards.alive import is_alive, needs_proc, wait_until
 
-from narrows.rewards.scoring import load_scorer
+from narrows.rewards.scoring import ExecutorScorer, load_scorer
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
 
@@ -115,6 +116,23 @@ def test_innocents_keep_their_scores_beside_everything_at_once(write):
         result = score(names)
     assert sorted(result.failures) == sorted(bad)
     assert [value for value, name in zip(result.values, names, strict=True) if name not in bad] == [1, 2, 3, 5, 6]
+
+
+@needs_proc
+def test_giving_up_ends_what_runs_in_threads_of_ours(write, tmp_path):
+    """Ctrl-C while pieces hang: a pool of threads waits for its pieces, so their processes must end first."""
+
+    def watch():
+        if (tmp_path / "child").exists():
+            raise KeyboardInterrupt
+
+    source = SCORE.replace("pathlib.Path(__file__).parent", f"pathlib.Path({str(tmp_path)!r})")  # it runs as a copy elsewhere
+    begun = time.monotonic()
+    with pytest.raises(KeyboardInterrupt), ThreadPoolExecutor(2) as pool:
+        with ExecutorScorer(write(source), pool, timeout=600.0, watch=watch) as score:
+            score(["hang", "A"])
+    assert time.monotonic() - begun < SOON
+    wait_until(lambda: not is_alive(int((tmp_path / "child").read_text())))
 
 
 @needs_proc

@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 
 from narrows.rewards.scoring import ExecutorScorer, ScoreError, load_scorer, remote
-from narrows.rewards.scoring.dispatch import Dispatcher, Piece
-from narrows.rewards.scoring.remote import Reply, ScoreFile, run_file
+from narrows.rewards.scoring.backends import Reply
+from narrows.rewards.scoring.dispatch import Dispatcher
+from narrows.rewards.scoring.remote import ScoreFile, run_file
+from narrows.rewards.scoring.search import Piece
 
 COUNTED = """
 import json, os, pathlib, time
@@ -198,7 +200,7 @@ class Flaky(ThreadPoolExecutor):
         self.losses, self.error, self.sent = losses, error, collections.Counter()
 
     def submit(self, fn, /, *args, **kwargs):
-        names, ticket = args
+        _, names, _ = args
         self.sent[tuple(names)] += 1
         if not names or self.sent[tuple(names)] > self.losses:
             return super().submit(fn, *args, **kwargs)
@@ -231,7 +233,7 @@ def test_a_lost_piece_is_sent_again_but_not_for_ever(error):
 def test_each_try_has_a_ticket_of_its_own():
     tickets = []
 
-    def call(names, ticket):
+    def call(seconds, names, ticket):
         tickets.append(ticket)
         if len(tickets) < 3:
             raise CancelledError
@@ -239,7 +241,7 @@ def test_each_try_has_a_ticket_of_its_own():
 
     with ThreadPoolExecutor(1) as pool:
         dispatcher = Dispatcher(pool, call, retries=5, watch=lambda: None)
-        dispatcher.send(Piece(("A",)))
+        dispatcher.send(Piece(("A",), 1.0))
         answers = []
         while not answers:
             answers = dispatcher.collect(1.0)

@@ -97,7 +97,8 @@ def worst(
         samples: trajectories where states cannot be listed.
         score: your own score as FILE.py:FUNCTION, for a run that was guided by it.
         proxy: folder that `narrows tune` wrote, for a run that was guided by it.
-        timeout: seconds that one batch of your score may take.
+        timeout: seconds that one batch of your score may take. Looking for what hangs in it may take up to 8 times that, and
+            16 minutes in which your file is loaded anew.
         out: CSV file for the worst case of single objects: the shortlist's and the most probable ones.
         top: how many of the most probable objects.
         plot: SVG file for the sets of the first choice, between its two most probable actions.

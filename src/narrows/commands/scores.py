@@ -71,7 +71,7 @@ def opened(
         return _tuned(proxy, folder, timeout, kappa)
     if score is None:
         return nullcontext()
-    return load_scorer(score, timeout=timeout, cache=_cache(score, folder), kappa=kappa)
+    return load_scorer(score, timeout=timeout, cache=_cache(score, folder), kappa=kappa, say=_say)
 
 
 def opened_on(
@@ -113,7 +113,8 @@ def _tuned(proxy: Path, folder: Path, timeout: float, kappa: float) -> Scorer:
         found = tuned.score(texts)
         return (found.mean, found.std) if kappa > 0.0 else found.mean
 
-    return load_scorer(guess, timeout=timeout, cache=folder / CACHE, identity=f"tuned encoder {tuned.identity}", kappa=kappa)
+    identity = f"tuned encoder {tuned.identity}"
+    return load_scorer(guess, timeout=timeout, cache=folder / CACHE, identity=identity, kappa=kappa, say=_say)
 
 
 def _cache(score: str | Callable[[Sequence[str]], Any], folder: Path) -> Path | None:
@@ -135,6 +136,7 @@ def _on_cluster(
             cache=cache,
             watch=cluster.watch,
             kappa=kappa,
+            say=_say,
         ) as scorer:
             yield scorer
 

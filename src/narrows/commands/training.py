@@ -47,7 +47,8 @@ def run(
         out: the run folder to make; it must not hold anything yet.
         score: your own score as FILE.py:FUNCTION, for a job whose reward is named Score. The file runs; nothing in a job does.
         proxy: folder that `narrows tune` wrote, in place of a score of your own.
-        timeout: seconds that one batch of your score may take; on a cluster, one piece.
+        timeout: seconds that one batch of your score may take; on a cluster, one piece. Looking for what hangs in it may take
+            up to 8 times that, and 16 minutes in which your file is loaded anew.
         scheduler: a dask scheduler whose workers run your score, each with narrows installed (pip install "narrows[cluster]").
         pending: batches that are scored on the cluster at once, 4 unless told otherwise. Training takes them as they come
             back, so that such a run does not repeat bit for bit; with 1 it waits for each, and does.
@@ -100,7 +101,8 @@ def resume(
         folder: the run folder.
         score: your own score as FILE.py:FUNCTION, for a job whose reward is named Score.
         proxy: folder that `narrows tune` wrote, in place of a score of your own.
-        timeout: seconds that one batch of your score may take; on a cluster, one piece.
+        timeout: seconds that one batch of your score may take; on a cluster, one piece. Looking for what hangs in it may take
+            up to 8 times that, and 16 minutes in which your file is loaded anew.
         scheduler: a dask scheduler whose workers run your score; the run may have begun without one, or with another.
         pending: batches that are scored on the cluster at once, 4 unless told otherwise. What was under way when the run
             ended is drawn anew, so that with more than 1 the run goes on whole but not bit for bit.

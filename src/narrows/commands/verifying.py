@@ -71,7 +71,8 @@ def verify(
         folder: the run folder; its shortlist.csv is verified.
         score: the true score: rna, or your own as FILE.py:FUNCTION.
         control: train and compare the matched GFlowNet, unless the run is one itself (q = 0).
-        timeout: seconds that one batch of the score may take.
+        timeout: seconds that one batch of the score may take. Looking for what hangs in it may take up to 8 times that, and
+            16 minutes in which the file is loaded anew.
     """
     found = RunFolder.open(folder)
     if not found.shortlist.exists():

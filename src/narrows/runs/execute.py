@@ -109,7 +109,7 @@ def execute(
                 rewind_set_aside(folder.set_aside, step),
                 _reasons(score),
             )
-        with Meter(console, job.train.num_steps, step) as meter:
+        with Meter(console, job.train.num_steps, step) as meter, _heard(score, meter):
             keeper = _Keeper(folder, job, recorder, meter, step)
             state = _train(trainer, state, job, keeper, should_stop)
         keeper.save(state, int(state.step))
@@ -175,6 +175,13 @@ def _train(
 def _reasons(score: TextScore | None) -> Callable[[], Mapping[str, str]]:
     """Return a function that says why objects have no score, as far as the score knows."""
     return (lambda: score.failures) if isinstance(score, Scorer | ExecutorScorer) else dict
+
+
+def _heard(score: TextScore | None, meter: Meter) -> contextlib.AbstractContextManager[None]:
+    """Return a context manager in which the progress line tells what a score that takes long is about."""
+    if not isinstance(score, Scorer | ExecutorScorer):
+        return contextlib.nullcontext()
+    return score.heard_by(lambda sentence: meter.note(f"{sentence}; Ctrl-C twice stops at once"))
 
 
 def rehearse(job: Job, score: TextScore | None = None, devices: Devices = ONE) -> None:

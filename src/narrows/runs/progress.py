@@ -74,6 +74,13 @@ class Meter:
             self._printed = time.monotonic()
             self._console.print(f"step {step}/{self._num_steps}  {how_good}  {how_far}", soft_wrap=True, highlight=False)
 
+    def note(self, sentence: str) -> None:
+        """Show what takes long until there are new figures."""
+        if self._progress is not None:
+            self._progress.update(self._task, figures=sentence.replace("; ", "\n"))
+        else:
+            self._console.print(sentence, soft_wrap=True, highlight=False, markup=False)
+
     def _figures(self, row: Mapping[str, float], step: int) -> tuple[str, str]:
         """Return how good the newest objects are, and how far the run is: two lines that fit a narrow terminal."""
         good = [f"loss {row['loss']:.3g}", f"score {row['mean_score']:.3f}, top-10 {row['top10_score']:.3f}"]

@@ -5,28 +5,19 @@ import itertools
 import sys
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, CancelledError, Executor, Future, wait
-from dataclasses import dataclass
 from typing import final
 
-from narrows.rewards.scoring.backends import ScoreError
-from narrows.rewards.scoring.remote import Reply
+from narrows.rewards.scoring.backends import Reply, ScoreError
+from narrows.rewards.scoring.remote import stop
+from narrows.rewards.scoring.search import Piece
 
-Call = Callable[[list[str], str], Reply]
-"""What runs on a worker: objects and a ticket in."""
+Call = Callable[[float, list[str], str], Reply]
+"""What runs on a worker: seconds that it may take, objects and a ticket in."""
 
 _PATIENCE = 10.0
 """Seconds for the other pieces of a broken executor to be told about it."""
-
-
-@final
-@dataclass(eq=False)
-class Piece:
-    """Objects that are scored in one call, and how often a worker was lost under them."""
-
-    names: tuple[str, ...]
-    num_losses: int = 0
 
 
 @final
@@ -56,18 +47,13 @@ class Dispatcher:
         self._groups: deque[list[Piece]] = deque()
         self._flying: dict[Future[Reply], Piece] = {}
         self._is_trying = False
-        self._tickets = (f"{uuid.uuid4().hex}:{number}" for number in itertools.count())
+        self._name = uuid.uuid4().hex
+        self._tickets = (f"{self._name}:{number}" for number in itertools.count())
 
     def send(self, piece: Piece) -> None:
         """Send a piece, or keep it until it is known which of others breaks executors."""
         self._waiting.append(piece)
         self._launch()
-
-    def pieces(self) -> Iterator[Piece]:
-        """Yield every piece without an answer."""
-        yield from self._waiting
-        yield from itertools.chain.from_iterable(self._groups)
-        yield from self._flying.values()
 
     def collect(self, seconds: float) -> list[tuple[Piece, Reply]]:
         """Return the pieces that were answered, waiting so long for the first; ScoreError for what no retry mends."""
@@ -94,18 +80,25 @@ class Dispatcher:
         self._launch()
         return answers
 
-    def withdraw(self, is_wanted: Callable[[Piece], bool]) -> None:
-        """Cancel the pieces that are no longer wanted; what already runs may run to its end for nobody."""
+    def withdraw(self, is_wanted: Callable[[Piece], bool]) -> list[Piece]:
+        """Cancel and return the pieces that are no longer wanted; what already runs may run to its end for nobody."""
+        every = itertools.chain(self._waiting, *self._groups, self._flying.values())
+        unwanted = [piece for piece in every if not is_wanted(piece)]
         self._waiting = deque(filter(is_wanted, self._waiting))
         self._groups = deque(group for group in ([*filter(is_wanted, group)] for group in self._groups) if group)
         for future, piece in list(self._flying.items()):
             if not is_wanted(piece):
                 del self._flying[future]
                 future.cancel()
+        return unwanted
 
     def close(self) -> None:
-        """Cancel everything, and shut an executor down that was made here; a second call does nothing."""
+        """Cancel everything, and shut an executor down that was made here; a second call does nothing.
+
+        What runs in threads of this process ends as well; what runs elsewhere ends with its time.
+        """
         self.withdraw(lambda piece: False)
+        stop(self._name)
         if self._make is not None:
             self._executor.shutdown(wait=False, cancel_futures=True)
 
@@ -122,10 +115,10 @@ class Dispatcher:
 
     def _submit(self, piece: Piece) -> None:
         try:
-            future = self._executor.submit(self._call, list(piece.names), next(self._tickets))
+            future = self._executor.submit(self._call, piece.seconds, list(piece.names), next(self._tickets))
         except BrokenExecutor:  # it broke while nothing was under way, or a moment ago
             self._replace()
-            future = self._executor.submit(self._call, list(piece.names), next(self._tickets))
+            future = self._executor.submit(self._call, piece.seconds, list(piece.names), next(self._tickets))
         except RuntimeError as error:
             self._watch()
             raise ScoreError(f"the executor takes no more work: {error}. Start again with one that does.") from error

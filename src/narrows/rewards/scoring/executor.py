@@ -2,16 +2,19 @@
 
 import functools
 import os
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import CancelledError, Executor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Literal, Self, final
 
 from narrows.rewards.host import AbstractAsyncScore, AbstractScoreBatch
-from narrows.rewards.scoring.backends import ScoreError, check_kappa
-from narrows.rewards.scoring.dispatch import Dispatcher, Piece
+from narrows.rewards.scoring.backends import Reply, ScoreError, check_kappa
+from narrows.rewards.scoring.dispatch import Dispatcher
 from narrows.rewards.scoring.ledger import Ledger, ScoreResult, check_objects, check_timeout
-from narrows.rewards.scoring.remote import Reply, ScoreFile, run_file, run_function
+from narrows.rewards.scoring.remote import ScoreFile, run_file, run_function
+from narrows.rewards.scoring.search import LIMIT, UNTRIED, Piece, Search, Voice, duration
 
 _TICK = 5.0
 """Seconds between two looks at whether the engine is still there."""
@@ -50,8 +53,10 @@ class ExecutorScorer(AbstractAsyncScore):
     """Score objects through an executor: pieces of a batch run side by side, and the scores come back in order.
 
     An object is sent once: not again when it is in the cache, twice in a batch, or under way for an earlier batch. A piece
-    whose worker died is sent again; one that fails or is lost too often is tried object by object, and what fails then is
-    NaN, with its reason in `failures`. Use it in a `with` statement, from one thread.
+    whose worker died is sent again; one that fails or is lost too often is tried in parts, down to single objects, and what
+    fails then is NaN, with its reason in `failures`. However many of its objects hang, a piece costs the workers at most
+    `LIMIT` (8) timeouts and `LOADING` (960) seconds in which the function is loaded anew; and after `LIMIT` timeouts in which
+    pieces hung and no score came at all, everything under way is given up. Use it in a `with` statement, from one thread.
 
     A file runs on a worker in a process of its own, which is killed when it takes too long. Workers need `narrows` but not
     the file, which must stand alone: what it imports has to be installed there.
@@ -67,6 +72,7 @@ class ExecutorScorer(AbstractAsyncScore):
         on_failure: "collect" gives NaN for an object that failed and records why, "raise" raises ScoreError.
         cache: SQLite file that remembers scores from run to run; for a file only.
         watch: called every few seconds of waiting, and before a lost piece is sent again; raises to give up.
+        say: gets a sentence now and then while pieces that failed cost time.
 
     >>> from concurrent.futures import ThreadPoolExecutor
     >>> with ThreadPoolExecutor(2) as pool, ExecutorScorer(lambda objects: map(len, objects), pool) as score:
@@ -87,6 +93,7 @@ class ExecutorScorer(AbstractAsyncScore):
         cache: str | os.PathLike[str] | None = None,
         watch: Callable[[], None] = lambda: None,
         kappa: float = 0.0,
+        say: Callable[[str], None] = lambda sentence: None,
     ) -> None:
         check_timeout(timeout)
         check_kappa(kappa)
@@ -95,9 +102,9 @@ class ExecutorScorer(AbstractAsyncScore):
                 raise ValueError(f"{name} must be at least {least}, got {value}.")
         if isinstance(score, str):
             file = ScoreFile.read(score, kappa)
-            identity, call = file.identity, functools.partial(run_file, file, timeout)
+            identity, call = file.identity, functools.partial(run_file, file)
         elif callable(score):
-            identity, call = None, functools.partial(run_function, score, kappa, timeout)
+            identity, call = None, functools.partial(run_function, score, kappa)
         else:
             raise ScoreError(f"expected FILE.py:FUNCTION or a function, got {score!r}.")
         self._ledger = Ledger(identity, on_failure, cache)
@@ -105,7 +112,11 @@ class ExecutorScorer(AbstractAsyncScore):
         self._pending = pending
         self._watch = watch
         self._batches: list[ScoreBatch] = []
-        self._asked: set[str] = set()
+        self._timeout = timeout
+        self._searches: dict[Search, None] = {}
+        self._under_way: dict[Piece, Search] = {}
+        self._scored_at, self._hung = time.monotonic(), 0.0
+        self._voice = Voice(say)
         self._dispatcher = Dispatcher(executor, call, retries, watch)
 
     @property
@@ -117,6 +128,10 @@ class ExecutorScorer(AbstractAsyncScore):
     def failures(self) -> dict[str, str]:
         """Return every object that failed so far, with the reason."""
         return self._ledger.failures
+
+    def heard_by(self, say: Callable[[str], None]) -> AbstractContextManager[None]:
+        """Return a context manager in which another listener gets what `say` would."""
+        return self._voice.heard_by(say)
 
     @property
     def pending(self) -> int:
@@ -156,10 +171,14 @@ class ExecutorScorer(AbstractAsyncScore):
         open_names = [name for name in names if name not in known and not self._ledger.has_failed(name)]
         batch = ScoreBatch(self, tuple(objects), known, set(open_names))
         self._batches.append(batch)
-        new = [name for name in open_names if name not in self._asked]
-        self._asked.update(new)
+        asked = self._asked()
+        new = [name for name in open_names if name not in asked]
+        if not self._searches:
+            self._scored_at, self._hung = time.monotonic(), 0.0
         for start in range(0, len(new), self._piece):
-            self._dispatcher.send(Piece(tuple(new[start : start + self._piece])))
+            search = Search(new[start : start + self._piece], self._timeout)
+            self._searches[search] = None
+            self._go_on(search)
         return batch
 
     def first_of(self, batches: Sequence[AbstractScoreBatch]) -> int:
@@ -170,6 +189,7 @@ class ExecutorScorer(AbstractAsyncScore):
         self._collect(0.0)
         while not any(batch.is_done or batch.is_cancelled for batch in mine):
             self._watch()
+            self._tell()
             self._collect(_TICK)
         return next(index for index, batch in enumerate(mine) if batch.is_done or batch.is_cancelled)
 
@@ -187,15 +207,18 @@ class ExecutorScorer(AbstractAsyncScore):
         batch.is_cancelled = batch.is_cancelled or not batch.is_done
         self._drop(batch)
         wanted = set[str]().union(*(other.missing for other in self._batches))
-        self._dispatcher.withdraw(lambda piece: not wanted.isdisjoint(piece.names))
-        self._asked = {name for piece in self._dispatcher.pieces() for name in piece.names}
+        for piece in self._dispatcher.withdraw(lambda piece: not wanted.isdisjoint(piece.names)):
+            self._under_way.pop(piece).withdraw(piece)
+        for search in list(self._searches):
+            search.keep(wanted)
+            self._go_on(search)
 
     def _drop(self, batch: ScoreBatch) -> None:
         self._batches = [other for other in self._batches if other is not batch]
 
     def _try_out(self) -> None:
         """Load the score on one worker, so that a mistake in it is told before anything depends on it."""
-        self._dispatcher.send(Piece(()))
+        self._dispatcher.send(Piece((), self._timeout))
         while True:
             self._watch()
             for _, reply in self._dispatcher.collect(_TICK):
@@ -210,6 +233,7 @@ class ExecutorScorer(AbstractAsyncScore):
             # Scores first: what was paid for is remembered before a fault can end it all.
             for piece, reply in sorted(answers, key=lambda answer: answer[1].values is None):
                 self._take(piece, reply)
+            self._give_up_if_dead()
         except BaseException:
             self._abandon()
             raise
@@ -217,21 +241,56 @@ class ExecutorScorer(AbstractAsyncScore):
     def _take(self, piece: Piece, reply: Reply) -> None:
         if reply.fault is not None:
             raise ScoreError(reply.fault)
+        search = self._under_way.pop(piece)
         if reply.values is not None:
-            self._settle(piece, self._ledger.keep(dict(zip(piece.names, reply.values, strict=True)), self._where))
-        elif len(piece.names) > 1:
-            for name in piece.names:
-                self._dispatcher.send(Piece((name,)))
+            search.scored(piece, reply)
+            self._scored_at, self._hung = time.monotonic(), 0.0
+            self._settle(piece.names, self._ledger.keep(dict(zip(piece.names, reply.values, strict=True)), self._where))
         else:
-            for name in piece.names:
-                self._ledger.fail(name, reply.failure or "no reason was given", self._where)
-            self._settle(piece, {})
+            self._hung += reply.seconds if reply.is_late else 0.0
+            self._fail(search.failed(piece, reply))
+        self._go_on(search)
 
-    def _settle(self, piece: Piece, scores: dict[str, float]) -> None:
-        self._asked.difference_update(piece.names)
+    def _go_on(self, search: Search) -> None:
+        """Send what a search has next, and settle what it gives up."""
+        while (piece := search.next()) is not None:
+            self._under_way[piece] = search
+            self._dispatcher.send(piece)
+        self._fail(search.given_up())
+        if not search.left:
+            self._searches.pop(search, None)
+
+    def _give_up_if_dead(self) -> None:
+        most = LIMIT * self._timeout
+        if self._hung >= most and time.monotonic() - self._scored_at >= most:
+            self._dispatcher.withdraw(lambda piece: False)
+            names = self._asked()
+            self._searches, self._under_way = {}, {}
+            self._fail(dict.fromkeys(names, UNTRIED))
+
+    def _tell(self) -> None:
+        self._voice.tell(self._searches)
+        if self._hung > 0.0:
+            since = time.monotonic() - self._scored_at
+            more = max(LIMIT * self._timeout - since, 0.0)
+            self._voice.say(
+                f"objects hang, and no score has come for {duration(since)}; {len(self._asked())} are under way, and given "
+                f"up if none comes for {duration(more)} more"
+            )
+
+    def _asked(self) -> dict[str, None]:
+        """Return the objects that are under way."""
+        return {name: None for search in self._searches for name in search.left}
+
+    def _fail(self, failures: Mapping[str, str]) -> None:
+        for name, why in failures.items():
+            self._ledger.fail(name, why, self._where)
+        self._settle(failures, {})
+
+    def _settle(self, names: Collection[str], scores: Mapping[str, float]) -> None:
         for batch in self._batches:
             batch.known.update((name, scores[name]) for name in batch.missing.intersection(scores))
-            batch.missing.difference_update(piece.names)
+            batch.missing.difference_update(names)
 
     def _where(self, name: str) -> int:
         return next((batch.objects.index(name) for batch in self._batches if name in batch.missing), 0)
@@ -239,5 +298,5 @@ class ExecutorScorer(AbstractAsyncScore):
     def _abandon(self) -> None:
         for batch in self._batches:
             batch.is_cancelled = not batch.is_done
-        self._batches, self._asked = [], set()
+        self._batches, self._searches, self._under_way = [], {}, {}
         self._dispatcher.withdraw(lambda piece: False)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, final
 
 import narrows
-from narrows.rewards.scoring.backends import BatchFailed, Local, ScoreError, Worker, named_with
+from narrows.rewards.scoring.backends import Local, Reply, ScoreError, Worker, named_with
 
 IDLE_SECONDS = 120.0
 """Seconds that the process of a score waits for its next piece: loading a model again costs more than keeping it a while."""
@@ -49,34 +49,23 @@ class ScoreFile(NamedTuple):
         return named_with(f"{hashlib.sha256(self.text).hexdigest()}:{self.function}", self.kappa)
 
 
-class Reply(NamedTuple):
-    """What came of a piece: its values, or why there are none.
-
-    A `failure` may lie in one of its objects; a `fault` lies in the score or the installation, and no retry mends it.
-    """
-
-    values: list[float] | None = None
-    failure: str | None = None
-    fault: str | None = None
-
-
 def run_file(file: ScoreFile, timeout: float, objects: list[str], ticket: str) -> Reply:
     """Score a piece with a function of a file; `timeout` in seconds, after its process has loaded the file.
 
     Without objects it only loads the file, which shows whether that can be done.
-    `ticket` differs from call to call: an engine that merges equal calls must not answer a second try with the first.
+    `ticket` differs from call to call: an engine that merges equal calls must not answer a second try with the first. It
+    begins with the name of who sent the piece.
     """
     host = socket.gethostname()
     if file.version != narrows.__version__:
         there, here = narrows.__version__, file.version
         return Reply(fault=f"narrows is {there} on the worker {host} and {here} here. Install the same release on both.")
     try:
-        with _BENCH.borrowed(file) as worker:
-            return Reply(values=worker.score(objects, timeout))
-    except BatchFailed as error:
-        return Reply(failure=f"{error} (on {host})")
+        with _BENCH.borrowed(file, ticket) as worker:
+            reply = worker.reply(objects, timeout)
     except ScoreError as error:
         return Reply(fault=f"on the worker {host}: {error}")
+    return reply if reply.failure is None else reply._replace(failure=f"{reply.failure} (on {host})")
 
 
 def run_function(
@@ -84,11 +73,14 @@ def run_function(
 ) -> Reply:
     """Score a piece with a function that the executor could send; nothing can end it when it takes too long."""
     try:
-        return Reply(values=Local(function, None, kappa).score(objects, timeout) if objects else [])
-    except BatchFailed as error:
-        return Reply(failure=str(error))
+        return Local(function, None, kappa).reply(objects, timeout)
     except ScoreError as error:
         return Reply(fault=str(error))
+
+
+def stop(sender: str) -> None:
+    """End the processes that work in threads of this process for a sender who is gone; nobody else could end them."""
+    _BENCH.stop(sender)
 
 
 @final
@@ -107,14 +99,16 @@ class _Seat:
     def is_usable(self) -> bool:
         return self._worker.is_running
 
-    def score(self, objects: list[str], timeout: float) -> list[float]:
+    def reply(self, objects: list[str], timeout: float) -> Reply:
         try:
-            self._worker.start()
-            return self._worker.score(objects, timeout) if objects else []
+            return self._worker.reply(objects, timeout)
         except ScoreError as error:  # the user knows the file by its name, not by where it lies for now
             for place in (self._place, os.path.realpath(self._place)):
                 error = ScoreError(str(error).replace(place + os.sep, ""))
             raise error from None
+
+    def stop(self) -> None:
+        self._worker.stop()
 
     def clear(self) -> None:
         if self.timer is not None:
@@ -130,19 +124,27 @@ class _Bench:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._idle: dict[ScoreFile, list[_Seat]] = {}
+        self._busy: dict[str, _Seat] = {}
 
     @contextlib.contextmanager
-    def borrowed(self, file: ScoreFile) -> Iterator[_Seat]:
+    def borrowed(self, file: ScoreFile, ticket: str) -> Iterator[_Seat]:
         with self._lock:
             waiting = self._idle.get(file, [])
             seat = waiting.pop() if waiting else None
         if seat is not None and seat.timer is not None:
             seat.timer.cancel()
         seat = seat or _Seat(file)
+        self._busy[ticket] = seat
         try:
             yield seat
         finally:
+            del self._busy[ticket]
             self._give_back(file, seat)
+
+    def stop(self, sender: str) -> None:
+        for ticket, seat in list(self._busy.items()):
+            if ticket.startswith(sender):
+                seat.stop()
 
     def clear(self) -> None:
         with self._lock:

@@ -1,13 +1,15 @@
 """Call a score safely: cached, in batches, with a timeout, and an account of every object that could not be scored."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Literal, Self, final
 
 from narrows.rewards.rna import TARGET_1, RnaBinding
-from narrows.rewards.scoring.backends import AbstractBackend, BatchFailed, Local, ScoreError, Worker, check_kappa
+from narrows.rewards.scoring.backends import AbstractBackend, Local, ScoreError, Worker, check_kappa
 from narrows.rewards.scoring.ledger import Ledger, ScoreResult, check_objects, check_timeout
+from narrows.rewards.scoring.search import UNTRIED, Search, Voice
 
 BUILT_IN: dict[str, str] = {"rna": "duplex energy with target 1 of the published RNA landscapes (needs ViennaRNA)"}
 
@@ -16,16 +18,19 @@ BUILT_IN: dict[str, str] = {"rna": "duplex energy with target 1 of the published
 class Scorer:
     """Score objects with a function that may hang, crash or fail on some of them.
 
-    A batch that fails or takes too long is tried again object by object, so that one bad object costs nobody else the score.
-    An object that failed is not tried again as long as this scorer lives. Use it in a `with` statement, which ends the
-    process that the function runs in. Make one with `load_scorer`.
+    A batch that fails or takes too long is tried again in parts, down to single objects, so that one bad object costs nobody
+    else the score. However many of its objects hang, a batch costs at most `LIMIT` (8) timeouts, and `LOADING` (960) seconds
+    besides in which the function is loaded anew; objects that have no score by then are given up, and where a call has lost as
+    much without a single score the rest of it is not tried. An object that failed is not tried again as long as this scorer
+    lives. Use it in a `with` statement, which ends the process that the function runs in. Make one with `load_scorer`.
 
     Args:
         backend: where the score runs.
-        timeout: seconds for a batch, and for each object of a batch that is tried again.
+        timeout: seconds for a batch, and for an object alone where others do not need the time as well; see `Search`.
         batch_size: objects of one call of the function.
         on_failure: "collect" gives NaN for an object that failed and records why, "raise" raises ScoreError.
         cache: SQLite file that remembers scores from run to run; None remembers them while this scorer lives.
+        say: gets a sentence now and then while a batch that failed costs time.
     """
 
     def __init__(
@@ -36,6 +41,7 @@ class Scorer:
         batch_size: int = 256,
         on_failure: Literal["collect", "raise"] = "collect",
         cache: str | os.PathLike[str] | None = None,
+        say: Callable[[str], None] = lambda sentence: None,
     ) -> None:
         check_timeout(timeout)
         if batch_size < 1:
@@ -44,6 +50,7 @@ class Scorer:
         self._timeout = timeout
         self._batch_size = batch_size
         self._ledger = Ledger(backend.identity, on_failure, cache)
+        self._voice = Voice(say)
 
     @property
     def identity(self) -> str:
@@ -54,6 +61,10 @@ class Scorer:
     def failures(self) -> dict[str, str]:
         """Return every object that failed so far, with the reason."""
         return self._ledger.failures
+
+    def heard_by(self, say: Callable[[str], None]) -> AbstractContextManager[None]:
+        """Return a context manager in which another listener gets what `say` would."""
+        return self._voice.heard_by(say)
 
     def __enter__(self) -> Self:
         try:
@@ -82,24 +93,36 @@ class Scorer:
         where = list(objects).index
         known = self._ledger.known(names)
         open_names = [name for name in names if name not in known and not self._ledger.has_failed(name)]
+        lost = 0.0
         for start in range(0, len(open_names), self._batch_size):
-            known |= self._score_batch(open_names[start : start + self._batch_size], where)
+            batch = open_names[start : start + self._batch_size]
+            if lost < 1.0:
+                scores, used = self._score_batch(batch, where)
+                known |= scores
+                lost = 0.0 if scores else lost + used
+            else:
+                for name in batch:
+                    self._ledger.fail(name, UNTRIED, where)
         return self._ledger.result(objects, known)
 
-    def _score_batch(self, names: list[str], where: Callable[[str], int]) -> dict[str, float]:
-        """Return the finite scores of a batch; record why the others have none."""
-        try:
-            values = self._backend.score(names, self._timeout)
-        except BatchFailed as error:
-            if len(names) == 1:
-                self._ledger.fail(names[0], str(error), where)
-                return {}
-        else:
-            return self._ledger.keep(dict(zip(names, values, strict=True)), where)
+    def _score_batch(self, names: list[str], where: Callable[[str], int]) -> tuple[dict[str, float], float]:
+        """Return the finite scores of a batch and how much of what it may cost was used; record why the others have none."""
+        search = Search(names, self._timeout)
         scores: dict[str, float] = {}
-        for name in names:
-            scores |= self._score_batch([name], where)
-        return scores
+        while (piece := search.next()) is not None:
+            reply = self._backend.reply(list(piece.names), piece.seconds)
+            if reply.values is not None:
+                search.scored(piece, reply)
+                scores |= self._ledger.keep(dict(zip(piece.names, reply.values, strict=True)), where)
+            else:
+                self._record(search.failed(piece, reply), where)
+            self._voice.tell([search])
+        self._record(search.given_up(), where)
+        return scores, search.used
+
+    def _record(self, failures: Mapping[str, str], where: Callable[[str], int]) -> None:
+        for name, why in failures.items():
+            self._ledger.fail(name, why, where)
 
 
 def load_scorer(
@@ -111,6 +134,7 @@ def load_scorer(
     cache: str | os.PathLike[str] | None = None,
     identity: str | None = None,
     kappa: float = 0.0,
+    say: Callable[[str], None] = lambda sentence: None,
 ) -> Scorer:
     """Return a scorer for a built-in score, for a function in a file of the user's, or for a function at hand.
 
@@ -121,7 +145,7 @@ def load_scorer(
     Args:
         score: "rna", "FILE.py:FUNCTION", or a function; a list of texts in, one number each out, higher is better. It may
             return a tuple instead, (means, standard deviations).
-        timeout, batch_size, on_failure, cache: see `Scorer`.
+        timeout, batch_size, on_failure, cache, say: see `Scorer`.
         identity: what names a function at hand in a cache, such as a hash of all that decides its scores; without one it has
             none. A file and a built-in name themselves.
         kappa: standard deviations to subtract from the mean, >= 0; 0 trusts it.
@@ -132,7 +156,13 @@ def load_scorer(
     ...     score(["GAG", "ACU"]).values.tolist()
     [2.0, 0.0]
     """
-    settings: dict[str, Any] = {"timeout": timeout, "batch_size": batch_size, "on_failure": on_failure, "cache": cache}
+    settings: dict[str, Any] = {
+        "timeout": timeout,
+        "batch_size": batch_size,
+        "on_failure": on_failure,
+        "cache": cache,
+        "say": say,
+    }
     check_kappa(kappa)
     return Scorer(_backend(score, identity, kappa), **settings)
 
