@@ -1,5 +1,7 @@
 """Headers: the separator and the columns are found, or asked for."""
 
+import time
+
 import pytest
 from tests.data.conftest import Checker
 
@@ -129,6 +131,63 @@ def test_lines_before_the_header_are_blank_or_it_is_no_header(check: Checker):
     assert found.table.rows == (4,)
     assert [(finding.row, finding.kind) for finding in found.findings] == [(1, "blank_line")]
     assert found.num_blank == 2
+
+
+@pytest.mark.parametrize(
+    "first",
+    ["sep=;", "SEP=;", '"sep=;"', "'sep=;'", "sep=;;;", "sep=;,,", "\ufeffsep=;", '\ufeff"sep=;"'],
+)
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_a_first_line_that_names_the_separator_is_no_row(check: Checker, first: str, end: str):
+    found = check(end.join([first, "sequence;score, log10", "ACGU;1", "ACG;x", "AC;2", ""]))
+    assert columns(found) == (";", "sequence", "score, log10")
+    assert found.table.rows == (3, 5) and found.errors[0].row == 4 and found.num_blank == 0
+    assert [finding.kind for finding in found.warnings if finding.kind != "bom"] == ["separator_line"]
+
+
+@pytest.mark.parametrize(("first", "separator"), [("sep=,", ","), ("sep=,,,,", ","), ("sep=\t", "\t"), ("sep=\\t", "\t")])
+def test_the_named_separator_is_taken_where_others_would_do(check: Checker, first: str, separator: str):
+    found = check(f"{first}\nsequence{separator}score\nACGU{separator}1\n")
+    assert columns(found) == (separator, "sequence", "score") and found.table.rows == (3,)
+
+
+def test_a_named_separator_counts_even_where_another_one_would_fit_better(check: Checker):
+    assert columns(check("sep=;\na,sequence;b,score\nx,ACGU;1\n", sequence_column="#1", score_column="#2"))[0] == ";"
+    found = check("sep=;\nsequence,score\nACGU,1\n")
+    assert found.is_unreadable and found.errors[0].row == 2
+    assert "one column" in found.errors[0].message and "semicolon, as its first line says" in found.errors[0].message
+
+
+@pytest.mark.parametrize("first", ["sep=|", "sep=", "sep=:", '"sep= "'])
+def test_a_separator_that_is_none_of_ours_is_named(check: Checker, first: str):
+    found = check(f"{first}\nsequence|score\nACGU|1\n")
+    assert [(finding.row, finding.kind) for finding in found.findings] == [(1, "separator_line")] and found.is_unreadable
+    assert "comma, a semicolon or a tab" in found.errors[0].message
+
+
+def test_a_header_that_starts_alike_is_a_header(check: Checker):
+    assert columns(check("sep=,sequence,score\n1,ACGU,1\n")) == (",", "sequence", "score")
+    assert check("sequence,score\nsep=;,1\n").errors[0].row == 2
+
+
+def test_a_named_separator_and_nothing_else_is_an_empty_file(check: Checker):
+    assert check("sep=;\r\n\r\n").errors[0].kind == "empty_file"
+
+
+@pytest.mark.parametrize("names", ["c{0}", "c", "c{0} sequence", "sequence"])
+def test_the_work_of_a_header_grows_with_its_columns(check: Checker, names: str):
+    """Eight times the columns take eight times as long, not sixty-four times; what is said of them stays short."""
+
+    def seconds(number: int) -> float:
+        line = ",".join(["score", *(names.format(place) for place in range(number))])
+        begun = time.process_time()
+        found = check(f"{line}\n{','.join(['1'] * (number + 1))}\n")
+        taken = time.process_time() - begun
+        assert len(found.list_findings()) + len(found.summary()) < 3000
+        return taken
+
+    few = min(seconds(2_000) for _ in range(3))
+    assert seconds(16_000) < 30 * few
 
 
 def test_header_with_a_line_break_keeps_line_numbers(check: Checker):

@@ -1,5 +1,7 @@
 """Rows: every reason is named, with the row it stands on."""
 
+import time
+
 import pytest
 from tests.data.conftest import Checker
 
@@ -214,6 +216,35 @@ def test_equal_scores_are_told(check: Checker):
     found = check("sequence,score\nAC,1\nACG,1\n")
     assert [(finding.kind, finding.severity) for finding in found.findings] == [("constant_score", "warning")]
     assert "all 2 scores are 1.0" in found.findings[0].message
+
+
+def test_replicates_of_one_sequence_cost_as_much_each_and_name_each_other_briefly(check: Checker):
+    found = check("sequence,score\n" + "ACGU,1\n" * 2000 + "".join(f"ACGU,{score}\n" for score in range(2, 2002)))
+    assert len(found.table) == 0 and found.num_rejected == len(found.errors) == 4000
+    assert "score 1.0 here and 2.0 on row 2002 (it is on rows 2, 3, " in found.errors[0].message
+    assert "score 2001.0 here and 1.0 on row 2 (it is on " in found.errors[-1].message
+    assert found.list_findings().splitlines()[-1] == "and 3,990 more of the kind conflict"
+
+
+def test_the_work_of_replicates_grows_with_their_number(check: Checker):
+    """Eight times the rows take eight times as long, not sixty-four times."""
+
+    def seconds(number: int) -> float:
+        begun = time.process_time()
+        check("sequence,score\n" + "ACGU,1\n" * number + "ACGU,2\n")
+        return time.process_time() - begun
+
+    few = min(seconds(1_000) for _ in range(3))
+    assert seconds(8_000) < 30 * few
+
+
+def test_a_long_cell_is_judged_in_one_pass(check: Checker):
+    """Digits with a mistake behind them: were every cut of them tried, this would take minutes."""
+    ones = "1" * 100_000
+    found = check(f'sequence,score\nAC,{ones}x\nAG,{"1,111" * 20_000}\nAU,"1,{ones}"\nA{"X" * 99_999},1\n')
+    assert errors_of(found) == [(2, "non_numeric_score"), (3, "ragged"), (4, "decimal_comma"), (5, "bad_symbol")]
+    assert max(len(finding.message) for finding in found.findings) < 500
+    assert len(found.list_findings()) < 2000
 
 
 def test_control_characters_never_reach_the_terminal(check: Checker):

@@ -37,13 +37,17 @@ def test_refusal_names_every_bad_row_and_the_cure(tmp_path: Path):
     assert os.listdir(tmp_path) == ["m.csv"]
 
 
-def test_refusal_of_many_rows_names_them_all(tmp_path: Path):
+def test_refusal_of_many_rows_names_the_first_of_each_kind_and_counts_the_others(tmp_path: Path):
     path = tmp_path / "m.csv"
-    path.write_text("sequence,score\n" + "ACGT,1\n" * 3000)
+    path.write_text("sequence,score\n" + "ACGT,1\n" * 3000 + "AC,x\nAG,1\n")
     with pytest.raises(DataError) as caught:
         read_table(path, space("rna"))
-    for row in (2, 1500, 3001):
-        assert f"  row {row}, column 'sequence': " in str(caught.value)
+    _, *lines, more, cure = str(caught.value).splitlines()
+    assert [line.split(",")[0] for line in lines] == [f"  row {row}" for row in (*range(2, 12), 3002)]
+    assert more == "  and 2,990 more of the kind bad_symbol" and "rejected.csv" in cure
+    assert len(caught.value.findings) == 3001
+    assert read_table(path, space("rna"), on_invalid="skip").rows == (3003,)
+    assert len(read_csv(tmp_path / "rejected.csv")) == 1 + 3001
 
 
 def test_skip_goes_on_and_writes_every_rejected_row(tmp_path: Path):
@@ -149,6 +153,28 @@ def test_table_is_read_only_and_consistent():
         table.scores[0] = 3.0
     with pytest.raises(ValueError, match="one score and one row number for each"):
         Table("m.csv", ("AC",), np.zeros(2), (2,))
+
+
+def test_one_very_wide_row_does_not_widen_the_rejected_ones_without_bound(tmp_path: Path):
+    path = tmp_path / "m.csv"
+    path.write_text("sequence,score\n" + "AC,x\n" * 100 + "AG" + ",1" * 20_000 + "\nAU,2\n")
+    read_table(path, space("rna"), on_invalid="skip")
+    header, *rows = read_csv(tmp_path / "rejected.csv")
+    assert len(header) == len(rows[-1]) == 2 + 20_001 and header[-1] == "extra_19999"
+    assert {len(row) for row in rows[:-1]} == {256}
+
+
+def test_rejected_rows_stay_beside_a_table_whatever_its_folder_is_called(tmp_path: Path):
+    folder = tmp_path / os.fsdecode(b"caf\xe9 \x1b[2J")
+    folder.mkdir()
+    (folder / "m.csv").write_text("sequence,score\nAC,x\nAG,1\n")
+    check = check_table(folder / "m.csv", space("rna"))
+    with pytest.raises(DataError) as caught:
+        accept_table(check)
+    for shown in (check.summary(), str(caught.value), json.dumps(check.to_dict(), ensure_ascii=False)):
+        assert "\x1b" not in shown and shown.encode("utf-8")
+    accept_table(check, on_invalid="skip")
+    assert (folder / "rejected.csv").exists()
 
 
 def test_summary_and_dict_tell_the_same(check: Checker):

@@ -121,7 +121,7 @@ def test_every_mistake_is_listed_up_to_a_bound(tmp_path):
     with pytest.raises(DataError) as error:
         Table(ENV, write(tmp_path, GOOD + "X,Y,2\n" * 30))
     assert len(error.value.findings) == 60
-    assert "row 5, column 'asked'" in str(error.value) and str(error.value).endswith("and 40 more problems")
+    assert "row 5, column 'asked'" in str(error.value) and str(error.value).endswith("and 50 more of the kind bad_symbol")
 
 
 def test_a_table_needs_letters():
@@ -164,3 +164,10 @@ def test_a_matrix_whose_outcomes_are_not_always_legal_is_found_by_the_check():
         check_chance(perturbed(env, kernel))
     state = jax.tree.map(np.asarray, error.value.state)
     assert state.asked == 1 and state.inner.coordinates[0] == 2
+
+
+def test_a_first_line_that_names_the_separator_is_no_row(tmp_path):
+    semicolons = "sep=;\r\n" + GOOD.replace(",", ";").replace("\n", "\r\n")
+    np.testing.assert_array_equal(Table(ENV, write(tmp_path, semicolons)).log_law, Table(ENV, write(tmp_path, GOOD)).log_law)
+    with pytest.raises(DataError, match="row 6, column 'asked'"):
+        Table(ENV, write(tmp_path, semicolons + "X;A;1\r\n"))

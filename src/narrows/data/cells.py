@@ -5,10 +5,11 @@ import re
 import unicodedata
 from dataclasses import dataclass
 
-from narrows.data.findings import Finding, count, error, quote
+from narrows.data.findings import Finding, count, error
 from narrows.data.layout import NUMBER, Layout
 from narrows.data.records import Record
 from narrows.data.space import NAMED_ALPHABETS, OpenSpace, Space
+from narrows.printing import printable, quote
 
 _NOT_FINITE = re.compile(r"[+-]?(nan|inf|infinity)", re.IGNORECASE)
 _MISSING = frozenset({"na", "nan", "n/a", "null", "none", "nil", "-", "--", "?", "inf", "#n/a", "#value!", "nd"})
@@ -92,8 +93,8 @@ def _explain_sequence(space: Space | OpenSpace, sequence: str, row: int, column:
     if not sequence:
         return [error(row, column, "empty_sequence", "the sequence cell is empty")]
     found: list[Finding] = []
-    known = space.alphabet or sequence
-    bad = [(place, letter) for place, letter in enumerate(sequence, start=1) if letter not in known]
+    alphabet = space.alphabet
+    bad = [(place, letter) for place, letter in enumerate(sequence, start=1) if letter not in alphabet] if alphabet else []
     if bad:
         place, letter = bad[0]
         more = f" (and {count(len(bad) - 1, 'more bad symbol')})" if len(bad) > 1 else ""
@@ -110,7 +111,7 @@ def _explain_sequence(space: Space | OpenSpace, sequence: str, row: int, column:
 
 
 def _hint(space: Space | OpenSpace, letter: str) -> str:
-    alphabet = space.alphabet
+    alphabet, letters = space.alphabet, printable(space.alphabet, 100)
     if space.name == "rna" and letter in "Tt":
         return "T is DNA; write U, or check the table with --space dna"
     if space.name == "dna" and letter in "Uu":
@@ -122,10 +123,10 @@ def _hint(space: Space | OpenSpace, letter: str) -> str:
     if letter.lower() in alphabet:
         return f"upper case; write {letter.lower()!r}"
     if letter.upper() in _AMBIGUOUS.get(alphabet, ""):
-        return f"a letter that stands for several; the letters of {space.name} are {alphabet}"
+        return f"a letter that stands for several; the letters of {printable(space.name, 100)} are {letters}"
     if letter in "-.*":
-        return f"a gap or a stop sign; the letters of {space.name} are {alphabet}"
-    return f"the letters are {alphabet}"
+        return f"a gap or a stop sign; the letters of {printable(space.name, 100)} are {letters}"
+    return f"the letters are {letters}"
 
 
 def _name(letter: str) -> str:
@@ -147,9 +148,9 @@ def _explain_score(cell: str, row: int, column: str) -> list[Finding]:
     if _NOT_FINITE.fullmatch(cell):
         return [error(row, column, "non_finite_score", f"score {shown} is not finite. Take the row out or measure again.")]
     if "," in cell and NUMBER.fullmatch(cell.replace(",", ".")):
-        cure = f"write {cell.replace(',', '.')}"
+        cure = f"write {printable(cell.replace(',', '.'), 40)}"
         if re.search(",[0-9]{3}$", cell):  # 1,000 is one to some and a thousand to others
-            cure += f", or {cell.replace(',', '')} if the comma groups thousands"
+            cure += f", or {printable(cell.replace(',', ''), 40)} if the comma groups thousands"
         return [error(row, column, "decimal_comma", f"score {shown} has a decimal comma; {cure}")]
     return [error(row, column, "non_numeric_score", f"score {shown} is not a number{_score_hint(cell)}")]
 

@@ -2,17 +2,22 @@
 
 import hashlib
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 
-from narrows.data.findings import Finding, quote
-from narrows.data.layout import DELIMITERS, Layout
+from narrows.data.findings import Finding, list_first
+from narrows.data.layout import Layout
 from narrows.data.space import OpenSpace, Space
+from narrows.data.text import DELIMITERS
+from narrows.printing import printable, quote
 
 ScoreSense = Literal["higher", "lower"]
 
+_SHOWN = 50
+"""Classes, and letters, that a summary lists."""
 _QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 _QUANTILE_NAMES = ("min", "5%", "25%", "median", "75%", "95%", "max")
 
@@ -104,7 +109,7 @@ class Check:
 
     def summary(self) -> str:
         """Describe the table in plain lines: columns, counts, lengths, scores, letters, findings by kind."""
-        lines = [("table", self.path)]
+        lines = [("table", self.table.path)]
         if self.layout is not None:
             lines += _describe_columns(self.layout, self.score_sense)
         lines += [("space", _describe_space(self.asked, self.space)), ("rows", f"{self.num_rows:,}")]
@@ -119,8 +124,8 @@ class Check:
         return "\n".join(f"{name:<16}{value}" for name, value in lines)
 
     def list_findings(self) -> str:
-        """Write every finding, one line each, in the order of the file."""
-        return "\n".join(map(str, self.findings))
+        """Write the first findings of each kind, one line each, in the order of the file, and how many more there are."""
+        return "\n".join(list_first(self.findings))
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything but the rows themselves as JSON values."""
@@ -130,7 +135,7 @@ class Check:
             names = {"sequence": layout.header[layout.sequence], "score": layout.header[layout.score]}
             columns = {**names, "all": list(layout.header), "delimiter": layout.delimiter}
         return {
-            "path": self.path,
+            "path": self.table.path,
             "sha256": self.sha256,
             "space": {
                 "name": self.asked.name,
@@ -177,7 +182,8 @@ def score_quantiles(scores: np.ndarray) -> dict[str, float]:
 
 def class_counts(table: Table) -> dict[str, int]:
     """Return how many rows each class has; nothing for a table of scores."""
-    return {name: int((table.scores == place).sum()) for place, name in enumerate(table.classes)}
+    numbers = np.bincount(table.scores.astype(np.int64), minlength=len(table.classes)) if table.classes else ()
+    return {name: int(number) for name, number in zip(table.classes, numbers, strict=True)}
 
 
 def letter_shares(table: Table, alphabet: str) -> dict[str, float]:
@@ -189,8 +195,8 @@ def letter_shares(table: Table, alphabet: str) -> dict[str, float]:
 def _describe_columns(layout: Layout, sense: ScoreSense) -> list[tuple[str, str]]:
     turned = " (higher is better)" if sense == "higher" else " (lower is better: kept with its sign turned)"
     return [
-        ("sequences in", f"column {layout.header[layout.sequence]!r} (#{layout.sequence + 1})"),
-        ("scores in", f"column {layout.header[layout.score]!r} (#{layout.score + 1}){turned}"),
+        ("sequences in", f"column {quote(layout.header[layout.sequence])} (#{layout.sequence + 1})"),
+        ("scores in", f"column {quote(layout.header[layout.score])} (#{layout.score + 1}){turned}"),
         ("separator", DELIMITERS[layout.delimiter]),
     ]
 
@@ -198,27 +204,24 @@ def _describe_columns(layout: Layout, sense: ScoreSense) -> list[tuple[str, str]
 def _describe_space(asked: Space | OpenSpace, space: Space | None) -> str:
     lengths = asked.lengths if space is None else space.lengths
     source = ", taken from the data" if isinstance(asked, OpenSpace) else ""
-    letters = f"letters {asked.alphabet}" if asked.alphabet else "any letters"
-    return f"{asked.name}: {letters}, length {lengths}{source}"
+    letters = f"letters {printable(asked.alphabet)}" if asked.alphabet else "any letters"
+    return f"{printable(asked.name)}: {letters}, length {lengths}{source}"
 
 
 def _describe_scores(table: Table) -> list[tuple[str, str]]:
     quantiles = score_quantiles(table.scores)
     best = int(table.scores.argmax())
+    sequence = table.sequences[best]
     return [
         _describe_lengths(table),
         ("scores", "  ".join(f"{name} {value:.4g}" for name, value in quantiles.items())),
-        (
-            "best",
-            f"{quote(table.sequences[best]) if ' ' in table.sequences[best] else table.sequences[best]} "
-            f"(row {table.rows[best]})",
-        ),
+        ("best", f"{quote(sequence) if ' ' in sequence else printable(sequence, 1000)} (row {table.rows[best]})"),
     ]
 
 
 def _describe_classes(table: Table) -> list[tuple[str, str]]:
-    counts = class_counts(table)
-    return [_describe_lengths(table), ("classes", "  ".join(f"{name} {number:,}" for name, number in counts.items()))]
+    counts = [f"{printable(name)} {number:,}" for name, number in class_counts(table).items()]
+    return [_describe_lengths(table), ("classes", _first_of(counts))]
 
 
 def _describe_lengths(table: Table) -> tuple[str, str]:
@@ -227,5 +230,10 @@ def _describe_lengths(table: Table) -> tuple[str, str]:
 
 
 def _describe_letters(table: Table, alphabet: str) -> list[tuple[str, str]]:
-    shares = letter_shares(table, alphabet)
-    return [("letters", "  ".join(f"{letter} {100 * share:.1f}%" for letter, share in shares.items()))]
+    shares = [f"{letter} {100 * share:.1f}%" for letter, share in letter_shares(table, alphabet).items()]
+    return [("letters", _first_of(shares))]
+
+
+def _first_of(parts: Sequence[str]) -> str:
+    more = [f"and {len(parts) - _SHOWN:,} more"] if len(parts) > _SHOWN else []
+    return "  ".join([*parts[:_SHOWN], *more])

@@ -1,6 +1,7 @@
 """What can be said about a table: a finding, and the error that lists findings."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -26,7 +27,7 @@ class Finding:
 
 
 class DataError(ValueError):
-    """Tell that a table cannot be used as it is; `findings` holds every reason, the message lists them."""
+    """Tell that a table cannot be used as it is; `findings` holds every reason, the message the first ones of each kind."""
 
     def __init__(self, message: str, findings: Sequence[Finding] = ()) -> None:
         super().__init__(message)
@@ -64,6 +65,18 @@ def name_rows(rows: Sequence[int]) -> str:
     return f"rows {', '.join(map(str, rows[:-1]))} and {rows[-1]}"
 
 
+def list_first(findings: Iterable[Finding], write: Callable[[Finding], str] = str) -> list[str]:
+    """Write the first ten findings of each kind, in their order, and then how many more there are of each."""
+    numbers: Counter[tuple[Severity, str]] = Counter()
+    lines: list[str] = []
+    for finding in findings:
+        numbers[finding.severity, finding.kind] += 1
+        if numbers[finding.severity, finding.kind] <= _ROWS_NAMED:
+            lines.append(write(finding))
+    more = {kind: number - _ROWS_NAMED for (_, kind), number in numbers.items() if number > _ROWS_NAMED}
+    return [*lines, *(f"and {number:,} more of the kind {kind}" for kind, number in more.items())]
+
+
 def count(number: int, noun: str) -> str:
     """Write a number with its noun.
 
@@ -71,8 +84,3 @@ def count(number: int, noun: str) -> str:
     ('1 row', '2,000 rows')
     """
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
-def quote(text: str, limit: int = 40) -> str:
-    """Write text from a file so that a terminal shows it and does nothing else: escapes, quotes, a bounded length."""
-    return repr(text if len(text) <= limit else f"{text[: limit - 1]}…")

@@ -2,17 +2,18 @@
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections import Counter
 from dataclasses import dataclass
 from itertools import islice
 
-from narrows.data.findings import FileRefused, Finding, name_rows, quote, warning
+from narrows.data.findings import FileRefused, Finding, name_rows, warning
 from narrows.data.records import Record, is_blank, read_records
-from narrows.data.text import Text, bad_byte
+from narrows.data.text import DELIMITERS, Text, bad_byte
+from narrows.printing import name_some, quote
 
-NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?", re.ASCII)
+# Possessive, for a long run of digits with a mistake at its end would be tried at every cut otherwise.
+NUMBER = re.compile(r"[+-]?(?:[0-9]++(?:\.[0-9]*+)?|\.[0-9]++)(?:[eE][+-]?[0-9]++)?", re.ASCII)
 
-DELIMITERS: dict[str, str] = {",": "comma", ";": "semicolon", "\t": "tab"}
 # Each line of names counts only where no column has one of the line before.
 _SEQUENCE_NAMES = (
     "sequence sequences seq peptide aptamer oligo aasequence aaseq mutatedsequence rnasequence dnasequence "
@@ -27,6 +28,7 @@ _KNOWN: dict[str, tuple[frozenset[str], ...]] = {
 _POSITION = re.compile(r"#([0-9]{1,9})")
 # Enough rows to tell which of two columns holds numbers.
 _PEEK = 200
+_LISTED = 10
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ def find_layout(text: Text, alphabet: str, sequence_column: str | None, score_co
     if first in text.suspect:
         problem = bad_byte(text.lines[first])
         raise FileRefused("encoding", f"the header cannot be read: {problem}. Save the file as UTF-8.", first + 1)
-    delimiter, record = _find_delimiter(text.lines, first, wanted)
+    delimiter, record = _find_delimiter(text, first, wanted)
     header = tuple(field.strip() for field in record.fields)
     _refuse_number_as_name(header, wanted, record.row)
     body = list(islice(read_records(text.lines, delimiter, record.end), _PEEK))
@@ -65,10 +67,11 @@ def find_layout(text: Text, alphabet: str, sequence_column: str | None, score_co
     return Layout(delimiter, header, record.row, record.end, sequence, score, findings)
 
 
-def _find_delimiter(lines: Sequence[str], first: int, wanted: dict[str, str | None]) -> tuple[str, Record]:
+def _find_delimiter(text: Text, first: int, wanted: dict[str, str | None]) -> tuple[str, Record]:
     """Take the separator that makes the wanted columns appear, then known ones, then most columns."""
+    lines = text.lines
     ranked: list[tuple[tuple[int, int, int], str, Record]] = []
-    for delimiter in DELIMITERS:
+    for delimiter in text.delimiters:
         record = next(read_records(lines, delimiter, first))
         if record.problem is not None:
             continue
@@ -77,13 +80,13 @@ def _find_delimiter(lines: Sequence[str], first: int, wanted: dict[str, str | No
         known = sum(any(_is_known(role, name) for name in names) for role in _KNOWN)
         ranked.append(((named, known, len(names)), delimiter, record))
     if not ranked:
-        problem = next(read_records(lines, ",", first)).problem
+        problem = next(read_records(lines, text.delimiters[0], first)).problem
         raise FileRefused("header", f"the header cannot be read: {problem}. Expected: sequence,score", first + 1)
     ranked.sort(key=lambda entry: entry[0], reverse=True)
     rank, delimiter, record = ranked[0]
     if len(record.fields) < 2:
         shown = quote(lines[first].strip(), 80)
-        message = f"the header {shown} has one column. Expected two or more, separated by comma, semicolon or tab."
+        message = f"the header {shown} has one column. Expected two or more, separated by {text.separators}."
         raise FileRefused("header", message, first + 1)
     if len(ranked) > 1 and ranked[1][0] == rank:
         rivals = f"{DELIMITERS[delimiter]} and {DELIMITERS[ranked[1][1]]}"
@@ -132,7 +135,9 @@ def _by_usual_name(header: tuple[str, ...], role: str, row: int) -> int | None:
         if len(matches) == 1:
             return matches[0]
         if matches:
-            listed = " and ".join(f"{quote(header[index])} (#{index + 1})" for index in matches)
+            shown = [f"{quote(header[index])} (#{index + 1})" for index in matches[:_LISTED]]
+            more = [f"{len(matches) - _LISTED:,} more"] if len(matches) > _LISTED else []
+            listed = " and ".join([*shown, *more])
             message = f"more than one column may hold the {role}: {listed}. Choose one with --{role}-column."
             raise FileRefused("column", message, row)
     return None
@@ -180,9 +185,11 @@ def _no_header(header: tuple[str, ...], reason: str) -> str:
 
 
 def _repeated_names(header: tuple[str, ...], row: int) -> tuple[Finding, ...]:
-    repeated = [name for name in dict.fromkeys(header) if name and header.count(name) > 1]
+    numbers = Counter(filter(None, header))
     return tuple(
-        warning(row, name, "repeated_column", f"{header.count(name)} columns are called {quote(name)}") for name in repeated
+        warning(row, name, "repeated_column", f"{number:,} columns are called {quote(name)}")
+        for name, number in numbers.items()
+        if number > 1
     )
 
 
@@ -200,4 +207,4 @@ def _fold(name: str) -> str:
 
 
 def _columns(header: tuple[str, ...]) -> str:
-    return f"The columns are: {', '.join(quote(name) for name in header)}."
+    return f"The columns are: {name_some(header)}."

@@ -1,14 +1,15 @@
 """From records to rows: what can be used, what is set aside, and what repeats."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from narrows.data.cells import Rules, explain_row, read_row, strip_cells
 from narrows.data.check import Rejected
-from narrows.data.findings import Finding, count, error, name_rows, quote, warning
+from narrows.data.findings import Finding, count, error, name_rows, warning
 from narrows.data.records import Record, is_blank, read_records
 from narrows.data.text import Text, bad_byte
+from narrows.printing import quote
 
 
 class Row(NamedTuple):
@@ -48,7 +49,8 @@ def read_rows(text: Text, rules: Rules) -> Rows:
             rows.good.append(Row(record.row, *pair))
         else:
             _reject(rows, record, explain_row(rules, stripped))
-    blank = [*range(1, layout.header_row), *blank]
+    named = text.separator is not None  # by the first line, which is no blank one
+    blank = [*range(2 if named else 1, layout.header_row), *blank]
     rows.findings.extend(_notes(blank, padded, broken))
     return Rows(rows.good, rows.rejected, rows.findings, len(blank))
 
@@ -67,8 +69,7 @@ def merge_duplicates(rows: Rows, text: Text, delimiter: str) -> Rows:
             findings.extend(_repeated(group[0], row) for row in group[1:])
             continue
         dropped.update(row.row for row in group)
-        for row in group:
-            finding = _conflict(row, group)
+        for row, finding in zip(group, _conflicts(group), strict=True):
             findings.append(finding)
             record = next(read_records(text.lines, delimiter, row.row - 1))
             rejected.append(Rejected(row.row, finding.message, tuple(record.fields)))
@@ -145,15 +146,17 @@ def _repeats(rows: Sequence[Row]) -> list[list[Row]]:
 
 
 def _repeated(kept: Row, row: Row) -> Finding:
-    message = f"sequence {quote(row.sequence)} was on row {kept.row} with the same score {row.score!r}; kept once"
+    message = f"sequence {quote(row.sequence)} was on row {kept.row} with the same score {quote(row.score)}; kept once"
     return warning(row.row, None, "duplicate", message)
 
 
-def _conflict(row: Row, group: list[Row]) -> Finding:
-    other = next(entry for entry in group if entry.score != row.score)
-    everywhere = f" (it is on {name_rows([entry.row for entry in group])})" if len(group) > 2 else ""
-    message = (
-        f"sequence {quote(row.sequence)} has score {row.score!r} here and {other.score!r} on row {other.row}{everywhere}. "
-        f"{'Keep the right one.' if isinstance(row.score, str) else 'Keep the right one, or put one row with their mean.'}"
-    )
-    return error(row.row, None, "conflict", message)
+def _conflicts(group: list[Row]) -> Iterator[Finding]:
+    """Yield a finding for each row of one sequence, which names the first row with another score."""
+    first = group[0]
+    second = next(row for row in group if row.score != first.score)
+    everywhere = f" (it is on {name_rows([row.row for row in group])})" if len(group) > 2 else ""
+    cure = "Keep the right one." if isinstance(first.score, str) else "Keep the right one, or put one row with their mean."
+    for row in group:
+        other = second if row.score == first.score else first
+        scores = f"{quote(row.score)} here and {quote(other.score)} on row {other.row}"
+        yield error(row.row, None, "conflict", f"sequence {quote(row.sequence)} has score {scores}{everywhere}. {cure}")

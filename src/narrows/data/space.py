@@ -1,9 +1,12 @@
 """Which sequences may be written: an alphabet and a range of lengths."""
 
 import difflib
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import overload
+
+from narrows.printing import name_some, printable, quote
 
 NAMED_ALPHABETS: dict[str, str] = {"rna": "ACGU", "dna": "ACGT", "protein": "ACDEFGHIKLMNPQRSTVWY"}
 CUSTOM_PREFIX = "letters:"
@@ -60,7 +63,9 @@ class OpenSpace:
         """
         lengths = [len(sequence) for sequence in sequences]
         if not lengths:
-            raise ValueError(f"space {self.name!r} takes its lengths from the data, and there is no sequence to take them from")
+            raise ValueError(
+                f"space {quote(self.name)} takes its lengths from the data, and there is no sequence to take them from"
+            )
         shortest = min(lengths) if self.min_length is None else self.min_length
         longest = max(lengths) if self.max_length is None else self.max_length
         return Space(self.name, self.alphabet, shortest, longest)
@@ -112,17 +117,18 @@ def _unknown_name(name: str) -> str:
     near = difflib.get_close_matches(name.lower(), [*NAMED_ALPHABETS, TEXT], n=1)
     guess = f" Did you mean {near[0]!r}?" if near else ""
     known = ", ".join([*NAMED_ALPHABETS, TEXT])
-    return f"unknown space {name!r}.{guess} Known: {known}. For letters of your own write {CUSTOM_PREFIX}{name or 'ABC'}"
+    own = f"{CUSTOM_PREFIX}{printable(name or 'ABC', 40)}"
+    return f"unknown space {quote(name)}.{guess} Known: {known}. For letters of your own write {own}"
 
 
 def _check_alphabet(name: str, alphabet: str) -> None:
-    repeated = sorted({letter for letter in alphabet if alphabet.count(letter) > 1})
+    repeated = sorted(letter for letter, number in Counter(alphabet).items() if number > 1)
     if repeated:
-        raise ValueError(f"an alphabet needs distinct letters; {alphabet!r} repeats {', '.join(map(repr, repeated))}")
+        raise ValueError(f"an alphabet needs distinct letters; {quote(alphabet)} repeats {name_some(repeated)}")
     # A blank or invisible letter could not be told from the blanks around a cell.
     unusable = [letter for letter in alphabet if letter.isspace() or not letter.isprintable()]
     if unusable:
-        raise ValueError(f"an alphabet takes visible letters only; {alphabet!r} holds {unusable[0]!r}")
+        raise ValueError(f"an alphabet takes visible letters only; {quote(alphabet)} holds {quote(unusable[0])}")
     if not alphabet and name != TEXT:
         raise ValueError("an alphabet needs at least one letter, got none")
 

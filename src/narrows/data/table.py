@@ -12,15 +12,19 @@ import numpy as np
 
 from narrows.data.cells import Rules
 from narrows.data.check import Check, ScoreSense, Table
-from narrows.data.findings import DataError, FileRefused, Finding, count, error, quote, warning
+
+from narrows.data.findings import DataError, FileRefused, Finding, count, error, list_first, warning
 from narrows.data.layout import NUMBER, Layout, find_layout
 from narrows.data.rows import Rows, merge_duplicates, read_rows
 from narrows.data.space import OpenSpace, Space
-from narrows.data.text import escape_bytes, read_text, show_path
+from narrows.data.text import escape_bytes, read_text
 from narrows.files import write_atomically
+from narrows.printing import printable, quote
 
 OnInvalid = Literal["refuse", "skip"]
 
+_FILLED = 256
+"""Cells that a rejected row is filled up to: one very wide row would make as many of every other one."""
 _LOWER_IS_BETTER = frozenset("energy dg ddg mfe kd ki ic50 ec50 loss error rmsd rmse".split())
 
 
@@ -52,7 +56,7 @@ def check_table(
         raise ValueError(f"score_sense must be 'higher' or 'lower', got {score_sense!r}")
     if has_classes and score_sense == "lower":
         raise ValueError("score_sense='lower' turns the sign of scores, and classes have none; leave it out")
-    shown = show_path(path)
+    shown = printable(path, None)
     sha256 = None
     try:
         text = read_text(path)
@@ -60,7 +64,7 @@ def check_table(
         layout = find_layout(text, space.alphabet, sequence_column, score_column)
     except FileRefused as refused:
         nothing = Table(shown, (), np.zeros(0), ())
-        return Check(shown, sha256, space, None, None, score_sense, nothing, (refused.finding,), 0, 0, 0, ())
+        return Check(os.fspath(path), sha256, space, None, None, score_sense, nothing, (refused.finding,), 0, 0, 0, ())
     read = read_rows(text, Rules.of(space, layout, has_classes))
     kept = merge_duplicates(read, text, layout.delimiter)
     table = _table(shown, kept, has_classes, score_sense)
@@ -68,7 +72,7 @@ def check_table(
     findings = [*text.findings, *layout.findings, *kept.findings]
     findings += _about_scores(layout, table, score_sense, num_rows)
     return Check(
-        path=shown,
+        path=os.fspath(path),
         sha256=sha256,
         asked=space,
         space=space.closed_over(table.sequences) if len(table) else None,
@@ -111,7 +115,7 @@ def accept_table(
     if on_invalid not in get_args(OnInvalid):
         raise ValueError(f"on_invalid must be 'refuse' or 'skip', got {on_invalid!r}")
     if check.is_unreadable:
-        raise DataError("\n".join(f"{check.path}: {_place(finding)}" for finding in check.errors), check.errors)
+        raise DataError("\n".join(f"{check.table.path}: {_place(finding)}" for finding in check.errors), check.errors)
     if on_invalid == "refuse":
         if check.errors:
             raise DataError(_refusal(check), check.errors)
@@ -119,7 +123,8 @@ def accept_table(
     target = Path(check.path).with_name("rejected.csv") if rejected_path is None else Path(rejected_path)
     write_rejected(check, target)
     if not len(check.table):
-        message = f"{check.path}: no row is left: all {count(check.num_rejected, 'row')} were rejected, see {target}"
+        all_rows = count(check.num_rejected, "row")
+        message = f"{check.table.path}: no row is left: all {all_rows} were rejected, see {printable(target, None)}"
         raise DataError(message, check.errors)
     return check.table
 
@@ -128,10 +133,14 @@ def write_rejected(check: Check, path: str | os.PathLike[str]) -> None:
     r"""Write the rejected rows of a check as CSV: `row`, `reason`, then the cells as they stand in the file.
 
     Cells beyond the header are named `extra_1`, `extra_2`, ...; a line that could not be cut into cells stands in the
-    first one; a byte that is not UTF-8 is written as `\xNN`. Raises DataError where the file cannot be written.
+    first one; a byte that is not UTF-8 is written as `\xNN`. Rows are filled up with empty cells, to 256 at most.
+
+    Raises DataError where the file cannot be written.
     """
     if os.path.exists(path) and os.path.exists(check.path) and os.path.samefile(path, check.path):
-        raise DataError(f"{check.path}: the rejected rows would overwrite the table itself. Choose another rejected_path.")
+        raise DataError(
+            f"{check.table.path}: the rejected rows would overwrite the table itself. Choose another rejected_path."
+        )
     header = () if check.layout is None else check.layout.header
     names = [f"{name} (in the file)" if name in ("row", "reason") else name for name in header]
     width = max((len(entry.fields) for entry in check.rejected), default=0)
@@ -139,7 +148,8 @@ def write_rejected(check: Check, path: str | os.PathLike[str]) -> None:
     lines = [["row", "reason", *names]]
     lines += [[str(entry.row), entry.reason, *map(escape_bytes, entry.fields)] for entry in check.rejected]
     # The writer leaves a lone carriage return bare unless every cell is quoted, and a reader would split the row there.
-    _write_csv(path, [[*line, *[""] * (2 + len(names) - len(line))] for line in lines], quote_all=True)
+    filled = min(2 + len(names), _FILLED)
+    _write_csv(path, [[*line, *[""] * (filled - len(line))] for line in lines], quote_all=True)
 
 
 def write_table(path: str | os.PathLike[str], sequences: Sequence[str], scores: Sequence[float] | np.ndarray) -> None:
@@ -152,9 +162,9 @@ def write_table(path: str | os.PathLike[str], sequences: Sequence[str], scores: 
         raise ValueError(f"expected one score for each of {len(sequences)} sequences, got shape {values.shape}")
     for index, (sequence, value) in enumerate(zip(sequences, values, strict=True)):
         if not sequence or sequence != sequence.strip():
-            raise ValueError(f"sequence {index} is {sequence!r}: empty, or with blanks around it")
+            raise ValueError(f"sequence {index} is {quote(sequence)}: empty, or with blanks around it")
         if not np.isfinite(value):
-            raise ValueError(f"score {index}, of {sequence!r}, is {value}: only finite scores can be stored")
+            raise ValueError(f"score {index}, of {quote(sequence)}, is {value}: only finite scores can be stored")
     rows = [[sequence, repr(float(value))] for sequence, value in zip(sequences, values, strict=True)]
     _write_csv(path, [["sequence", "score"], *rows])
 
@@ -184,7 +194,7 @@ def _about_scores(layout: Layout, table: Table, sense: ScoreSense, num_rows: int
     if num_rows == 0:
         findings.append(error(row, None, "no_rows", "there is a header and no row after it"))
     if len(table) > 1 and (table.scores == table.scores[0]).all():
-        what = f"rows are of class {table.classes[0]!r}" if table.classes else f"scores are {float(table.scores[0])!r}"
+        what = f"rows are of class {quote(table.classes[0])}" if table.classes else f"scores are {float(table.scores[0])!r}"
         message = f"all {len(table):,} {what}: there is nothing to learn from them"
         findings.append(warning(row, column, "constant_score", message))
     if sense == "higher" and not table.classes and not _LOWER_IS_BETTER.isdisjoint(re.split(r"[^a-z0-9]+", column.casefold())):
@@ -194,9 +204,9 @@ def _about_scores(layout: Layout, table: Table, sense: ScoreSense, num_rows: int
 
 
 def _refusal(check: Check) -> str:
-    listed = "\n".join(f"  {_place(finding)}" for finding in check.errors)
+    listed = "\n".join(f"  {line}" for line in list_first(check.errors, _place))
     return (
-        f"{check.path}: {check.num_rejected:,} of {count(check.num_rows, 'row')} cannot be used "
+        f"{check.table.path}: {check.num_rejected:,} of {count(check.num_rows, 'row')} cannot be used "
         f"(row numbers are line numbers of the file).\n{listed}\n"
         "Correct these rows, or leave them out with --on-invalid skip, which writes them to rejected.csv."
     )
@@ -214,4 +224,4 @@ def _write_csv(path: str | os.PathLike[str], rows: Sequence[Sequence[str]], *, q
     try:
         write_atomically(path, stream.getvalue())
     except OSError as problem:
-        raise DataError(f"{show_path(path)} cannot be written: {problem.strerror}") from None
+        raise DataError(f"{printable(path, None)} cannot be written: {problem.strerror}") from None

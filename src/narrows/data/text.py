@@ -3,14 +3,20 @@
 import hashlib
 import io
 import os
+import re
 import stat
 from dataclasses import dataclass
 from pathlib import Path
 
 from narrows.data.findings import FileRefused, Finding, count, warning
+from narrows.printing import printable, quote
+
+DELIMITERS: dict[str, str] = {",": "comma", ";": "semicolon", "\t": "tab"}
 
 _UTF8_BOM = b"\xef\xbb\xbf"
 _UTF16_BOMS = (b"\xff\xfe", b"\xfe\xff")
+# The line that spreadsheets read and write first: `sep=;`, perhaps in quotes, perhaps filled up with separators by another one.
+_SEPARATOR_LINE = re.compile(r"""[ ]*(["']?)sep=(?P<named>\\t|[^\w"\r\n])?\1[,;\t ]*[\r\n]*""", re.IGNORECASE)
 _SAMPLE = 8192
 _SAVE_AS = "Save it as CSV in UTF-8 (in a spreadsheet: Save as, 'CSV UTF-8')."
 _SIGNATURES: dict[bytes, str] = {
@@ -28,19 +34,32 @@ class Text:
     """Hold the physical lines of a file, line ends included, and what was found on the way.
 
     A byte that is not UTF-8 stays in its line as a lone surrogate (`surrogateescape`), so that it can be named and is
-    never shown as another letter. `suspect` holds the indices of lines with such a byte or with a NUL.
+    never shown as another letter. `suspect` holds the indices of lines with such a byte or with a NUL. `separator` is what
+    a first line such as `sep=;` names; that line then stands blank in `lines`, so that the others keep their numbers.
     """
 
     lines: list[str]
     suspect: frozenset[int]
     findings: tuple[Finding, ...]
     sha256: str
+    separator: str | None = None
+
+    @property
+    def delimiters(self) -> tuple[str, ...]:
+        """Return what may separate the cells: what the file names itself, else whatever we know."""
+        return tuple(DELIMITERS) if self.separator is None else (self.separator,)
+
+    @property
+    def separators(self) -> str:
+        """Say in words what may separate the cells."""
+        return "comma, semicolon or tab" if self.separator is None else f"{DELIMITERS[self.separator]}, as its first line says"
 
 
 def read_text(path: str | os.PathLike[str]) -> Text:
     """Read a text file into its lines; a line ends with LF, CRLF or a lone CR.
 
-    Raises FileRefused for what is no readable text: missing, a folder, binary, UTF-16, empty.
+    Raises FileRefused for what is no readable text: missing, a folder, binary, UTF-16, empty; and for a first line that
+    names a separator which tables may not have.
     """
     data = _read_bytes(path)
     digest = hashlib.sha256(data).hexdigest()
@@ -49,13 +68,18 @@ def read_text(path: str | os.PathLike[str]) -> Text:
         data = data[len(_UTF8_BOM) :]
         findings.append(warning(1, None, "bom", "the file starts with a UTF-8 byte order mark, which was passed over"))
     _refuse_binary(data)
-    if not data.strip():
-        raise FileRefused("empty_file", "the file is empty. Expected a header line and one row for each sequence.")
     # newline="" makes LF, CRLF and CR line ends without translating them; str.splitlines would also split at
     # form feeds and at U+2028, and so lose count of the lines that an editor shows.
     with io.TextIOWrapper(io.BytesIO(data), encoding="utf-8", errors="surrogateescape", newline="") as stream:
         lines = list(stream)
-    return Text(lines, _suspect_lines(data, lines), tuple(findings), digest)
+    separator = _named_separator(lines[0]) if lines else None
+    if separator is not None:
+        lines[0] = ""
+        what = f"the first line names the separator ({DELIMITERS[separator]}) and is no row"
+        findings.append(warning(1, None, "separator_line", what))
+    if not any(map(str.strip, lines)):
+        raise FileRefused("empty_file", "the file is empty. Expected a header line and one row for each sequence.")
+    return Text(lines, _suspect_lines(data, lines), tuple(findings), digest, separator)
 
 
 def bad_byte(line: str) -> str | None:
@@ -85,11 +109,6 @@ def escape_bytes(text: str) -> str:
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace").replace("\0", "\\x00")
 
 
-def show_path(path: str | os.PathLike[str]) -> str:
-    """Write a path so that it can be printed, whatever bytes its name holds."""
-    return os.fspath(path).encode("utf-8", "backslashreplace").decode("utf-8")
-
-
 def _read_bytes(path: str | os.PathLike[str]) -> bytes:
     try:
         mode = os.stat(path).st_mode
@@ -100,10 +119,22 @@ def _read_bytes(path: str | os.PathLike[str]) -> bytes:
             raise FileRefused("not_a_file", "this is a pipe or a device. Write the table to a file and name that.")
         return Path(path).read_bytes()
     except FileNotFoundError:
-        raise FileRefused("missing_file", f"no such file (looked from {show_path(Path.cwd())})") from None
+        raise FileRefused("missing_file", f"no such file (looked from {printable(Path.cwd(), None)})") from None
     except (OSError, ValueError) as problem:  # ValueError: a NUL byte in the path itself
         reason = problem.strerror if isinstance(problem, OSError) else str(problem)
         raise FileRefused("unreadable_file", f"the file cannot be read: {reason}") from None
+
+
+def _named_separator(line: str) -> str | None:
+    """Return the separator that a first line such as `sep=;` names, None for any other line."""
+    found = _SEPARATOR_LINE.fullmatch(line)
+    if found is None:
+        return None
+    separator = "\t" if found["named"] == "\\t" else found["named"]
+    if separator not in DELIMITERS:
+        cure = "Name a comma, a semicolon or a tab there, whichever the table has, or take that line out."
+        raise FileRefused("separator_line", f"the first line {quote(line.strip())} names no separator of ours. {cure}", 1)
+    return separator
 
 
 def _refuse_binary(data: bytes) -> None:

@@ -7,13 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from narrows.data.findings import Finding, count, error, quote
+from narrows.data.findings import Finding, count, error
 from narrows.envs.base import AbstractEnvironment
 from narrows.envs.perturbed import AbstractKernel
 from narrows.envs.sequence import Sequence, SequenceState
 from narrows.noise.fit import KernelQuality, Learned, fit_kernel
 from narrows.noise.rows import Row, read_columns, refuse, refuse_any
 from narrows.noise.transitions import Transitions
+from narrows.printing import name_some, quote
 
 
 class Observed(AbstractKernel):
@@ -90,7 +91,7 @@ def read_transitions(env: Sequence, path: str) -> Transitions:
     asked, came = ("".join(row.cells[side] for row in columns.rows) for side in (0, 1))
     unasked = [letter for letter in env.alphabet if letter not in asked]
     if unasked:
-        message = f"no sequence asks for {', '.join(map(repr, unasked))}, so what comes of it is not known"
+        message = f"no sequence asks for {name_some(unasked)}, so what comes of it is not known"
         cure = "Add sequences that do, take the letter out of the environment's alphabet, or write the law in a Table."
         refuse(columns.path, [error(0, None, "unasked", f"{message}. {cure}")])
     states = [_states(env, row.cells[1]) for row in columns.rows]
@@ -122,7 +123,9 @@ def _explain(env: Sequence, row: Row) -> list[Finding]:
         bad = [(place, letter) for place, letter in enumerate(sequence, start=1) if letter not in env.alphabet]
         if bad:
             place, letter = bad[0]
-            message = f"sequence {quote(sequence)} has {letter!r} at position {place}, which is not one of {env.alphabet!r}"
+            message = (
+                f"sequence {quote(sequence)} has {letter!r} at position {place}, which is not one of {quote(env.alphabet)}"
+            )
             found.append(error(row.row, name, "bad_symbol", f"{message}. Correct it or take the row out."))
         if not max(env.min_length, 1) <= len(sequence) <= env.max_length:
             lengths = f"the environment has {env.min_length} to {env.max_length}"

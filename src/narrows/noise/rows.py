@@ -4,13 +4,10 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple, NoReturn
 
-from narrows.data.findings import DataError, FileRefused, Finding, count, error, quote
-from narrows.data.layout import DELIMITERS
+from narrows.data.findings import DataError, FileRefused, Finding, count, error, list_first
 from narrows.data.records import Record, is_blank, read_records
-from narrows.data.text import Text, bad_byte, read_text, show_path
-
-_LISTED = 20
-"""Problems that a message lists; the error holds all."""
+from narrows.data.text import Text, bad_byte, read_text
+from narrows.printing import printable, quote
 
 
 class Row(NamedTuple):
@@ -35,7 +32,7 @@ def read_columns(path: str, required: Sequence[str], optional: Sequence[str] = (
 
     Raises DataError for a file that cannot be read, a header without a required column and every row that is damaged.
     """
-    shown = show_path(path)
+    shown = printable(path, None)
     try:
         text = read_text(path)
         delimiter, header = _find_header(text, required)
@@ -66,24 +63,21 @@ def refuse_any(path: str, problems: Sequence[Finding]) -> None:
 def refuse(path: str, problems: Sequence[Finding]) -> NoReturn:
     """Raise DataError that lists the problems of a file, in its order."""
     ordered = sorted(problems, key=lambda problem: problem.row)
-    lines = [f"{path}: {_words(problem)}" for problem in ordered[:_LISTED]]
-    if len(ordered) > _LISTED:
-        lines.append(f"{path}: and {count(len(ordered) - _LISTED, 'more problem')}")
-    raise DataError("\n".join(lines), ordered)
+    raise DataError("\n".join(f"{path}: {line}" for line in list_first(ordered, _words)), ordered)
 
 
 def _words(problem: Finding) -> str:
-    column = "" if problem.column is None else f", column {problem.column!r}"
+    column = "" if problem.column is None else f", column {quote(problem.column)}"
     return f"row {problem.row}{column}: {problem.message}" if problem.row else problem.message
 
 
 def _find_header(text: Text, required: Sequence[str]) -> tuple[str, Record]:
     """Return the separator for which the first line that is not blank has every required column, and that line."""
     first = next((index for index, line in enumerate(text.lines) if not is_blank(re.split(r"[,;\t]", line))), None)
-    expected = f"Expected a header with the columns {', '.join(required)}, separated by commas, semicolons or tabs."
+    expected = f"Expected a header with the columns {', '.join(required)}, separated by {text.separators}."
     if first is None:
         raise FileRefused("header", f"there are separators and nothing else. {expected}")
-    for delimiter in DELIMITERS:
+    for delimiter in text.delimiters:
         record = next(read_records(text.lines, delimiter, first))
         if {*required} <= {field.strip().casefold() for field in record.fields}:
             return delimiter, record
@@ -92,7 +86,7 @@ def _find_header(text: Text, required: Sequence[str]) -> tuple[str, Record]:
 
 def _place(names: list[str], name: str, row: int) -> int:
     if names.count(name) > 1:
-        raise FileRefused("header", f"{names.count(name)} columns are called {name!r}. Keep one.", row)
+        raise FileRefused("header", f"{names.count(name)} columns are called {quote(name)}. Keep one.", row)
     return names.index(name)
 
 

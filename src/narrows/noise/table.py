@@ -9,12 +9,13 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 from numpy.typing import ArrayLike
 
-from narrows.data.findings import Finding, error, name_rows, quote
+from narrows.data.findings import Finding, error, name_rows
 from narrows.data.layout import NUMBER
 from narrows.envs.base import AbstractEnvironment
 from narrows.envs.perturbed import AbstractKernel
 from narrows.envs.sequence import Sequence, SequenceState
 from narrows.noise.rows import Columns, Row, read_columns, refuse_any
+from narrows.printing import name_some, quote
 
 TOLERANCE = 1e-6
 """How far from 1 probabilities may sum; they are then divided by their sum."""
@@ -139,7 +140,7 @@ def _entry(env: Sequence, names: tuple[str, ...], row: Row, problems: list[Findi
     found: list[Finding] = []
     for name, letter in (("asked", asked), ("came", came)):
         if len(letter) != 1 or letter not in env.alphabet:
-            message = f"{quote(letter)} is not a letter of the environment, which has {env.alphabet!r}"
+            message = f"{quote(letter)} is not a letter of the environment, which has {quote(env.alphabet)}"
             found.append(error(row.row, name, "bad_symbol", f"{message}. Correct it or take the row out."))
     if message := _explain_probability(cell):
         found.append(error(row.row, "probability", "probability", message))
@@ -192,7 +193,7 @@ def _without_rows(env: Sequence, entries: list[_Entry], num_laws: int) -> list[F
         missing = [letter for asked, letter in enumerate(env.alphabet) if (position, asked) not in known]
         if missing:
             where = f" at position {position + 1}" if num_laws > 1 else ""
-            letters = ", ".join(map(repr, missing))
+            letters = name_some(missing)
             example = f"{missing[0]},{missing[0]},1" + (f",{position + 1}" if num_laws > 1 else "")
             message = f"no row has asked {letters}{where}. Add what comes then, or {example} for a letter that comes as asked."
             found.append(error(0, None, "missing", message))

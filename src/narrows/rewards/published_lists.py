@@ -6,15 +6,14 @@ from collections.abc import Iterator
 from typing import NamedTuple, NoReturn, get_args
 
 from narrows.data import DataError, Finding, Space
-from narrows.data.findings import FileRefused, count, error, quote
+from narrows.data.findings import FileRefused, count, error, list_first
 from narrows.data.records import Record, is_blank, read_records
 from narrows.data.table import OnInvalid
-from narrows.data.text import Text, bad_byte, read_text, show_path
+from narrows.data.text import Text, bad_byte, read_text
+from narrows.printing import printable, quote
 
 _COLUMNS = ("sequence", "sequences", "seq", "peptide")
 _POINTER = "version https://git-lfs"
-_LISTED = 20
-"""Problems that a message lists; the error holds all."""
 
 
 class Listed(NamedTuple):
@@ -42,7 +41,7 @@ def read_list(path: str | os.PathLike[str], space: Space, on_invalid: OnInvalid 
     """
     if on_invalid not in get_args(OnInvalid):
         raise ValueError(f"on_invalid must be 'refuse' or 'skip', got {on_invalid!r}.")
-    shown = show_path(path)
+    shown = printable(path, None)
     try:
         text = read_text(path)
         entries = list(_entries(text))
@@ -90,7 +89,7 @@ def _fasta(lines: list[str]) -> Iterator[_Entry]:
 
 
 def _column(text: Text, first: int, start: str) -> Iterator[_Entry]:
-    delimiter = max(",;\t", key=start.count)
+    delimiter = max(text.delimiters, key=start.count)
     header, *records = read_records(text.lines, delimiter, first)
     names = [name.strip().casefold() for name in header.fields]
     places = [place for place, name in enumerate(names) if name in _COLUMNS]
@@ -118,7 +117,8 @@ def _problem(text: Text, entry: _Entry, space: Space) -> Finding | None:
     bad = next((place for place, letter in enumerate(entry.sequence) if letter not in space.alphabet), None)
     if bad is not None:
         letter = entry.sequence[bad]
-        message = f"{quote(entry.sequence)} has {letter!r} at position {bad + 1}; the letters are {space.alphabet}. Correct it."
+        known = printable(space.alphabet)
+        message = f"{quote(entry.sequence)} has {letter!r} at position {bad + 1}; the letters are {known}. Correct it."
         return error(entry.row, None, "bad_symbol", message)
     if len(entry.sequence) < max(space.min_length, 1):
         message = f"{quote(entry.sequence)} has {count(len(entry.sequence), 'letter')}, expected {space.lengths}. Take it out."
@@ -127,7 +127,8 @@ def _problem(text: Text, entry: _Entry, space: Space) -> Finding | None:
 
 
 def _refuse(path: str, problems: list[Finding]) -> NoReturn:
-    lines = [f"{path}: row {one.row}: {one.message}" if one.row else f"{path}: {one.message}" for one in problems[:_LISTED]]
-    if len(problems) > _LISTED:
-        lines.append(f"{path}: and {count(len(problems) - _LISTED, 'more problem')}")
-    raise DataError("\n".join(lines), problems)
+    raise DataError("\n".join(f"{path}: {line}" for line in list_first(problems, _words)), problems)
+
+
+def _words(problem: Finding) -> str:
+    return f"row {problem.row}: {problem.message}" if problem.row else problem.message
