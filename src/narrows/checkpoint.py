@@ -29,6 +29,7 @@ import safetensors.numpy
 from narrows.files import read_bytes, sha256_of
 from narrows.leaves import ArrayLeaf, Layout, StaticLeaf, bits, differences, flatten, is_array, layout, revive, stored_form
 from narrows.leaves import tree_hash as tree_hash
+from narrows.printing import printable
 
 ARRAYS = "arrays.safetensors"
 MANIFEST = "manifest.json"
@@ -311,7 +312,7 @@ def _read(path: Path) -> Manifest:
         raw = read_bytes(path / MANIFEST, _MAX_MANIFEST_BYTES)
         return _decode(json.loads(raw, object_pairs_hook=_no_duplicates, parse_constant=_no_constant))
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path / MANIFEST} is damaged or foreign: {error}. Use another checkpoint.") from error
+        raise ValueError(f"{path / MANIFEST} is damaged or foreign: {printable(error)}. Use another checkpoint.") from error
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -375,7 +376,9 @@ def _unpack(path: Path, payload: bytes, forms: dict[str, tuple[tuple[int, ...], 
     try:
         stored = safetensors.numpy.load(payload)
     except (safetensors.SafetensorError, ValueError, KeyError) as error:
-        raise ValueError(f"{path / ARRAYS} is no safetensors file of plain arrays: {error}. Use another checkpoint.") from error
+        raise ValueError(
+            f"{path / ARRAYS} is no safetensors file of plain arrays: {printable(error)}. Use another checkpoint."
+        ) from error
     if {name: (array.shape, array.dtype) for name, array in stored.items()} != forms:
         raise ValueError(f"{path / ARRAYS} does not hold the arrays its manifest lists. Use another checkpoint.")
     return stored

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import tyro
 
 from narrows.files import ChangedFile
+from narrows.printing import lenient_output, quote, say
 
 
 class Command(NamedTuple):
@@ -50,29 +51,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one subcommand; return the exit status: 0, 1 for a mistake to correct, 2 for wrong usage, 130 after Ctrl-C."""
     # XLA's own remarks, such as how to report a slow compile, are for those who work on XLA; its errors are raised.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    words = list(sys.argv[1:] if arguments is None else arguments)
+    with lenient_output():
+        return _main(list(sys.argv[1:] if arguments is None else arguments))
+
+
+def _main(words: Sequence[str]) -> int:
     if not words or words[0] in ("-h", "--help"):
-        print(_usage())
+        say(_usage())
         return 0 if words else 2
     if words[0] in ("-V", "--version"):
-        print(importlib.import_module("narrows").__version__)
+        say(importlib.import_module("narrows").__version__)
         return 0
     if words[0] == "games":
         return _games(words[1:])
     command = COMMANDS.get(words[0])
     if command is None:
-        print(f"narrows: there is no command {words[0]!r}.\n\n{_usage()}", file=sys.stderr)
+        say(f"narrows: there is no command {quote(words[0])}.\n\n{_usage()}", sys.stderr)
         return 2
     return _call(command, words[0], words[1:])
 
 
 def _games(words: Sequence[str]) -> int:
     if not words or words[0] in ("-h", "--help"):
-        print(_usage_of_games())
+        say(_usage_of_games())
         return 0 if words else 2
     command = GAMES.get(words[0])
     if command is None:
-        print(f"narrows games: there is no command {words[0]!r}.\n\n{_usage_of_games()}", file=sys.stderr)
+        say(f"narrows games: there is no command {quote(words[0])}.\n\n{_usage_of_games()}", sys.stderr)
         return 2
     return _call(command, f"games {words[0]}", words[1:])
 
@@ -83,7 +88,7 @@ def _call(command: Command, name: str, words: Sequence[str]) -> int:
         function = getattr(module, command.function)
         with _telling(name):
             result = tyro.cli(function, prog=f"narrows {name}", args=list(words), config=(tyro.conf.OmitArgPrefixes,))
-        print(module.render(result), flush=True)
+        say(module.render(result))
     except BrokenPipeError:  # the reader went away, as `head` does: nobody is left to tell
         _close_output()
         return 141
@@ -91,7 +96,7 @@ def _call(command: Command, name: str, words: Sequence[str]) -> int:
     except (ValueError, OSError, ImportError, RuntimeError) as error:
         if _is_interrupt(error):
             return _interrupted(name)
-        print(f"narrows {name}: {_sentence(error)}", file=sys.stderr)
+        say(f"narrows {name}: {_sentence(error)}", sys.stderr)
         return 1
     except KeyboardInterrupt:
         return _interrupted(name)
@@ -110,7 +115,7 @@ def _telling(name: str) -> Iterator[None]:
                 show(message, category, *place, **options)
             elif str(message) not in told:
                 told.add(str(message))
-                print(f"narrows {name}: {message}", file=sys.stderr)
+                say(f"narrows {name}: {message}", sys.stderr)
 
         warnings.showwarning = tell
         yield
@@ -118,6 +123,9 @@ def _telling(name: str) -> Iterator[None]:
 
 def _sentence(error: Exception) -> str:
     """Return what to tell of an error. The operating system's own words are a number and no cure."""
+    if isinstance(error, UnicodeEncodeError):
+        text = quote(error.object[error.start : error.end])
+        return f"{text} cannot be written in {error.encoding}, which names of files have here. Set PYTHONUTF8=1; try again."
     if not isinstance(error, OSError) or error.errno is None or error.strerror is None:
         return str(error)
     if error.strerror != os.strerror(error.errno):
@@ -142,7 +150,7 @@ def _is_interrupt(error: BaseException) -> bool:
 
 
 def _interrupted(name: str) -> int:
-    print(f"narrows {name}: interrupted.", file=sys.stderr)
+    say(f"narrows {name}: interrupted.", sys.stderr)
     return 130
 
 

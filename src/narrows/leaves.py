@@ -13,6 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from narrows.printing import printable
+
 # What every reader of safetensors knows in NumPy's terms. Other dtypes (bfloat16, int4, ...) are stored as their bytes.
 _NATIVE = frozenset("bool int8 uint8 int16 uint16 int32 uint32 int64 uint64 float16 float32 float64".split())
 
@@ -87,7 +89,7 @@ def differences(saved: Layout, wanted: Layout) -> list[str]:
         was, is_now = before.get(name), now.get(name)
         if was != is_now:
             lines.append(f"{name}: {was or 'no Python scalar'} when saved, {is_now or 'no Python scalar'} expected")
-    return [line if line.isprintable() else ascii(line) for line in lines if line]
+    return [printable(line) for line in lines if line]
 
 
 def bits(name: str, leaf: Any) -> np.ndarray:

@@ -15,6 +15,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from narrows.files import refuse_special_database
+from narrows.printing import name_some, printable, quote
 
 FORMAT_VERSION = 2
 
@@ -189,17 +190,20 @@ def _check_format(connection: sqlite3.Connection, path: Path) -> int:
         (found,) = connection.execute("SELECT value FROM meta WHERE key = 'format_version'").fetchone() or (None,)
     if found is not None and found not in _SCHEMAS:
         raise ValueError(
-            f"the archive {path} has format {str(found)[:20]!r}, this version of Narrows reads format {FORMAT_VERSION}. "
+            f"the archive {path} has format {quote(found)}, this version of Narrows reads format {FORMAT_VERSION}. "
             "Read it with the version that wrote it, or upgrade Narrows."
         )
     if found is None or schema != _SCHEMAS[found]:
-        raise ValueError(f"{path} is not an intact archive: expected {sorted(_SCHEMA)}, got {sorted(map(str, schema))}.")
+        tables = name_some(sorted(map(str, schema)))
+        raise ValueError(f"{path} is not an intact archive: expected {name_some(sorted(_SCHEMA))}, got {tables}.")
     return int(found)
 
 
 def damaged(path: Path, reason: object) -> ValueError:
     """Return the error of an archive that is not what was written."""
-    return ValueError(f"{path} is damaged or not an archive ({reason}). Restore it from a copy, or start the run anew.")
+    return ValueError(
+        f"{path} is damaged or not an archive ({printable(reason)}). Restore it from a copy, or start the run anew."
+    )
 
 
 @contextmanager
@@ -214,5 +218,5 @@ def explained(path: Path) -> Iterator[None]:
     except sqlite3.DatabaseError as error:
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
         if code in _CURES:
-            raise OSError(f"cannot use the archive {path}: {error}. {_CURES[code]}") from error
+            raise OSError(f"cannot use the archive {path}: {printable(error)}. {_CURES[code]}") from error
         raise damaged(path, error) from error

@@ -14,6 +14,7 @@ import numpy as np
 
 from narrows.archive.file import FORMAT_VERSION, connect_to_read, connect_to_write, damaged, explained, row_checksum
 from narrows.files import WriterLock
+from narrows.printing import quote
 
 CONFLICT_TOLERANCE = 1e-5
 """Two log-rewards `a`, `b` of one object conflict where `|a - b| > CONFLICT_TOLERANCE max(1, |a|)`: more than rounding."""
@@ -102,7 +103,7 @@ class Archive:
             archive = cls(path, connection, resources, read_only, version)
             if run_id is not None and archive.run_id != run_id:
                 raise ValueError(
-                    f"the archive {path} belongs to run {archive.run_id!r}, not {run_id!r}. Use a folder of its own."
+                    f"the archive {path} belongs to run {quote(archive.run_id)}, not {quote(run_id)}. Use a folder of its own."
                 )
             attempt.pop_all()
         return archive
@@ -236,7 +237,7 @@ class Archive:
                 for name, value, step, known in rows:
                     found = _found_checksum(name, value, step)
                     if found is None or (self._has_checksums and found != known):
-                        raise damaged(self.path, f"the row of {str(name)[:40]!r} in {table} is not what was written")
+                        raise damaged(self.path, f"the row of {quote(name)} in {table} is not what was written")
                     number, total = number + 1, total + found
                     yield Entry(name, value, step)
             if self._has_checksums:
@@ -261,7 +262,7 @@ class Archive:
         with explained(self.path):
             (found,) = self._connection.execute(query).fetchone() or (None,)
         if not isinstance(found, int):
-            raise damaged(self.path, f"a number was expected in it, not {found!r}")
+            raise damaged(self.path, f"a number was expected in it, not {quote(found)}")
         return found
 
     @contextmanager
@@ -307,10 +308,10 @@ def _checked_rows(objects: Sequence[str], log_rewards: np.ndarray, steps: np.nda
     if not np.isfinite(log_rewards).all():
         index = int(np.flatnonzero(~np.isfinite(log_rewards))[0])
         raise ValueError(
-            f"log-rewards must be finite, got {log_rewards[index]} for object {index} ({objects[index]!r}). "
+            f"log-rewards must be finite, got {log_rewards[index]} for object {index} ({quote(objects[index])}). "
             "Set such objects aside before they are archived."
         )
     for index, name in enumerate(objects):
         if not isinstance(name, str):
-            raise ValueError(f"objects must be strings, got {type(name).__name__} for object {index}: {name!r}.")
+            raise ValueError(f"objects must be strings, got {type(name).__name__} for object {index}: {quote(name)}.")
     return list(zip(objects, log_rewards.tolist(), np.broadcast_to(steps, len(objects)).tolist(), strict=True))

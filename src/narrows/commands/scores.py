@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import tyro
 
 from narrows.config import SCORE, Job
+from narrows.printing import say
 from narrows.rewards.scoring import ExecutorScorer, Scorer, load_scorer
 from narrows.rewards.scoring.cluster import connected
 
@@ -142,4 +143,4 @@ def _on_cluster(
 
 
 def _say(sentence: str) -> None:
-    print(f"narrows: {sentence}", file=sys.stderr, flush=True)
+    say(f"narrows: {sentence}", sys.stderr)

@@ -15,6 +15,7 @@ from tyro.conf import Positional
 from narrows.data import Check, Table, accept_table, check_table
 from narrows.data import space as named_space
 from narrows.data.space import OpenSpace, Space
+from narrows.printing import printable, say
 
 if TYPE_CHECKING:
     from narrows.tuning.profile import Profile
@@ -189,7 +190,7 @@ def _what(rows: Table) -> str:
     if rows.classes:
         kinds = "1 class" if len(rows.classes) == 1 else f"{len(rows.classes)} classes"
         more = ", ..." if len(rows.classes) > _SHOWN else ""
-        return f"{len(rows):,} rows of {kinds}: {', '.join(rows.classes[:_SHOWN])}{more}"
+        return f"{len(rows):,} rows of {kinds}: {', '.join(map(printable, rows.classes[:_SHOWN]))}{more}"
     return f"{len(rows):,} rows with scores from {rows.scores.min():g} to {rows.scores.max():g}"
 
 
@@ -257,4 +258,4 @@ def _watch(plan: "Plan", member: int, is_stopping: Callable[[], bool]) -> "Watch
 
 
 def _say(sentence: str) -> None:
-    print(sentence, file=sys.stderr, flush=True)
+    say(sentence, sys.stderr)

@@ -19,6 +19,7 @@ from narrows.commands.selecting import choose
 from narrows.config import SCORE, Job, ShortlistSettings, build_env, measurements
 from narrows.files import record_text, write_atomically
 from narrows.policies.base import Model, Uniform
+from narrows.printing import printable, quote
 from narrows.rewards.scoring import Scorer
 from narrows.runs import RunFolder, execute
 from narrows.shortlist import read_selection
@@ -111,7 +112,9 @@ def render(verification: Verification) -> str:
         known = values[~np.isnan(values)]
         spread = f"(min {known.min():.4f}, max {known.max():.4f}, n = {len(known)})" if len(known) else "(none scored)"
         lines.append(f"  {group.label:<26} mean {group.mean:.4f}  {spread}")
-    lines += [f"  could not be scored: {item} ({reason})" for item, reason in verification.failures.items()]
+    lines += [
+        f"  could not be scored: {printable(item)} ({printable(reason)})" for item, reason in verification.failures.items()
+    ]
     lines.append(f"page: {verification.page}")
     return "\n".join(lines)
 
@@ -183,7 +186,7 @@ def _refuse_a_useless(true_score: Scorer, shortlisted: Sequence[str]) -> None:
     result = true_score(list(shortlisted))
     if shortlisted and np.isnan(result.values).all():
         item, reason = next(iter(result.failures.items()))
-        raise ValueError(f"the score failed for every row of the shortlist, {item!r} first: {reason}")
+        raise ValueError(f"the score failed for every row of the shortlist, {quote(item)} first: {printable(reason)}")
 
 
 def _scored(

@@ -12,6 +12,7 @@ from narrows import envs, noise, objectives, policies, rewards
 from narrows.buffers import Replay
 from narrows.config.schema import JobError, Section, checked, construct, named, refuse_unknown
 from narrows.exploration import Behaviour
+from narrows.printing import name_some, printable, quote
 from narrows.training import Surrogate, adam
 
 Scalar = str | bool | int | float
@@ -183,7 +184,7 @@ def load_job(path: Path | str, overrides: Mapping[str, Scalar] | None = None) ->
     except IsADirectoryError:
         raise JobError(f"{path} is a folder. Give the path of the .toml file in it.") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise JobError(f"{path}: not a TOML file ({error}). Correct the line it names.") from None
+        raise JobError(f"{path}: not a TOML file ({printable(error)}). Correct the line it names.") from None
     try:
         for name, value in (overrides or {}).items():
             _override(document, name, value)
@@ -196,13 +197,13 @@ def parse_job(document: Mapping[str, Any], folder: Path, name: str = "job") -> J
     """Return the checked job of a parsed document; relative paths in it start from `folder`."""
     unknown = set(document) - {*SECTIONS, "name", "seed"}
     if unknown:
-        raise JobError(f"unknown entries {sorted(unknown)}. A job has: name, seed, {', '.join(SECTIONS)}.")
+        raise JobError(f"unknown entries {name_some(sorted(unknown))}. A job has: name, seed, {', '.join(SECTIONS)}.")
     for section in ("env", "reward"):
         if section not in document:
             raise JobError(f"[{section}] is missing. Add a table with a name; `narrows list` shows the names.")
     seed = document.get("seed", 0)
     if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**32:
-        raise JobError(f"seed must be an integer from 0 to 2^32 - 1, got {seed!r}.")
+        raise JobError(f"seed must be an integer from 0 to 2^32 - 1, got {quote(seed)}.")
     tables = {section: _table(document, section) for section in SECTIONS if section in document}
     data = tables.get("data")
     replay = tables.get("replay")
@@ -281,7 +282,7 @@ def _policy_section(table: Section) -> Section:
     rest = {key: value for key, value in table.items() if key != "learned_backward"}
     learned = table.get("learned_backward", False)
     if not isinstance(learned, bool):
-        raise JobError(f"[policy] learned_backward must be true or false, got {learned!r}.")
+        raise JobError(f"[policy] learned_backward must be true or false, got {quote(learned)}.")
     return {**named("policy", rest, policies, POLICY_CONTEXT, extra=("learned_backward",)), "learned_backward": learned}
 
 
@@ -296,7 +297,7 @@ def _kappa(kappa: float = 0.0) -> None:
 def _table(document: Mapping[str, Any], section: str) -> Section:
     table = document[section]
     if not isinstance(table, Mapping):
-        raise JobError(f"{section} must be a table, got {table!r}. Write [{section}] on a line of its own.")
+        raise JobError(f"{section} must be a table, got {quote(table)}. Write [{section}] on a line of its own.")
     return table
 
 
@@ -325,7 +326,7 @@ def _optimizer_section(table: Section) -> Section:
         return section
     settings = table[SURROGATE]
     if not isinstance(settings, Mapping):
-        raise JobError(f"[optimizer] surrogate must be a table such as {{ inner_steps = 5 }}, got {settings!r}.")
+        raise JobError(f"[optimizer] surrogate must be a table such as {{ inner_steps = 5 }}, got {quote(settings)}.")
     return {**section, SURROGATE: checked(f"optimizer.{SURROGATE}", settings, Surrogate, ())}
 
 

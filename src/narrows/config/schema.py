@@ -7,6 +7,8 @@ from typing import Any, get_type_hints
 
 import pydantic
 
+from narrows.printing import name_some, printable, quote
+
 Section = Mapping[str, Any]
 
 
@@ -43,7 +45,7 @@ def named(
     """
     name = table.get("name")
     if not isinstance(name, str) or name not in package.__all__:
-        came = "it has no name" if name is None else f"unknown name {name!r}"
+        came = "it has no name" if name is None else f"unknown name {quote(name)}"
         raise JobError(f"[{section}] {came}. Known: {', '.join((*package.__all__, *also))}.")
     rest = {key: value for key, value in table.items() if key != "name"}
     return {"name": name, **checked(section, rest, getattr(package, name), context, extra)}
@@ -70,14 +72,14 @@ def checked(
 
 
 def _problem(item: Any) -> str:
-    name = ".".join(str(part) for part in item["loc"])
+    name = printable(".".join(str(part) for part in item["loc"]))
     if item["type"] == "missing":
         return f"{name} is missing"
-    return f"{name}: {item['msg'][0].lower()}{item['msg'][1:]}, got {item['input']!r}"
+    return f"{name}: {item['msg'][0].lower()}{item['msg'][1:]}, got {quote(item['input'])}"
 
 
 def refuse_unknown(section: str, table: Section, known: set[str]) -> None:
     """Raise JobError naming the fields of a table that nobody knows, and the known ones."""
     unknown = sorted(set(table) - known)
     if unknown:
-        raise JobError(f"[{section}] unknown fields {unknown}. Known: {', '.join(sorted(known)) or 'none'}.")
+        raise JobError(f"[{section}] unknown fields {name_some(unknown)}. Known: {', '.join(sorted(known)) or 'none'}.")

@@ -12,7 +12,6 @@ import numpy as np
 
 from narrows.data.cells import Rules
 from narrows.data.check import Check, ScoreSense, Table
-
 from narrows.data.findings import DataError, FileRefused, Finding, count, error, list_first, warning
 from narrows.data.layout import NUMBER, Layout, find_layout
 from narrows.data.rows import Rows, merge_duplicates, read_rows

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import IO, Any, Self, final
 
 from narrows.files.plain import open_plain
+from narrows.printing import printable
 
 # A Windows lock forbids reading, too: the locked byte lies far behind the text that says who holds it.
 _LOCKED_BYTE = 1 << 30
@@ -123,6 +124,6 @@ def _holder(file: IO[str]) -> str:
     file.seek(0)
     try:
         note = json.loads(file.read(_LONGEST_NOTE))
-        return f"process {int(note['process'])} on {note['host']!s} since {note['since']!s}"
+        return f"process {int(note['process'])} on {printable(note['host'])} since {printable(note['since'])}"
     except (ValueError, KeyError, TypeError, OSError):
         return "another process"

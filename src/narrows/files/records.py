@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 import pydantic
 
 from narrows.files.plain import read_text
+from narrows.printing import printable, quote
 
 _CHECKSUM = "checksum"
-_LONGEST_VALUE = 60
 
 
 class Record(pydantic.BaseModel):
@@ -54,9 +54,9 @@ def parse_record(text: str, place: str, schema: type[AnyRecord], cure: str) -> A
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         field = ".".join(map(str, first["loc"])) or "the whole"
-        came = "it is missing" if first["type"] == "missing" else f"got {_shown(first['input'])}"
+        came = "it is missing" if first["type"] == "missing" else f"got {quote(first['input'])}"
         reason = f"{first['msg'][:1].lower()}{first['msg'][1:]}"
-        raise ValueError(f"{place}: {_shown(field)}: {reason}, {came}. {cure}") from None
+        raise ValueError(f"{place}: {quote(field)}: {reason}, {came}. {cure}") from None
 
 
 def parse_content(text: str, place: str, cure: str) -> dict[str, Any]:
@@ -67,9 +67,9 @@ def parse_content(text: str, place: str, cure: str) -> dict[str, Any]:
     try:
         content = json.loads(text, object_pairs_hook=_without_duplicates)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{place}: not JSON ({error}). {cure}") from None
+        raise ValueError(f"{place}: not JSON ({printable(error)}). {cure}") from None
     if not isinstance(content, dict):
-        raise ValueError(f"{place}: expected a JSON object, got {_shown(content)}. {cure}")
+        raise ValueError(f"{place}: expected a JSON object, got {quote(content)}. {cure}")
     known = content.pop(_CHECKSUM, None)
     if known is not None and known != checksum(content):
         raise ValueError(f"{place} was changed since it was written: its checksum is not that of its content. {cure}")
@@ -81,9 +81,3 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) != len(pairs):
         raise ValueError("a name occurs twice in one object")
     return found
-
-
-def _shown(value: Any) -> str:
-    """Return a value from a file in a form that a terminal can take."""
-    text = repr(value)
-    return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}..."

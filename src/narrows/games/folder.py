@@ -13,6 +13,7 @@ from narrows.files import new_folder, parse_content, read_text, record_text, ref
 from narrows.games.players import NetworkPlayer
 from narrows.games.recipe import Recipe
 from narrows.policies.base import AbstractPolicy, Scaled
+from narrows.printing import quote
 
 FORMAT_VERSION = 1
 _HALVED = "is_halved"
@@ -75,7 +76,7 @@ def read_recipe(path: Path) -> Recipe:
     content = parse_content(read_text(path), str(path), "Restore the file from a copy of the run.")
     version = content.get("format_version")
     if version != FORMAT_VERSION:
-        raise ValueError(f"{path}: expected format {FORMAT_VERSION}, got {version!r}. Use the release that made it.")
+        raise ValueError(f"{path}: expected format {FORMAT_VERSION}, got {quote(version)}. Use the release that made it.")
     return Recipe.from_data(content.get("recipe"), str(path))
 
 

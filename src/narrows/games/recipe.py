@@ -16,6 +16,7 @@ from narrows.games.losses import BalanceLoss, FlowMatching, Loss
 from narrows.games.names import game_named
 from narrows.games.self_play import SelfPlay, SelfPlayTrainer, self_play_trainer
 from narrows.policies import AbstractPolicy
+from narrows.printing import printable, quote
 from narrows.training.optimizers import adam
 
 Algorithm: TypeAlias = Literal["aflownet", "alphazero"]
@@ -66,7 +67,7 @@ class Recipe:
         env, fields = self.env(), dict(self.network)
         name = fields.pop("name")
         if name not in policies.__all__:
-            raise ValueError(f"network: unknown name {name!r}. Known: {', '.join(policies.__all__)}.")
+            raise ValueError(f"network: unknown name {quote(name)}. Known: {', '.join(policies.__all__)}.")
         if name in _BOARD_NETWORKS:
             fields |= {"rows": env.board[0], "columns": env.board[1]}
         sizes = (env.num_features, env.num_values, env.num_actions)
@@ -82,7 +83,7 @@ class Recipe:
             known for known in objectives.__all__ if hasattr(getattr(objectives, known), "steps") and "Adversarial" in known
         ]
         if name not in known:
-            raise ValueError(f"loss: unknown name {name!r}. Known: {FLOW_MATCHING}, {', '.join(known)}.")
+            raise ValueError(f"loss: unknown name {quote(name)}. Known: {FLOW_MATCHING}, {', '.join(known)}.")
         return BalanceLoss(_construct(f"loss {name}", getattr(objectives, name), **fields))
 
     def make_optimizer(self) -> optax.GradientTransformation:
@@ -124,7 +125,7 @@ class Recipe:
         known = {item.name: item for item in dataclasses.fields(cls)}
         if not isinstance(data, dict) or set(data) != set(known):
             came = sorted(data) if isinstance(data, dict) else type(data).__name__
-            raise ValueError(f"{place}: expected a recipe with the fields {', '.join(known)}, got {came}.")
+            raise ValueError(f"{place}: expected a recipe with the fields {', '.join(known)}, got {printable(came)}.")
         kinds = {
             "game": str,
             "preset": str,
@@ -136,9 +137,11 @@ class Recipe:
         }
         for name, value in data.items():
             if not isinstance(value, kinds.get(name, dict)):
-                raise ValueError(f"{place}: {name} must be a {kinds.get(name, dict).__name__}, got {value!r}.")
+                raise ValueError(f"{place}: {name} must be a {kinds.get(name, dict).__name__}, got {quote(value)}.")
         if data["algorithm"] not in get_args(Algorithm):
-            raise ValueError(f"{place}: algorithm must be one of {', '.join(get_args(Algorithm))}, got {data['algorithm']!r}.")
+            raise ValueError(
+                f"{place}: algorithm must be one of {', '.join(get_args(Algorithm))}, got {quote(data['algorithm'])}."
+            )
         return cls(**data)
 
 

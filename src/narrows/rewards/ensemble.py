@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from narrows.data import Space
+from narrows.printing import quote
 from narrows.rewards import network
 from narrows.rewards.network import Network
 from narrows.rewards.proxy_files import MANIFEST as MANIFEST
@@ -119,21 +120,21 @@ def encode(objects: Objects[str], space: Space) -> Int[np.ndarray, "n length"]:
     [[2, 0, 4, 4], [0, 1, 3, 4]]
     """
     if isinstance(objects, str):
-        raise ValueError(f"expected a list of sequences, got one text {objects!r}. Put it in a list.")
+        raise ValueError(f"expected a list of sequences, got one text {quote(objects)}. Put it in a list.")
     letters = {letter: token for token, letter in enumerate(space.alphabet)}
     tokens = np.full((len(objects), space.max_length), len(letters), np.int32)
     for row, text in enumerate(objects):
         if not isinstance(text, str) or not space.min_length <= len(text) <= space.max_length:
             raise ValueError(
-                f"object {row} ({text!r}): expected a text of {space.lengths} letters. Remove it or fit another proxy."
+                f"object {row} ({quote(text)}): expected a text of {space.lengths} letters. Remove it or fit another proxy."
             )
         try:
             tokens[row, : len(text)] = [letters[letter] for letter in text]
         except KeyError as error:
             place = text.index(error.args[0]) + 1
             raise ValueError(
-                f"object {row} ({text!r}): letter {error.args[0]!r} at position {place} is not in the alphabet "
-                f"{space.alphabet!r}."
+                f"object {row} ({quote(text)}): letter {error.args[0]!r} at position {place} is not in the alphabet "
+                f"{quote(space.alphabet)}."
             ) from None
     return tokens
 
@@ -213,9 +214,11 @@ def _described(path: Path, manifest: dict[str, Any]) -> tuple[Space, int]:
             except ValueError as error:
                 raise ValueError(f"{path}: {error}.") from None
         case other:
-            raise ValueError(f"{path}: {other!r} is no space. Fit the proxy again.")
+            raise ValueError(f"{path}: {quote(other)} is no space. Fit the proxy again.")
     match manifest["architecture"]:
         case {"members": int(members), **sizes} if sizes == _architecture() and members >= 2:
             return space, members
         case other:
-            raise ValueError(f"{path}: this Narrows has networks of {_architecture()}, not {other!r}. Fit the proxy again.")
+            raise ValueError(
+                f"{path}: this Narrows has networks of {_architecture()}, not {quote(other, 200)}. Fit the proxy again."
+            )

@@ -7,6 +7,7 @@ from jaxtyping import Array, Float
 
 from narrows.envs.base import AbstractEnvironment
 from narrows.envs.sequence import Sequence, SequenceState
+from narrows.printing import quote
 from narrows.rewards.base import AbstractReward
 from narrows.rewards.ensemble import Ensemble, load
 
@@ -43,7 +44,7 @@ class Proxy(AbstractReward):
         ensemble, _ = load(path)
         if ensemble.alphabet != env.alphabet:
             raise ValueError(
-                f"the proxy in {path} knows the letters {ensemble.alphabet!r}, the environment has {env.alphabet!r}. "
+                f"the proxy in {path} knows the letters {quote(ensemble.alphabet)}, the environment has {quote(env.alphabet)}. "
                 "Give the environment the proxy's alphabet, or fit a proxy for this one."
             )
         known = ensemble.space

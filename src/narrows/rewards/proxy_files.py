@@ -22,6 +22,7 @@ import safetensors.numpy
 
 from narrows.files import parse_content, read_bytes, read_text, record_text, refuse_special_within, write_atomically
 from narrows.leaves import flatten
+from narrows.printing import name_some, printable, quote
 
 MANIFEST = "manifest.json"
 
@@ -83,11 +84,11 @@ def read_manifest(folder: str | Path, kind: Kind) -> dict[str, Any]:
     if manifest.get("version") != kind.version:
         found = manifest.get("version")
         raise ValueError(
-            f"{path} has version {found!r} and this Narrows reads {kind.version}. Fit the proxy again or update Narrows."
+            f"{path} has version {quote(found)} and this Narrows reads {kind.version}. Fit the proxy again or update Narrows."
         )
     wanted = {"format", "version", "weights_sha256", *kind.fields}
     if strange := sorted(wanted ^ (set(manifest) - kind.optional)):
-        raise ValueError(f"{path}: fields {strange} are missing or unknown. Fit the proxy again.")
+        raise ValueError(f"{path}: fields {name_some(strange)} are missing or unknown. Fit the proxy again.")
     if not isinstance(manifest["weights_sha256"], str) or not _SHA256.fullmatch(manifest["weights_sha256"]):
         raise ValueError(f"{path}: weights_sha256 is no SHA-256. Fit the proxy again.")
     return manifest
@@ -117,7 +118,7 @@ def _unpack(path: Path, payload: bytes, wanted: Mapping[str, Any]) -> dict[str, 
     try:
         stored = safetensors.numpy.load(payload)
     except (safetensors.SafetensorError, KeyError, ValueError) as error:
-        raise ValueError(f"{path} cannot be read: {error}. Fit the proxy again.") from None
+        raise ValueError(f"{path} cannot be read: {printable(error)}. Fit the proxy again.") from None
     lines = [f"leaf {name} is missing" for name in wanted if name not in stored]
     lines += [f"leaf {name} is not one of this proxy's" for name in stored if name not in wanted]
     for name, leaf in wanted.items():
@@ -125,5 +126,5 @@ def _unpack(path: Path, payload: bytes, wanted: Mapping[str, Any]) -> dict[str, 
             found = f"{stored[name].dtype}{list(stored[name].shape)}"
             lines.append(f"leaf {name} is {found}, expected {leaf.dtype}{list(leaf.shape)}")
     if lines:
-        raise ValueError(f"{path} does not fit its manifest: {'; '.join(lines)}. Fit the proxy again.")
+        raise ValueError(f"{path} does not fit its manifest: {'; '.join(map(printable, lines[:20]))}. Fit the proxy again.")
     return stored

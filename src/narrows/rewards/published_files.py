@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 
 from narrows.envs.base import AbstractEnvironment
 from narrows.envs.sequence import Sequence, SequenceState
+from narrows.printing import name_some, quote
 from narrows.rewards.base import AbstractReward
 from narrows.rewards.proxy_files import MANIFEST, Kind, read_manifest, read_tree, save_tree
 from narrows.rewards.published_report import PublishedReport
@@ -67,8 +68,8 @@ class PublishedProxy(AbstractReward):
         proxy = load(path).reward
         if proxy.task.alphabet != env.alphabet:
             raise ValueError(
-                f"the proxy in {path} knows the letters {proxy.task.alphabet!r}, the environment has {env.alphabet!r}. "
-                "Give the environment the proxy's alphabet, or fit a proxy for this one."
+                f"the proxy in {path} knows the letters {quote(proxy.task.alphabet)}, the environment has "
+                f"{quote(env.alphabet)}. Give the environment the proxy's alphabet, or fit a proxy for this one."
             )
         known = proxy.task.readable
         if not known.min_length <= env.min_length <= env.max_length <= known.max_length:
@@ -92,10 +93,12 @@ def _task(plain: Any) -> PublishedTask:
     names = {item.name for item in fields(PublishedTask)}
     if not isinstance(plain, dict) or set(plain) != names:
         found = set(plain) if isinstance(plain, dict) else set()
-        raise ValueError(f"the task lacks {sorted(names - found)} and has unknown fields {sorted(found - names)}")
+        raise ValueError(
+            f"the task lacks {name_some(sorted(names - found))} and has unknown fields {name_some(sorted(found - names))}"
+        )
     for name, value in plain.items():
         kind = type(getattr(GFP, name))  # a task that has every field
         is_whole = kind is float and type(value) is int
         if not (type(value) is kind or is_whole or (value is None and name in _MAY_BE_MISSING)):
-            raise ValueError(f"the task's {name} is {value!r}, expected {kind.__name__}")
+            raise ValueError(f"the task's {name} is {quote(value)}, expected {kind.__name__}")
     return PublishedTask(**plain)

@@ -4,6 +4,8 @@ import math
 from dataclasses import asdict, dataclass, fields
 from typing import Any, final
 
+from narrows.printing import name_some, quote
+
 _WHOLE = ("num_rows", "num_distinct", "num_train", "num_validation", "num_parameters", "best_epoch")
 _LISTS = ("train_losses", "validation_losses")
 _OPTIONAL = ("spearman", "accuracy")
@@ -80,10 +82,12 @@ class PublishedReport:
         names = {item.name for item in fields(cls)}
         if not isinstance(plain, dict) or set(plain) != names:
             found = set(plain) if isinstance(plain, dict) else set()
-            raise ValueError(f"the report lacks {sorted(names - found)} and has unknown fields {sorted(found - names)}")
+            raise ValueError(
+                f"the report lacks {name_some(sorted(names - found))} and has unknown fields {name_some(sorted(found - names))}"
+            )
         for name, value in plain.items():
             if not _fits(name, value):
-                raise ValueError(f"the report's {name} is {value!r}")
+                raise ValueError(f"the report's {name} is {quote(value)}")
         lists = {name: tuple(math.nan if x is None else float(x) for x in plain[name]) for name in _LISTS}
         if not 1 <= plain["best_epoch"] <= len(lists["validation_losses"]):
             raise ValueError(f"the report's best_epoch is {plain['best_epoch']} of {len(lists['validation_losses'])}")

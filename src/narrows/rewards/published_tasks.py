@@ -6,6 +6,7 @@ from typing import Final, Literal, final, get_args
 from narrows.data import Space
 from narrows.data.space import CUSTOM_PREFIX, NAMED_ALPHABETS
 from narrows.envs.sequence import Sequence
+from narrows.printing import quote
 from narrows.rewards.published import DESIGN_BENCH_PROTEIN
 
 Objective = Literal["regression", "binary"]
@@ -54,11 +55,11 @@ class PublishedTask:
     def __post_init__(self) -> None:
         Space(self.name, self.alphabet, self.min_length, self.max_length)  # says what is wrong with letters and lengths
         if self.objective not in get_args(Objective):
-            raise ValueError(f"objective must be one of {', '.join(get_args(Objective))}, got {self.objective!r}.")
+            raise ValueError(f"objective must be one of {', '.join(get_args(Objective))}, got {quote(self.objective)}.")
         for name in ("embed", "layers", "heads", "batch", "max_epochs", "patience"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}.")
+                raise ValueError(f"{name} must be a whole number of at least 1, got {quote(value)}.")
         if self.embed % 2:
             raise ValueError(f"embed must be even, half for sines and half for cosines, got {self.embed}.")
         if not 0.0 < self.learning_rate < float("inf") or not 0.0 <= self.weight_decay < float("inf"):
@@ -69,7 +70,8 @@ class PublishedTask:
             raise ValueError(f"validation_fraction must be between 0 and 1, got {self.validation_fraction}. Published: 0.2.")
         if self.design_bench_order is not None and sorted(self.design_bench_order) != sorted(self.alphabet):
             raise ValueError(
-                f"design_bench_order must hold the letters of the alphabet {self.alphabet!r}, got {self.design_bench_order!r}."
+                f"design_bench_order must hold the letters of the alphabet {quote(self.alphabet)}, got "
+                f"{quote(self.design_bench_order)}."
             )
 
     def environment(self) -> Sequence:

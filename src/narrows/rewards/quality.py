@@ -6,6 +6,8 @@ from typing import Any, NamedTuple, final
 import numpy as np
 from jaxtyping import Float
 
+from narrows.printing import name_some, quote
+
 _ARRAYS = ("test_truth", "test_mean", "test_std", "test_distance")
 _MAX_BINS = 6
 
@@ -129,13 +131,14 @@ class Quality:
         names = {item.name for item in fields(cls)}
         if not isinstance(plain, dict) or set(plain) != names:
             found = set(plain) if isinstance(plain, dict) else set()
-            raise ValueError(f"the quality lacks {sorted(names - found)} and has unknown fields {sorted(found - names)}")
+            lacks, unknown = name_some(sorted(names - found)), name_some(sorted(found - names))
+            raise ValueError(f"the quality lacks {lacks} and has unknown fields {unknown}")
         arrays = {name: _column(name, plain[name]) for name in _ARRAYS}
         if len({len(array) for array in arrays.values()}) > 1:
             raise ValueError(f"the quality's {', '.join(_ARRAYS)} differ in length")
         for item in fields(cls):
             if item.name not in _ARRAYS and not isinstance(plain[item.name], _KINDS[item.name]):
-                raise ValueError(f"the quality's {item.name} is {plain[item.name]!r}")
+                raise ValueError(f"the quality's {item.name} is {quote(plain[item.name])}")
         return cls(**{**plain, **arrays})
 
 

@@ -22,6 +22,7 @@ from narrows import checkpoint
 from narrows.archive import Archive
 from narrows.config import Job, JobError, Parts, build, measurements, proxy_of_other_rows
 from narrows.data import Table
+from narrows.printing import printable
 from narrows.rewards import HostReward
 from narrows.rewards.scoring import ExecutorScorer, Scorer
 from narrows.runs.folder import RunError, RunFolder
@@ -254,7 +255,7 @@ def _restore(folder: RunFolder, trainer: Trainer, job: Job, console: Console) ->
     key = jax.random.key(job.seed)
     found = checkpoint.latest(folder.checkpoints)
     for sentence in found.skipped:
-        console.print(sentence, highlight=False, markup=False, soft_wrap=True)
+        console.print(printable(sentence, None), highlight=False, markup=False, soft_wrap=True)
     if found.path is None:
         return trainer.init(key), 0
     before, now = checkpoint.read_manifest(found.path).metadata["job"], what_decides(job)

@@ -22,6 +22,7 @@ from narrows.files import (
     sha256_of,
     write_atomically,
 )
+from narrows.printing import printable, quote
 from narrows.rewards import ensemble
 from narrows.runs.pinned import (
     INPUTS,
@@ -160,9 +161,10 @@ class RunFolder:
         if "score_identity" not in about.model_fields_set:
             self._rewrite(about, score_identity=identity)
         elif about.score_identity != identity:
+            scores = f"{printable(about.score_identity)}, not {printable(identity)}"
             raise RunError(
-                f"{self.path} was guided by another score, or by another version of its file ({about.score_identity}, not "
-                f"{identity}). Resume it with the file as it was, or start a new run."
+                f"{self.path} was guided by another score, or by another version of its file ({scores}). "
+                "Resume it with the file as it was, or start a new run."
             )
 
     def remember_job(self) -> None:
@@ -187,8 +189,8 @@ class RunFolder:
         for section, path in _paths(job).items():
             if not is_inside(path):
                 raise RunError(
-                    f"{self.job_file}: [{section}] path is {path!r}, which leads out of the run folder. A run reads its own "
-                    "copies under inputs/ alone: put the name of the copy there."
+                    f"{self.job_file}: [{section}] path is {quote(path)}, which leads out of the run folder. A run reads its "
+                    "own copies under inputs/ alone: put the name of the copy there."
                 )
         changed = [] if about.decides is None else changed_sections(about.decides, what_decides(job))
         if changed:

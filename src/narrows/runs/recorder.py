@@ -108,14 +108,14 @@ class Recorder:
         if self.num_set_aside > self.budget:
             raise TooManySetAside(
                 f"{self.num_set_aside} items or steps were not finite, more than [train] max_set_aside = {self.budget} "
-                f"(the latest at step {lines[-1]['step']}: {lines[-1]['reason']}). All are listed in {self.set_aside}. "
+                f"(the latest at step {lines[-1]['step']}: {reason}). All are listed in {self.set_aside}. "
                 "Repair the score, or lower beta or the learning rate in a new run; to go on with this one, raise "
                 "max_set_aside in its job.toml and resume it."
             )
         if np.asarray(chunk.info.is_skipped).all():
             raise TooManySetAside(
                 f"none of steps {chunk.last_step - chunk.num_steps + 1} to {chunk.last_step} could train: every loss or "
-                f"gradient was not finite, or no score was ({lines[-1]['reason']}). All are listed in {self.set_aside}. "
+                f"gradient was not finite, or no score was ({reason}). All are listed in {self.set_aside}. "
                 "Repair the score, or lower beta or the learning rate in a new run."
             )
 

@@ -86,7 +86,7 @@ def train(
         like = jax.eval_shape(trainer.init, jax.random.key(recipe.seed))
         found = checkpoint.latest(folder.checkpoints)
         for line in found.skipped:
-            console.print(line, soft_wrap=True)
+            console.print(printable(line, None), highlight=False, markup=False, soft_wrap=True)
         rows = read_rows(folder.history)
         if found.path is None:
             state, rows = trainer.init(jax.random.key(recipe.seed)), []
@@ -109,7 +109,8 @@ def _folder(path: Path, recipe: Recipe) -> GameFolder:
     before = folder.recipe()
     if before != recipe:
         theirs, ours = before.as_data(), recipe.as_data()
-        changed = ", ".join(f"{name} (there {theirs[name]}, now {ours[name]})" for name in ours if theirs[name] != ours[name])
+        other = [name for name in ours if theirs[name] != ours[name]]
+        changed = ", ".join(f"{name} (there {printable(theirs[name])}, now {printable(ours[name])})" for name in other)
         raise ValueError(
             f"{path} holds a run of another recipe: {changed}. Name another folder with --out, or the same recipe."
         )

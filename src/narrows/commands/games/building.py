@@ -14,6 +14,7 @@ from narrows.games.names import game_named
 from narrows.games.players import NetworkPlayer, Player
 from narrows.games.sets import EvaluationSet, save
 from narrows.games.solver import Solver, cache_folder
+from narrows.printing import say
 
 _EVERY = 10.0
 """Seconds between two lines that say how far the work is."""
@@ -120,6 +121,6 @@ def _progress() -> Progress:
         now = time.monotonic()
         if now - told >= _EVERY:
             told = now
-            print(f"narrows: {num} of {total} positions in {now - started:.0f} s", file=sys.stderr, flush=True)
+            say(f"narrows: {num} of {total} positions in {now - started:.0f} s", sys.stderr)
 
     return progress

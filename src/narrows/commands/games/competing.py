@@ -21,6 +21,7 @@ from narrows.games.sets import Optimality, Share
 from narrows.games.solver.board import ILLEGAL
 from narrows.games.tournament import COLOURS, Tournament, play_pairing
 from narrows.games.tournament import tournament as compete
+from narrows.printing import say
 
 _AGAINST_RANDOM = 100
 """Games against random play with each colour (eflow section 6.2)."""
@@ -216,7 +217,7 @@ def _described(env: AbstractGame) -> str:
 
 def _progress(done: int, total: int) -> None:
     if total > 1:
-        print(f"narrows: {done} of {total} pairings played", file=sys.stderr, flush=True)
+        say(f"narrows: {done} of {total} pairings played", sys.stderr)
 
 
 def _written(env: AbstractGame, result: Tournament, out: Path) -> tuple[Path, ...]:

@@ -14,6 +14,7 @@ from narrows.games.session import SIDES, Table
 from narrows.games.terminal import Tally, play_in_terminal
 from narrows.games.verdicts import perfect_judge
 from narrows.games.web import GameServer
+from narrows.printing import say
 
 
 def play(
@@ -74,12 +75,12 @@ def serve(
     with GameServer(table, side, port=port, generator=generator) as server:
         try:
             server.answers.warm()
-            print(f"Play against {table.opponent.name} at\n\n    {server.url}\n\nCtrl-C ends it.", flush=True)
+            say(f"Play against {table.opponent.name} at\n\n    {server.url}\n\nCtrl-C ends it.")
             if open_browser and _has_screen():
                 webbrowser.open(server.url)
             server.serve_forever()
         except KeyboardInterrupt:
-            print(flush=True)
+            say("")
 
 
 def _has_screen() -> bool:

@@ -17,6 +17,7 @@ from narrows.games.names import game_named
 from narrows.games.notation import batch_of, position_of
 from narrows.games.solver import ILLEGAL, Judge, Solver, cache_folder
 from narrows.games.solver.board import stones_to_win
+from narrows.printing import say
 
 _LONG = 32
 """With so many empty cells a position may take minutes."""
@@ -133,15 +134,12 @@ def _solved(env: ConnectFour, states: Any, weak: bool, table_bits: int, cache: P
         if now - told < _EVERY:
             return
         if told == started:
-            _say(
-                f"{left} cells are empty: this may take {'minutes, even hours' if left >= _LONG else 'a while'}. Ctrl-C stops "
-                f"it; what has been found out is kept in {folder} for the next time."
+            say(
+                f"narrows: {left} cells are empty: this may take {'minutes, even hours' if left >= _LONG else 'a while'}. "
+                f"Ctrl-C stops it; what has been found out is kept in {folder} for the next time.",
+                sys.stderr,
             )
         told = now
-        _say(f"{nodes / 1e6:.0f} million positions in {now - started:.0f} s")
+        say(f"narrows: {nodes / 1e6:.0f} million positions in {now - started:.0f} s", sys.stderr)
 
     return solver.scores(numbers(states.mover), numbers(states.stones), weak=weak, watch=watch)[0]
-
-
-def _say(sentence: str) -> None:
-    print(f"narrows: {sentence}", file=sys.stderr, flush=True)

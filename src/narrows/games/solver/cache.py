@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final, final
 
 from narrows.games.solver.board import Board
+from narrows.printing import printable
 
 FILE: Final = "connect_four.sqlite"
 
@@ -115,13 +116,14 @@ class OpeningCache:
 
     def _give_up(self, error: Exception) -> None:
         self.close()
-        warnings.warn(f"solved openings are not kept in {self.path}: {error}.", stacklevel=4)
+        warnings.warn(f"solved openings are not kept in {printable(self.path, None)}: {printable(error)}.", stacklevel=4)
 
     def _begin_anew(self, error: Exception) -> None:
         self.close()
         aside = self.path.with_suffix(".damaged")
+        what = f"{printable(self.path, None)} is no cache of openings ({printable(error)})"
         warnings.warn(
-            f"{self.path} is no cache of openings ({error}). It is now called {aside.name}, and a new one is begun.",
+            f"{what}. It is now called {printable(aside.name)}, and a new one is begun.",
             stacklevel=4,
         )
         try:

@@ -9,6 +9,7 @@ from typing import Any, Literal, final
 import numpy as np
 from jaxtyping import Float
 
+from narrows.printing import printable, quote
 from narrows.rewards.scoring.backends import ScoreError
 from narrows.rewards.scoring.cache import ScoreCache
 
@@ -91,7 +92,7 @@ class Ledger:
         if not self._num_scored and self._failed_in_a_row >= _GIVE_UP:
             raise ScoreError(
                 f"the first {_GIVE_UP} objects all failed, so the score itself seems to be at fault. "
-                f"The last was {name!r}: {why}"
+                f"The last was {quote(name)}: {printable(why)}"
             )
 
     def result(self, objects: Sequence[str], known: Mapping[str, float]) -> ScoreResult:
@@ -110,7 +111,7 @@ class Ledger:
 def check_objects(objects: Sequence[str]) -> None:
     """Raise ValueError for one text in place of a list of them, which would be scored letter by letter."""
     if isinstance(objects, str):
-        raise ValueError(f"expected a list of objects, got one text {objects!r}. Put it in a list.")
+        raise ValueError(f"expected a list of objects, got one text {quote(objects)}. Put it in a list.")
 
 
 def check_timeout(timeout: float) -> None:
@@ -120,4 +121,4 @@ def check_timeout(timeout: float) -> None:
 
 
 def _failed(index: int, name: str, why: str) -> ScoreError:
-    return ScoreError(f"object {index} ({name!r}) could not be scored: {why}")
+    return ScoreError(f"object {index} ({quote(name)}) could not be scored: {printable(why)}")

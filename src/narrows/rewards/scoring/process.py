@@ -16,6 +16,8 @@ from collections import deque
 from collections.abc import Sequence
 from typing import IO, Any, final
 
+from narrows.printing import printable, say
+
 _SHOWN_LINES = 12
 _PATIENCE = 1.0
 """Seconds for a process that was killed to be gone, and for its last lines to be read."""
@@ -105,7 +107,7 @@ class Process:
             how = f"the process of the score was killed by {_signal_name(-status)}"
         else:
             how = f"the process of the score ended with status {status}"
-        last = " | ".join(line for line in self._printed if line)
+        last = " | ".join(printable(line) for line in self._printed if line)
         return f"{how}; it last printed: {last}" if last else how
 
     def _write(self) -> None:
@@ -136,7 +138,7 @@ class Process:
         with contextlib.suppress(OSError, ValueError), stream:
             for line in iter(lambda: stream.readline(_LONGEST_LINE), ""):
                 self._printed.append(line.rstrip())
-                sys.stderr.write(line)
+                say(line.rstrip("\n"), sys.stderr)
 
     def _watch(self) -> None:
         """Wait for the process, and then end what it started."""
