@@ -37,12 +37,12 @@ def quote(value: object, limit: int = 40) -> str:
 def name_some(values: Iterable[object], limit: int = 20) -> str:
     """Quote the first values of many, and say how many more there are.
 
-    >>> name_some("ab"), name_some("abcd", 2), name_some([])
-    ("'a', 'b'", "'a', 'b' and 2 more", 'none')
+    >>> name_some("ab"), name_some("abcd", 2)
+    ("'a', 'b'", "'a', 'b' and 2 more")
     """
     names = list(values)
     listed = ", ".join(map(quote, names[:limit]))
-    return listed or "none" if len(names) <= limit else f"{listed} and {len(names) - limit:,} more"
+    return listed if len(names) <= limit else f"{listed} and {len(names) - limit:,} more"
 
 
 def say(text: str, file: TextIO | None = None) -> None:

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from narrows.locks import WriterLock
 from tests.commands.test_cli import JOB, SCORE
 
 from narrows.cli import COMMANDS, main
 from narrows.commands import listing
 from narrows.data import write_table
+from narrows.files import WriterLock
 from narrows.printing import lenient_output, name_some, printable, quote, say
 
 HOSTILE = "\x1b[31m\x9b2J\x07\x7f\u202e\u200b\u2028\rspoof"
@@ -207,11 +207,12 @@ def test_a_name_that_the_system_cannot_write_is_a_sentence(monkeypatch, capsys):
 
 
 def test_streams_of_another_make_are_left_alone(monkeypatch):
-    monkeypatch.setattr(sys, "stdout", io.StringIO())
+    other = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", other)
     monkeypatch.setattr(sys, "stderr", None)
     with lenient_output():
         say("na\u00efve \ud800")
-    assert sys.stdout.getvalue() == "na\u00efve \\ud800\n"
+    assert other.getvalue() == "na\u00efve \\ud800\n"
     closed = io.TextIOWrapper(io.BytesIO(), "ascii")
     closed.close()
     monkeypatch.setattr(sys, "stdout", closed)

@@ -197,7 +197,7 @@ def parse_job(document: Mapping[str, Any], folder: Path, name: str = "job") -> J
     """Return the checked job of a parsed document; relative paths in it start from `folder`."""
     unknown = set(document) - {*SECTIONS, "name", "seed"}
     if unknown:
-        raise JobError(f"unknown entries {name_some(sorted(unknown))}. A job has: name, seed, {', '.join(SECTIONS)}.")
+        raise JobError(f"unknown entries [{name_some(sorted(unknown))}]. A job has: name, seed, {', '.join(SECTIONS)}.")
     for section in ("env", "reward"):
         if section not in document:
             raise JobError(f"[{section}] is missing. Add a table with a name; `narrows list` shows the names.")

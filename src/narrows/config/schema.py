@@ -82,4 +82,4 @@ def refuse_unknown(section: str, table: Section, known: set[str]) -> None:
     """Raise JobError naming the fields of a table that nobody knows, and the known ones."""
     unknown = sorted(set(table) - known)
     if unknown:
-        raise JobError(f"[{section}] unknown fields {name_some(unknown)}. Known: {', '.join(sorted(known)) or 'none'}.")
+        raise JobError(f"[{section}] unknown fields [{name_some(unknown)}]. Known: {', '.join(sorted(known)) or 'none'}.")

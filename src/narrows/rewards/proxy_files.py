@@ -88,7 +88,7 @@ def read_manifest(folder: str | Path, kind: Kind) -> dict[str, Any]:
         )
     wanted = {"format", "version", "weights_sha256", *kind.fields}
     if strange := sorted(wanted ^ (set(manifest) - kind.optional)):
-        raise ValueError(f"{path}: fields {name_some(strange)} are missing or unknown. Fit the proxy again.")
+        raise ValueError(f"{path}: fields [{name_some(strange)}] are missing or unknown. Fit the proxy again.")
     if not isinstance(manifest["weights_sha256"], str) or not _SHA256.fullmatch(manifest["weights_sha256"]):
         raise ValueError(f"{path}: weights_sha256 is no SHA-256. Fit the proxy again.")
     return manifest

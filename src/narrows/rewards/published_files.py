@@ -94,7 +94,7 @@ def _task(plain: Any) -> PublishedTask:
     if not isinstance(plain, dict) or set(plain) != names:
         found = set(plain) if isinstance(plain, dict) else set()
         raise ValueError(
-            f"the task lacks {name_some(sorted(names - found))} and has unknown fields {name_some(sorted(found - names))}"
+            f"the task lacks [{name_some(sorted(names - found))}] and has unknown fields [{name_some(sorted(found - names))}]"
         )
     for name, value in plain.items():
         kind = type(getattr(GFP, name))  # a task that has every field

@@ -82,9 +82,8 @@ class PublishedReport:
         names = {item.name for item in fields(cls)}
         if not isinstance(plain, dict) or set(plain) != names:
             found = set(plain) if isinstance(plain, dict) else set()
-            raise ValueError(
-                f"the report lacks {name_some(sorted(names - found))} and has unknown fields {name_some(sorted(found - names))}"
-            )
+            lacks, unknown = name_some(sorted(names - found)), name_some(sorted(found - names))
+            raise ValueError(f"the report lacks [{lacks}] and has unknown fields [{unknown}]")
         for name, value in plain.items():
             if not _fits(name, value):
                 raise ValueError(f"the report's {name} is {quote(value)}")

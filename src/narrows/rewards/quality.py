@@ -132,7 +132,7 @@ class Quality:
         if not isinstance(plain, dict) or set(plain) != names:
             found = set(plain) if isinstance(plain, dict) else set()
             lacks, unknown = name_some(sorted(names - found)), name_some(sorted(found - names))
-            raise ValueError(f"the quality lacks {lacks} and has unknown fields {unknown}")
+            raise ValueError(f"the quality lacks [{lacks}] and has unknown fields [{unknown}]")
         arrays = {name: _column(name, plain[name]) for name in _ARRAYS}
         if len({len(array) for array in arrays.values()}) > 1:
             raise ValueError(f"the quality's {', '.join(_ARRAYS)} differ in length")
