@@ -128,7 +128,7 @@ def test_training_ends_early_and_goes_back_to_the_best_epoch(encoder, table, tmp
     best = int(np.argmin(losses))
     assert len(history) == best + 1 + 2 < 40
     ids = tuple(planned(encoder, table).rows.ids[row] for row in SIDES.validation)
-    from narrows.tuning.scoring.training import predict
+    from narrows.tuning.scoring.outputs import predict
 
     logits = torch.as_tensor(predict(done.scorer.members[0], done.scorer.reader, ids, "fp32"))
     targets = done.scorer.task.targets(noise[SIDES.validation])

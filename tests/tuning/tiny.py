@@ -9,8 +9,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
-def make_encoder(folder, letters="ACDEFGHIKLMNPQRSTVWY", seed=0, longest=32, blocks=2, config=None):
-    """Write an encoder that reads letters one by one: a BERT of narrow blocks, or what a configuration says."""
+def make_encoder(folder, letters="ACDEFGHIKLMNPQRSTVWY", seed=0, longest=32, blocks=2, config=None, side="right"):
+    """Write an encoder that reads letters one by one and pads on a side: a narrow BERT, or what a configuration says."""
     vocabulary = {token: number for number, token in enumerate((*SPECIAL, *letters))}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
@@ -18,6 +18,7 @@ def make_encoder(folder, letters="ACDEFGHIKLMNPQRSTVWY", seed=0, longest=32, blo
         single="[CLS] $A [SEP]", special_tokens=[("[CLS]", vocabulary["[CLS]"]), ("[SEP]", vocabulary["[SEP]"])]
     )
     names = {"unk_token": "[UNK]", "pad_token": "[PAD]", "cls_token": "[CLS]", "sep_token": "[SEP]", "mask_token": "[MASK]"}
+    names["padding_side"] = side
     transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=longest, **names).save_pretrained(folder)
     torch.manual_seed(seed)
     if config is not None:

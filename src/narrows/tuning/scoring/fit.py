@@ -17,11 +17,12 @@ from jaxtyping import Float, Int
 from narrows.tuning.methods import config_of, tuned
 from narrows.tuning.profile import Profile, profile
 from narrows.tuning.scoring.encoder import Encoder, open_encoder
+from narrows.tuning.scoring.outputs import predict
 from narrows.tuning.scoring.quality import Quality, calibrated, quality
 from narrows.tuning.scoring.reading import Reader, longest_of
 from narrows.tuning.scoring.scorer import SCORER_FILE, Scorer, save_scorer
 from narrows.tuning.scoring.task import Task, combined
-from narrows.tuning.scoring.training import FitSettings, Member, Rows, Watch, predict, train_member
+from narrows.tuning.scoring.training import FitSettings, Member, Rows, Watch, train_member
 
 WORK: Final = "training"
 """Folder, in the scorer's, of an unfinished fit."""

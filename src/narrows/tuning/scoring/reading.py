@@ -1,12 +1,14 @@
 """From texts to batches of token ids."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor
+
+Side = Literal["right", "left"]
 
 _LONGEST = 512
 _ABSURD = 1_000_000
@@ -54,9 +56,12 @@ class Reader:
         cut = self.tokenizer(shown, add_special_tokens=True, truncation=True, max_length=self.max_length)["input_ids"]
         return Tokens(tuple(cut), int(is_long.sum()))
 
-    def batch(self, ids: Sequence[list[int]], device: torch.device | str = "cpu") -> dict[str, Tensor]:
-        """Return some texts as the model's forward takes them, padded to the longest."""
-        padded = self.tokenizer.pad({"input_ids": list(ids)}, padding=True, return_tensors="pt")
+    def batch(
+        self, ids: Sequence[list[int]], device: torch.device | str = "cpu", side: Side | None = None
+    ) -> dict[str, Tensor]:
+        """Return some texts as the model's forward takes them, padded to the longest: on a side, or on the right."""
+        given = {"input_ids": list(ids)}
+        padded = self.tokenizer.pad(given, padding=True, padding_side=side or "right", return_tensors="pt")
         return {name: padded[name].to(device) for name in ("input_ids", "attention_mask")}
 
 
@@ -91,8 +96,9 @@ def epoch_batches(
         yield batches[number]
 
 
-def sorted_batches(lengths: Int[np.ndarray, " text"], size: int) -> Iterator[Int[np.ndarray, " batch"]]:
-    """Yield all rows in batches of like lengths, for prediction."""
-    order = np.argsort(lengths, kind="stable")
-    for start in range(0, len(order), size):
-        yield order[start : start + size]
+def equal_batches(lengths: Int[np.ndarray, " text"], size: int) -> Iterator[Int[np.ndarray, " batch"]]:
+    """Yield all rows in batches of one length each, for prediction."""
+    for length in np.unique(lengths):
+        rows = np.flatnonzero(lengths == length)
+        for start in range(0, len(rows), size):
+            yield rows[start : start + size]

@@ -15,9 +15,9 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreT
 from narrows.tuning.base import TunedModel
 from narrows.tuning.files import save_merged
 from narrows.tuning.scoring.encoder import quiet
+from narrows.tuning.scoring.outputs import Precision, predict
 from narrows.tuning.scoring.reading import Reader
 from narrows.tuning.scoring.task import Prediction, Task, combined
-from narrows.tuning.scoring.training import Precision, predict
 
 SCORER_FILE: Final = "scorer.json"
 _FORMAT: Final = 1

@@ -4,10 +4,9 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -22,14 +21,12 @@ from narrows.tuning.methods import Method, config_of, parameter_groups, tuned, u
 from narrows.tuning.opening import from_pretrained
 from narrows.tuning.recording import Batch
 from narrows.tuning.scoring import state
-from narrows.tuning.scoring.reading import Reader, epoch_batches, sorted_batches
+from narrows.tuning.scoring.outputs import Precision, autocast, harmless_side, logits, predict
+from narrows.tuning.scoring.reading import Reader, Side, epoch_batches
 from narrows.tuning.scoring.state import Progress
 from narrows.tuning.scoring.task import Task, sample_weights
 
-Precision = Literal["fp32", "bf16"]
 _CHECKPOINT_SECONDS = 120.0
-_PREDICTED = 64
-"""Texts in a batch that is only predicted."""
 
 
 @dataclass(frozen=True)
@@ -151,17 +148,19 @@ def train_member(
         watch: who looks on.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    run = _Run(reader, task, rows, settings)
+    torch.manual_seed(settings.seed)
+    plain = opened()
+    side = harmless_side(plain, reader, [rows.ids[row] for row in rows.train])
+    run = _Run(reader, task, rows, settings, side)
     checkpoint = state.current(folder)
     if checkpoint is None:
-        torch.manual_seed(settings.seed)
         config = config_of(settings.method, settings.retention, settings.rank)
-        model = tuned(opened(), config, run.forever(), run.total, lambda plain, batch: run.loss(plain, batch))
+        model = tuned(plain, config, run.forever(), run.total, run.loss)
         torch.manual_seed(settings.seed)
         progress, optimizer = Progress(), run.optimizer(model)
     else:
         progress = state.read_progress(checkpoint)
-        model = from_pretrained(opened(), checkpoint, is_trainable=True)
+        model = from_pretrained(plain, checkpoint, is_trainable=True)
         optimizer = run.optimizer(model)
         state.restore(checkpoint, model, optimizer)
     progress = run.train(model, optimizer, progress, folder, watch)
@@ -170,26 +169,12 @@ def train_member(
     return Member(from_pretrained(opened(), state.best_adapter(folder, progress)), progress, True)
 
 
-def predict(
-    model: PreTrainedModel, reader: Reader, ids: tuple[list[int], ...], precision: Precision
-) -> Float[np.ndarray, "row output"]:
-    """Return what the head puts out for each text, in order."""
-    was_training = model.training
-    model.train(False)
-    found: dict[int, np.ndarray] = {}
-    with torch.inference_mode(), _autocast(model, precision):
-        for batch in sorted_batches(np.asarray([len(one) for one in ids]), _PREDICTED):
-            logits = model(**reader.batch([ids[row] for row in batch], model.device)).logits.float().cpu().numpy()
-            found.update(zip(batch.tolist(), logits, strict=True))
-    model.train(was_training)
-    return np.stack([found[row] for row in range(len(ids))])
-
-
 class _Run:
     """What stays the same all the way through one training."""
 
-    def __init__(self, reader: Reader, task: Task, rows: Rows, settings: FitSettings) -> None:
+    def __init__(self, reader: Reader, task: Task, rows: Rows, settings: FitSettings, side: Side | None) -> None:
         self.reader, self.task, self.rows, self.settings = reader, task, rows, settings
+        self.side: Side | None = side
         self.targets = task.targets(rows.values)
         self.weights = sample_weights(len(rows.values), task.heads, settings.seed)
         self.lengths = rows.lengths
@@ -209,9 +194,9 @@ class _Run:
     def loss(self, model: PreTrainedModel, batch: Batch) -> Tensor:
         """Return the mean loss of a batch over rows and heads, each row as often as each head drew it."""
         weights, targets = batch["weights"], batch["targets"]
-        with _autocast(model, self.settings.precision):
-            logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
-        return (self.task.losses(logits, targets) * weights).mean()
+        with autocast(model, self.settings.precision):
+            found = logits(model, batch, self.side)
+        return (self.task.losses(found, targets) * weights).mean()
 
     def optimizer(self, model: TunedModel) -> torch.optim.Optimizer:
         """Return AdamW over what is trained; the rate of each group is kept beside it, for the schedule."""
@@ -255,7 +240,7 @@ class _Run:
         return is_judged and (progress.step >= self.total or epoch - progress.best_epoch >= self.settings.patience > 0 < epoch)
 
     def _batch(self, where: Int[np.ndarray, " batch"]) -> dict[str, Tensor]:
-        batch = self.reader.batch([self.rows.ids[row] for row in where])
+        batch = self.reader.batch([self.rows.ids[row] for row in where], side=self.side)
         index = torch.as_tensor(where)
         return {**batch, "targets": self.targets[index], "weights": self.weights[index]}
 
@@ -289,8 +274,8 @@ class _Run:
     def _judge(self, model: TunedModel, progress: Progress, folder: Path) -> Progress:
         epoch = progress.step // self.per_epoch
         ids = tuple(self.rows.ids[row] for row in self.rows.validation)
-        logits = torch.as_tensor(predict(model, self.reader, ids, self.settings.precision))
-        validation = float(self.task.losses(logits, self.targets[torch.as_tensor(self.rows.validation)]).mean())
+        found = torch.as_tensor(predict(model, self.reader, ids, self.settings.precision))
+        validation = float(self.task.losses(found, self.targets[torch.as_tensor(self.rows.validation)]).mean())
         is_best = validation < progress.best_loss
         if is_best:
             state.save_best(folder, model, epoch)
@@ -304,7 +289,3 @@ class _Run:
             "seconds": progress.seconds,
         }
         return progress._replace(losses=0.0, history=(*progress.history, row))
-
-
-def _autocast(model: PreTrainedModel, precision: Precision) -> AbstractContextManager[object]:
-    return torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
