@@ -3,7 +3,32 @@
 import dataclasses
 import warnings
 from collections.abc import Mapping
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, NamedTuple, Self
+
+
+class GradientBound(NamedTuple):
+    """How far an entry of a gradient may be off, in fp32.
+
+    A bias's gradient is a sum over tokens that may cancel to next to nothing while the errors in it do not, so a share of a
+    tensor's own size alone bounds nothing.
+
+    Attributes:
+        of_tensor: share of the largest entry of its tensor.
+        of_model: share of the largest entry of all, which counts where it is more.
+    """
+
+    of_tensor: float
+    of_model: float
+
+    def __str__(self) -> str:
+        return (
+            f"an entry of a gradient is off by at most {self.of_tensor:.0%} of its tensor's largest, or {self.of_model:.1%} of "
+            "the model's where that is more"
+        )
+
+    def allowed(self, tensor: float, model: float) -> float:
+        """Return the bound where the largest entries of a tensor and of the whole gradient are known."""
+        return max(self.of_tensor * tensor, self.of_model * model)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -13,6 +38,11 @@ class TuningConfig:
     method: ClassVar[str]
     small_adapter: ClassVar[str] = ""
     """How to keep an adapter's file small, where priming can make it large."""
+
+    @property
+    def gradient_bound(self) -> GradientBound | None:
+        """How far gradients may be off; None where they are exact up to rounding."""
+        return None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON has them; a function, which a file cannot hold, becomes the word `callable`."""

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from narrows.tuning.base import TunedModel, get_nb_trainable_parameters, is_tuned, merge_and_unload, tuning_of
+from narrows.tuning.config import GradientBound
 from narrows.tuning.optimizer import decay_groups
 from narrows.tuning.recording import Batch, mode
 
@@ -63,9 +64,11 @@ class Profile(NamedTuple):
 
     Attributes:
         rows: the model's and then, where it is tuned, ordinary fine-tuning of the same model.
+        gradient_bound: how far the model's gradients may be off; None where they are exact.
     """
 
     rows: tuple[Row, ...]
+    gradient_bound: GradientBound | None = None
 
     def __str__(self) -> str:
         titles = (
@@ -83,12 +86,13 @@ class Profile(NamedTuple):
         if len(self.rows) == 2:
             lines.append(_ratios(*self.rows))
         widths = [max(len(line[column]) for line in lines) for column in range(len(titles))]
-        return "\n".join(
+        table = [
             "  ".join(
                 [line[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True))]
             )
             for line in lines
-        )
+        ]
+        return "\n".join(table if self.gradient_bound is None else [*table, f"{self.rows[0].name}: {self.gradient_bound}"])
 
 
 def kept_bytes(model: nn.Module, batch: Batch) -> int:
@@ -169,12 +173,13 @@ def profile(model: TunedModel, batch: Mapping[str, Tensor], rounds: int = 3, lea
 
     Raises ValueError where nothing is trained, or the batch has no labels.
     """
-    name = tuning_of(model).config.method if is_tuned(model) else "as it is"
+    config = tuning_of(model).config if is_tuned(model) else None
+    name = "as it is" if config is None else config.method
     rows = [_measure(name, copy.deepcopy(model), batch, rounds, learning_rate)]
-    if is_tuned(model):
+    if config is not None:
         full = merge_and_unload(copy.deepcopy(model))
         rows.append(_measure("full", full, batch, rounds, learning_rate))
-    return Profile(tuple(rows))
+    return Profile(tuple(rows), None if config is None else config.gradient_bound)
 
 
 def _measure(name: str, model: PreTrainedModel, batch: Batch, rounds: int, learning_rate: float) -> Row:

@@ -1,13 +1,13 @@
 """The configuration of Freeze-And-Reconfigure and its presets."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Final, Literal, Self, TypeVar, get_args
 
 from torch import Tensor
 
-from narrows.tuning.config import TuningConfig
-from narrows.tuning.far.functions import MemoryMode
+from narrows.tuning.config import GradientBound, TuningConfig
+from narrows.tuning.far.functions import CODED, FEW_BITS, MemoryMode
 
 Score = Literal["l1_delta", "grad_l1", "grad_abs_sum", "random", "callable"]
 ScoreFunction = Callable[[str, Tensor, Tensor], Tensor]
@@ -45,7 +45,8 @@ class FarConfig(TuningConfig):
         train_embeddings, train_attention, train_norms, train_output_bias: what else is trained. The head always is.
         memory_mode: what a feed-forward keeps for its backward pass, or a mode for each block by its number. `tier1` leaves
             the model's activation alone; `keep`, `lean` and `recompute` keep less and less and are exact; `u8` and `bf16` hold
-            the activation's derivative in fewer bits.
+            the activation's derivative in fewer bits, so that an entry of a whole model's gradient is off by at most 5 % of
+            its tensor's largest, or 0.1 % of the model's where that is more (`gradient_bound`); outputs are exact.
         keep_base_copy: keep the values before training of all that is trained, for `unload` and `disable_adapter`.
         ffn_pairs: names (up, down) instead of looking for feed-forwards.
         layers_to_transform: numbers of the blocks that have learners; the other feed-forwards are frozen whole.
@@ -91,8 +92,7 @@ class FarConfig(TuningConfig):
             raise ValueError(f"priming_ratio is a share of all steps, between 0 and 1, got {self.priming_ratio}.")
         if self.priming_steps is not None and self.priming_steps < 0:
             raise ValueError(f"priming_steps must not be negative, got {self.priming_steps}.")
-        modes = self.memory_mode.values() if isinstance(self.memory_mode, Mapping) else [self.memory_mode]
-        for mode in modes:
+        for mode in self._memory_modes():
             _check("memory_mode", mode, get_args(MemoryMode))
         if not callable(self.score):
             _check("score", self.score, get_args(Score))
@@ -114,6 +114,11 @@ class FarConfig(TuningConfig):
                 "keep_base_copy with after_priming='keep' would have to hold a second model, since priming moved all of it. "
                 "Take after_priming='rollback_frozen', or keep_base_copy=False."
             )
+
+    @property
+    def gradient_bound(self) -> GradientBound | None:
+        """How far gradients may be off in a whole model; None where every block's memory mode is exact."""
+        return FEW_BITS if any(mode in CODED for mode in self._memory_modes()) else None
 
     @property
     def needs_movement(self) -> bool:
@@ -160,6 +165,9 @@ class FarConfig(TuningConfig):
     def memory_mode_of(self, block: int) -> MemoryMode:
         """Return the memory mode of a block; ValueError where a mapping does not name it."""
         return _of_block(self.memory_mode, block, "memory_mode")
+
+    def _memory_modes(self) -> Collection[MemoryMode]:
+        return self.memory_mode.values() if isinstance(self.memory_mode, Mapping) else [self.memory_mode]
 
     def is_transformed(self, block: int) -> bool:
         """Whether the feed-forward of a block has learners."""

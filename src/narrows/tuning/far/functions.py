@@ -8,7 +8,7 @@ The full weights travel as attributes of the context, not among the saved tensor
 the same values must not count as a change. A real change between forward and backward is refused, as autograd refuses it.
 """
 
-from typing import Any, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -16,8 +16,14 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from narrows.tuning.activations import Activation, activation
+from narrows.tuning.config import GradientBound
 
 MemoryMode = Literal["tier1", "keep", "lean", "recompute", "u8", "bf16"]
+CODED: Final = ("u8", "bf16")
+"""Modes that keep a derivative in fewer bits; all others are exact."""
+
+FEW_BITS: Final = GradientBound(of_tensor=0.05, of_model=0.001)
+"""Of whole models under `u8` and `bf16`: twice what the families of the tests come to, fresh and trained, 2 to 12 blocks."""
 
 # Every phi that we know has a derivative in this range, and 256 codes over it err by at most 0.0026.
 _LOWEST, _STEP = -0.15, 1.3 / 255
@@ -246,7 +252,7 @@ def _kept(ctx: Any, phi: Activation, x: Tensor, z: Tensor, h: Tensor) -> tuple[T
     kept_x = x if needs[1] else None
     middle = None
     if any(needs[:3]) or (mode == "lean" and needs[3]):
-        middle = _code(phi, z, mode) if mode in ("u8", "bf16") else z
+        middle = _code(phi, z, mode) if mode in CODED else z
     return kept_x, middle, _columns(h, ctx.down.learners) if mode != "lean" and needs[3] else None
 
 

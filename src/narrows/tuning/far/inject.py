@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 from narrows.tuning.base import Swap, TunedModel, Tuning, attach, check_plain, layers, swap, undo
 from narrows.tuning.dropout import swap_dropout
 from narrows.tuning.far.config import FarConfig
-from narrows.tuning.far.functions import MemoryMode, Recipe
+from narrows.tuning.far.functions import CODED, MemoryMode, Recipe
 from narrows.tuning.far.layers import FarDown, FarPassed, FarShell, FarUp
 from narrows.tuning.far.selection import Selection, Site, draw, imported
 from narrows.tuning.probe import Architecture, FfnPair, probe
@@ -134,7 +134,7 @@ def _possible(pair: FfnPair, mode: MemoryMode) -> MemoryMode:
     """The mode, or `tier1` with a warning where the feed-forward cannot be computed as one function."""
     if mode == "tier1":
         return mode
-    if mode in ("u8", "bf16") and pair.gate != "none":
+    if mode in CODED and pair.gate != "none":
         raise ValueError(
             f"memory_mode={mode!r} holds the derivative of an activation, and {pair.up} is gated: its derivative is not "
             "bounded. Take 'recompute', 'lean' or 'keep'."
