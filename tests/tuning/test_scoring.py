@@ -345,3 +345,31 @@ def test_calibration_covers_two_thirds():
     std = rng.uniform(0.5, 2, 3000)
     truth = 3 * std * rng.normal(size=3000)
     assert calibrated(Prediction(np.zeros(3000), std), truth) == pytest.approx(3, rel=0.06)
+
+
+def test_a_folder_from_elsewhere_is_data(encoder, table, tmp_path):
+    """Links are not followed, a pointer names a checkpoint beside it, and every file of the tokenizer is in the identity."""
+    begun = tmp_path / "begun"
+    fit(planned(encoder, table), begun, lambda member: stopping_at(2))
+    (pointer,) = begun.rglob("current")
+    before = pointer.read_text(encoding="utf-8")
+    pointer.write_text("../../../elsewhere", encoding="utf-8")
+    with pytest.raises(ValueError, match="current is damaged: it names '../../../elsewhere', no checkpoint"):
+        fit(planned(encoder, table), begun)
+    pointer.write_text(before, encoding="utf-8")
+    (begun / "link").symlink_to(tmp_path)
+    with pytest.raises(ValueError, match="link is a symbolic link where only a plain file may be"):
+        fit(planned(encoder, table), begun)
+    (begun / "link").unlink()
+    done = finished(planned(encoder, table), begun)
+    identity = Scorer.load(begun).identity
+    listed = json.loads((begun / "scorer.json").read_text(encoding="utf-8"))["sha256"]
+    assert {path.name for path in begun.iterdir() if path.is_file()} == {"scorer.json", *(n for n in listed if "/" not in n)}
+    (begun / "vocab.txt").write_text("[PAD]\n", encoding="utf-8")  # as a tokenizer of another kind would read it
+    assert Scorer.load(begun).identity != identity
+    (begun / "vocab.txt").unlink()
+    (begun / "member-0" / "model.safetensors").unlink()
+    (begun / "member-0" / "model.safetensors").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ValueError, match="model.safetensors is a symbolic link"):
+        Scorer.load(begun)
+    assert done.scorer is not None

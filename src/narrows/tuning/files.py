@@ -7,7 +7,6 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from narrows.tuning.base import TunedModel, layers, stored_names, sync, tuning_of
+from narrows.tuning.folders import replace_file, replace_text
 
 CONFIG_FILE: Final = "adapter_config.json"
 WEIGHTS_FILE: Final = "adapter_model.safetensors"
@@ -87,12 +87,11 @@ def save_pretrained(
         "stored": sorted(state.stored),
         "base_hashes": base_hashes(model),
     }
-    _replace(folder / WEIGHTS_FILE, lambda path: save_file(tensors, path, metadata={"format": "pt"}))
-    text = json.dumps(described, indent=2, sort_keys=True) + "\n"
-    _replace(folder / CONFIG_FILE, lambda path: path.write_text(text, encoding="utf-8"))
+    replace_file(folder / WEIGHTS_FILE, lambda path: save_file(tensors, path, metadata={"format": "pt"}))
+    replace_text(folder / CONFIG_FILE, json.dumps(described, indent=2, sort_keys=True) + "\n")
     if is_main_process:
         # A copy and no link: whoever writes a plain model into this folder later must not write through it.
-        _replace(folder / TRAINER_FILE, lambda path: shutil.copyfile(folder / WEIGHTS_FILE, path))
+        replace_file(folder / TRAINER_FILE, lambda path: shutil.copyfile(folder / WEIGHTS_FILE, path))
 
 
 def save_merged(model: TunedModel, save_directory: str | os.PathLike[str]) -> None:
@@ -193,16 +192,3 @@ def _hash(value: Tensor) -> str:
     head = f"{value.dtype} {tuple(value.shape)}".encode()
     data = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
     return hashlib.sha256(head + data.tobytes()).hexdigest()
-
-
-def _replace(path: Path, write: Any) -> None:
-    """Write beside the file and rename, so that a reader sees the old one or the new one."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    try:
-        write(Path(temporary))
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

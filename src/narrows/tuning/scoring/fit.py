@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
+from narrows.tuning.folders import refuse_special, replace_text
 from narrows.tuning.methods import config_of, tuned
 from narrows.tuning.profile import Profile, profile
 from narrows.tuning.scoring.encoder import Encoder, open_encoder
@@ -310,15 +311,18 @@ def _described(plan: Plan) -> dict[str, Any]:
 def _claim(place: Path, described: dict[str, Any]) -> None:
     """Make the folder of a fit, or see that it is this fit's."""
     refuse_taken(place)
+    refuse_special(place)
     request = place / WORK / _REQUEST
     if request.is_file():
-        if json.loads(request.read_text(encoding="utf-8")) != json.loads(json.dumps(described)):
+        try:
+            before = json.loads(request.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{request} is damaged ({error}). Delete {place} and tune again.") from None
+        if before != json.loads(json.dumps(described)):
             raise ValueError(
                 f"{place} holds an unfinished fit of other data or other settings. Give the ones that it began with to go on, "
                 "name another folder, or delete this one first."
             )
         return
     request.parent.mkdir(parents=True, exist_ok=True)
-    temporary = request.with_name(f".{_REQUEST}")
-    temporary.write_text(json.dumps(described, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    os.replace(temporary, request)
+    replace_text(request, json.dumps(described, indent=2, sort_keys=True) + "\n")

@@ -14,6 +14,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreT
 
 from narrows.tuning.base import TunedModel
 from narrows.tuning.files import save_merged
+from narrows.tuning.folders import refuse_special, replace_text
 from narrows.tuning.scoring.encoder import quiet
 from narrows.tuning.scoring.outputs import Precision, predict
 from narrows.tuning.scoring.reading import Reader
@@ -22,6 +23,8 @@ from narrows.tuning.scoring.task import Prediction, Task, combined
 SCORER_FILE: Final = "scorer.json"
 _FORMAT: Final = 1
 _MEMBER: Final = "member-"
+_READ_SUFFIXES: Final = (".json", ".txt", ".model", ".bpe", ".vocab", ".jinja")
+"""Of files that a tokenizer may be read from."""
 
 
 class Scorer:
@@ -91,6 +94,7 @@ class Scorer:
     def load(cls, folder: str | os.PathLike[str], device: str = "cpu") -> Self:
         """Open a scorer's folder; ValueError, saying what is wrong, where it is none or was changed."""
         place = Path(folder)
+        refuse_special(place)
         fields = _read(place)
         try:
             task, num_members = Task.from_dict(fields["task"]), int(fields["members"])
@@ -121,7 +125,7 @@ class Scorer:
             precision=fields["precision"],
             positive=fields["positive"],
             about=fields["about"],
-            identity=_hash(place / SCORER_FILE),
+            identity=_identity(place, hashes),
         )
 
 
@@ -134,13 +138,14 @@ def save_scorer(scorer: Scorer, folder: str | os.PathLike[str]) -> None:
     """Write a scorer whose members are tuned models, merged; what makes the folder a scorer's is written last."""
     place = Path(folder)
     place.mkdir(parents=True, exist_ok=True)
-    scorer.reader.tokenizer.save_pretrained(place)
+    with quiet():
+        written = scorer.reader.tokenizer.save_pretrained(place)
     for number, member in enumerate(scorer.members):
         _save_member(member, place / f"{_MEMBER}{number}", scorer.task)
     names = [
         f"{_MEMBER}{number}/{name}" for number in range(len(scorer.members)) for name in ("config.json", "model.safetensors")
     ]
-    names += [name for name in ("tokenizer.json", "tokenizer_config.json") if (place / name).is_file()]
+    names += sorted({Path(name).name for name in written if Path(name).is_file()})
     fields = {
         "format": _FORMAT,
         "task": scorer.task.to_dict(),
@@ -152,9 +157,7 @@ def save_scorer(scorer: Scorer, folder: str | os.PathLike[str]) -> None:
         "sha256": {name: _hash(place / name) for name in names},
         "about": scorer.about,
     }
-    temporary = place / f".{SCORER_FILE}"
-    temporary.write_text(json.dumps(fields, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    os.replace(temporary, place / SCORER_FILE)
+    replace_text(place / SCORER_FILE, json.dumps(fields, indent=2, sort_keys=True) + "\n")
 
 
 def _save_member(member: TunedModel, folder: Path, task: Task) -> None:
@@ -176,6 +179,16 @@ def _read(place: Path) -> dict[str, Any]:
     if not isinstance(fields, dict) or fields.get("format") != _FORMAT:
         raise ValueError(f"{path} is of another version. Tune again with this one.")
     return fields
+
+
+def _identity(place: Path, hashes: Mapping[str, str]) -> str:
+    """Return a hash of all that decides a score, a tokenizer's files that an older version did not list among it."""
+    known = {SCORER_FILE, *hashes}
+    unlisted = [path for path in sorted(place.iterdir()) if path.suffix in _READ_SUFFIXES and path.name not in known]
+    own = _hash(place / SCORER_FILE)
+    if not unlisted:
+        return own
+    return hashlib.sha256("".join([own, *(f"{path.name} {_hash(path)}" for path in unlisted)]).encode()).hexdigest()
 
 
 def _hash(path: Path) -> str:

@@ -2,7 +2,7 @@
 
 import json
 import math
-import os
+import re
 import shutil
 import warnings
 from collections.abc import Mapping
@@ -16,12 +16,15 @@ from torch import Tensor, nn
 
 from narrows.tuning.base import TunedModel
 from narrows.tuning.files import save_pretrained
+from narrows.tuning.folders import replace_text
 
 _CURRENT: Final = "current"
 _OPTIMIZER: Final = "optimizer.safetensors"
 _PROGRESS: Final = "progress.json"
 _RANDOM: Final = "random"
 _STEP: Final = "state-"
+_STEP_NAME: Final = re.compile(rf"{_STEP}\d+", re.ASCII)
+_LONGEST_NAME: Final = 40
 _BEST: Final = "best-"
 
 
@@ -54,9 +57,7 @@ def save(folder: Path, model: TunedModel, optimizer: torch.optim.Optimizer, prog
     tensors = {_RANDOM: torch.get_rng_state()} | optimizer_tensors(model, optimizer)
     save_file({key: value.contiguous() for key, value in tensors.items()}, target / _OPTIMIZER)
     (target / _PROGRESS).write_text(json.dumps(progress._asdict()), encoding="utf-8")
-    temporary = folder / f".{_CURRENT}"
-    temporary.write_text(name, encoding="utf-8")
-    os.replace(temporary, folder / _CURRENT)
+    replace_text(folder / _CURRENT, name)
     _remove_others(folder, _STEP, name)
     _remove_others(folder, _BEST, f"{_BEST}{progress.best_epoch}")
 
@@ -75,14 +76,22 @@ def best_adapter(folder: Path, progress: Progress) -> Path:
 def current(folder: Path) -> Path | None:
     """Return the checkpoint that counts, None before the first one."""
     pointer = folder / _CURRENT
-    return folder / pointer.read_text(encoding="utf-8") if pointer.is_file() else None
+    if not pointer.is_file():
+        return None
+    name = pointer.read_bytes()[:_LONGEST_NAME].decode("utf-8", "replace")
+    if not _STEP_NAME.fullmatch(name):
+        raise ValueError(f"{pointer} is damaged: it names {name!r}, no checkpoint. Delete {folder.parent} and tune again.")
+    return folder / name
 
 
 def read_progress(checkpoint: Path) -> Progress:
     """Return how far a checkpoint is; ValueError where it is damaged."""
     try:
         fields = json.loads((checkpoint / _PROGRESS).read_text(encoding="utf-8"))
-        return Progress(**{**fields, "history": tuple(fields["history"])})
+        progress = Progress(**{**fields, "history": tuple(fields["history"])})
+        if not all(type(count) is int for count in (progress.step, progress.best_epoch)):
+            raise ValueError("its counts are no integers")
+        return progress
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise ValueError(f"{checkpoint} is damaged ({error}). Delete {checkpoint.parent.parent} and tune again.") from error
 
