@@ -26,7 +26,7 @@ LAYERS = [
     {"envs"},
     {"operators", "edit_distance", "data", "leaves", "vi", "tuning"},
     {"files"},
-    {"printing"},
+    {"printing", "sizes"},
 ]
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
 MODULES = sorted(SOURCE.rglob("*.py"))

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int, PRNGKeyArray
 
+from narrows.sizes import Count
 from narrows.trajectories import NO_ACTION, Trajectory
 
 
@@ -29,7 +30,7 @@ class Replay(eqx.Module):
             the rank-based variant: independent of the reward's scale) instead of uniformly.
     """
 
-    capacity: int = eqx.field(default=10_000, static=True)
+    capacity: Count = eqx.field(default=10_000, static=True)
     batch_size: int = eqx.field(default=16, static=True)
     prioritised: bool = eqx.field(default=False, static=True)
 

@@ -1,10 +1,12 @@
 """The command `narrows`: each subcommand is one typed function of `narrows.commands`, loaded only when it is asked for."""
 
+import functools
 import importlib
+import inspect
 import os
 import sys
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -12,6 +14,7 @@ import tyro
 
 from narrows.files import ChangedFile
 from narrows.printing import lenient_output, quote, say
+from narrows.sizes import check_sizes
 
 
 class Command(NamedTuple):
@@ -45,6 +48,9 @@ GAMES = {
     "build-set": Command("games.building", "build", "build a set of positions with exact scores"),
 }
 """What stands behind `narrows games`."""
+
+_NO_ROOM = "RESOURCE_EXHAUSTED: "
+"""How JAX begins to say that memory ran out."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -86,14 +92,15 @@ def _call(command: Command, name: str, words: Sequence[str]) -> int:
     try:
         module = importlib.import_module(f"narrows.commands.{command.module}")
         function = getattr(module, command.function)
+        bounded = _within_bounds(function)
         with _telling(name):
-            result = tyro.cli(function, prog=f"narrows {name}", args=list(words), config=(tyro.conf.OmitArgPrefixes,))
+            result = tyro.cli(bounded, prog=f"narrows {name}", args=list(words), config=(tyro.conf.OmitArgPrefixes,))
         say(module.render(result))
     except BrokenPipeError:  # the reader went away, as `head` does: nobody is left to tell
         _close_output()
         return 141
     # What a user can mend is a sentence; anything else is a defect of ours and keeps its traceback.
-    except (ValueError, OSError, ImportError, RuntimeError) as error:
+    except (ValueError, OSError, ImportError, RuntimeError, MemoryError) as error:
         if _is_interrupt(error):
             return _interrupted(name)
         say(f"narrows {name}: {_sentence(error)}", sys.stderr)
@@ -121,8 +128,22 @@ def _telling(name: str) -> Iterator[None]:
         yield
 
 
+def _within_bounds(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a command that refuses integers beyond the bounds in its annotations, by the name of the option."""
+
+    @functools.wraps(function)
+    def call(*arguments: Any, **options: Any) -> Any:
+        given = inspect.signature(function).bind(*arguments, **options).arguments
+        check_sizes(function, given, lambda name: f"--{name.rstrip('_').replace('_', '-')}")
+        return function(*arguments, **options)
+
+    return call
+
+
 def _sentence(error: Exception) -> str:
     """Return what to tell of an error. The operating system's own words are a number and no cure."""
+    if isinstance(error, MemoryError) or str(error).startswith(_NO_ROOM):
+        return f"memory ran out ({str(error).removeprefix(_NO_ROOM) or 'no more was to be had'}). Ask for less, or free some."
     if isinstance(error, UnicodeEncodeError):
         text = quote(error.object[error.start : error.end])
         return f"{text} cannot be written in {error.encoding}, which names of files have here. Set PYTHONUTF8=1; try again."

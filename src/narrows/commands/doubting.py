@@ -27,6 +27,7 @@ from narrows.report.uncertainty import write_two_actions
 from narrows.runs import RunFolder
 from narrows.shortlist import read_selection
 from narrows.shortlist.files import guarded
+from narrows.sizes import Count
 
 COLUMNS = ("object", "probability", "score", "worst_change", "worst_score", "from")
 
@@ -72,7 +73,7 @@ def worst(
     alpha: float | None = None,
     q: float | None = None,
     reference: Reference = "solution",
-    states: int = 200_000,
+    states: Count = 200_000,
     samples: int = 4096,
     score: MaybeScore = None,
     proxy: MaybeProxy = None,

@@ -16,6 +16,7 @@ from narrows.rewards.ensemble import save
 from narrows.rewards.fit import Progress
 from narrows.rewards.fit import fit as fit_ensemble
 from narrows.rewards.quality import Quality
+from narrows.sizes import Few, Seed
 
 
 @dataclass(frozen=True)
@@ -31,8 +32,8 @@ def fit(
     space: str | None = None,
     *,
     out: Path | None = None,
-    members: int = 5,
-    seed: int = 0,
+    members: Few = 5,
+    seed: Seed = 0,
     test_fraction: float = 0.2,
     max_distance: int | None = None,
     refit: bool = True,

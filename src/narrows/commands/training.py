@@ -13,7 +13,7 @@ from tyro.conf import Positional
 from narrows.commands.scores import MaybeProxy, MaybeScore, Scheduler, Workers, kappa_of, opened_on
 from narrows.commands.team import Address, assembled
 from narrows.config import SCORE, JobError, Scalar, load_job
-from narrows.runs import Followed, Outcome, RunFolder, conflict_note, execute, follow, rehearse
+from narrows.runs import Followed, Outcome, OutOfMemory, RunFolder, conflict_note, execute, follow, read_rows, rehearse
 from narrows.training import Devices
 
 # A tuple within the tuple: `--set a=1 b=2 --set c=3` means all three.
@@ -78,7 +78,12 @@ def run(
                 shutil.rmtree(folder.path)  # made a moment ago, and nothing has been learned in it
                 raise
             folder.remember_score(None if scorer is None else scorer.identity)
-        return execute(folder, score=scorer, devices=team)
+        try:
+            return execute(folder, score=scorer, devices=team)
+        except OutOfMemory:
+            if scorer is None and not read_rows(folder.history):  # what a score has said may be dear
+                shutil.rmtree(folder.path)
+            raise
 
 
 def resume(

@@ -16,6 +16,7 @@ from narrows.data import Check, Table, accept_table, check_table
 from narrows.data import space as named_space
 from narrows.data.space import OpenSpace, Space
 from narrows.printing import printable, say
+from narrows.sizes import Count, Few, Seed
 
 if TYPE_CHECKING:
     from narrows.tuning.profile import Profile
@@ -51,9 +52,9 @@ def tune(
     task: Literal["auto", "regression", "classification"] = "auto",
     retention: float | None = None,
     rank: int | None = None,
-    members: int = 1,
+    members: Few = 1,
     members_by: Literal["heads", "seeds"] = "heads",
-    epochs: int = 5,
+    epochs: Count = 5,
     batch_size: int = 16,
     learning_rate: float | None = None,
     precision: Literal["fp32", "bf16"] = "fp32",
@@ -61,9 +62,9 @@ def tune(
     spaced: bool = False,
     test_fraction: float = 0.2,
     max_distance: int | None = None,
-    patience: int = 2,
+    patience: Count = 2,
     positive: str | None = None,
-    seed: int = 0,
+    seed: Seed = 0,
     sequence_column: str | None = None,
     score_column: str | None = None,
     score_sense: Literal["higher", "lower"] = "higher",

@@ -19,6 +19,7 @@ from narrows.objectives import AbstractObjective
 from narrows.policies import AbstractPolicy
 from narrows.rewards import AbstractReward, Came, HostReward, Tempered
 from narrows.rewards.near import Near, Neighbourhood
+from narrows.sizes import MOST
 from narrows.training import Surrogate, Trainer, adam, trainer
 
 
@@ -79,8 +80,22 @@ def build(job: Job, score: Callable[[Any], Any] | None = None) -> Parts:
 
 
 def build_env(job: Job) -> AbstractEnvironment:
-    """Construct the environment that a job names: its objects and rules, without noise."""
-    return _make("env", envs, job.env)
+    """Construct the environment that a job names: its objects and rules, without noise.
+
+    Raises JobError also for one that is too large to be held in arrays, whatever the memory.
+    """
+    env: AbstractEnvironment = _make("env", envs, job.env)
+    sizes = {
+        "steps to an object": env.max_steps,
+        "actions": env.num_actions,
+        "features": env.num_features,
+        "values of a feature": env.num_values,
+    }
+    for what, size in sizes.items():
+        if size > MOST:
+            asked = ", ".join(f"{name} = {value}" for name, value in job.env.items() if name != "name")
+            raise JobError(f"[env] {job.env['name']} with {asked} has {size:,} {what}, at most {MOST:,} will do. Lower them.")
+    return env
 
 
 def build_kernel(job: Job, env: AbstractEnvironment) -> AbstractKernel | None:

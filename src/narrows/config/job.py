@@ -13,6 +13,7 @@ from narrows.buffers import Replay
 from narrows.config.schema import JobError, Section, checked, construct, named, refuse_unknown
 from narrows.exploration import Behaviour
 from narrows.printing import name_some, printable, quote
+from narrows.sizes import Count
 from narrows.training import Surrogate, adam
 
 Scalar = str | bool | int | float
@@ -99,14 +100,14 @@ class TrainSettings:
         max_set_aside: non-finite rewards and skipped steps after which the run stops with an error.
     """
 
-    num_steps: int = 2000
+    num_steps: Count = 2000
     batch_size: int = 64
-    every: int = 50
-    checkpoint_every: int = 500
-    epochs: int | None = None
+    every: Count = 50
+    checkpoint_every: Count = 500
+    epochs: Count | None = None
     minibatches: int | None = None
     given_per_step: int = 0
-    max_set_aside: int = 1000
+    max_set_aside: Count = 1000
 
     def __post_init__(self) -> None:
         for name in ("num_steps", "batch_size", "every", "checkpoint_every"):
@@ -183,7 +184,7 @@ def load_job(path: Path | str, overrides: Mapping[str, Scalar] | None = None) ->
         raise JobError(f"{path}: there is no such job file. Give the path of a .toml file.") from None
     except IsADirectoryError:
         raise JobError(f"{path} is a folder. Give the path of the .toml file in it.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:  # also bytes that are no text, and a number of thousands of digits
         raise JobError(f"{path}: not a TOML file ({printable(error)}). Correct the line it names.") from None
     try:
         for name, value in (overrides or {}).items():

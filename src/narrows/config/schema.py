@@ -8,6 +8,7 @@ from typing import Any, get_type_hints
 import pydantic
 
 from narrows.printing import name_some, printable, quote
+from narrows.sizes import check_sizes
 
 Section = Mapping[str, Any]
 
@@ -22,6 +23,10 @@ def construct(section: str, make: Callable[..., Any], settings: Section) -> Any:
         return make(**settings)
     except (ValueError, OSError) as error:
         raise JobError(f"[{section}] {error}") from error
+    except (MemoryError, OverflowError) as error:
+        sizes = ", ".join(f"{name} = {value}" for name, value in settings.items() if type(value) is int)
+        cure = f"Lower {sizes}." if sizes else "Lower the sizes in [env]."
+        raise JobError(f"[{section}] is too large for this machine ({error}). {cure}") from error
 
 
 def named(
@@ -68,7 +73,12 @@ def checked(
     except pydantic.ValidationError as error:
         problems = "; ".join(_problem(item) for item in error.errors())
         raise JobError(f"[{section}] {problems}. Fields: {', '.join(parameters)}.") from None
-    return {name: getattr(checked, name) for name in parameters}
+    values = {name: getattr(checked, name) for name in parameters}
+    try:
+        check_sizes(function, values)
+    except ValueError as error:
+        raise JobError(f"[{section}] {error}") from None
+    return values
 
 
 def _problem(item: Any) -> str:

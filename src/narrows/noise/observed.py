@@ -15,6 +15,7 @@ from narrows.noise.fit import KernelQuality, Learned, fit_kernel
 from narrows.noise.rows import Row, read_columns, refuse, refuse_any
 from narrows.noise.transitions import Transitions
 from narrows.printing import name_some, quote
+from narrows.sizes import Count, Seed
 
 
 class Observed(AbstractKernel):
@@ -49,8 +50,8 @@ class Observed(AbstractKernel):
         smoothing: float = 0.5,
         held_out: float = 0.2,
         hidden: int = 64,
-        max_epochs: int = 100,
-        seed: int = 0,
+        max_epochs: Count = 100,
+        seed: Seed = 0,
     ) -> None:
         if not isinstance(env, Sequence):
             raise ValueError(

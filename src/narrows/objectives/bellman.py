@@ -12,6 +12,7 @@ from narrows.objectives.balance import mean_square, usable
 from narrows.objectives.base import ALONE, AbstractRegression, Aids, Residual, Total
 from narrows.operators import GeneralMellowmax
 from narrows.policies.base import Model
+from narrows.sizes import Count
 from narrows.trajectories import Path, Trajectory, follow, gather
 
 
@@ -29,7 +30,7 @@ class BellmanGeneralMellowmax(AbstractRegression):
     omega: float = eqx.field(default=4.0, static=True)
     alpha: float = eqx.field(default=1.0, static=True)
     q: float = eqx.field(default=0.5, static=True)
-    target_period: int | None = eqx.field(default=100, static=True)
+    target_period: Count | None = eqx.field(default=100, static=True)
     dag_correction: bool = eqx.field(default=True, static=True)
     needs_flow: ClassVar[bool] = False
     needs_child_flow: ClassVar[bool] = False

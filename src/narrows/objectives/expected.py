@@ -27,6 +27,7 @@ from narrows.objectives.nature import Nature, nature_along
 from narrows.objectives.turns import Terms, Turns, shares_outcomes
 from narrows.operators import GeneralMellowmax, masked_log_softmax, masked_logsumexp
 from narrows.policies.base import Model
+from narrows.sizes import Few
 from narrows.trajectories import Trajectory, follow, gather
 from narrows.trajectories.draw import draw
 
@@ -198,7 +199,7 @@ class SampledExpectedDetailedBalance(AbstractChanceBalance):
         num_outcomes: outcomes drawn at each turn of nature's, >= 2.
     """
 
-    num_outcomes: int = eqx.field(default=2, static=True)
+    num_outcomes: Few = eqx.field(default=2, static=True)
 
     def __check_init__(self) -> None:
         if self.num_outcomes < 2:

@@ -12,6 +12,7 @@ from narrows.objectives.balance import mean_square, usable, variance
 from narrows.objectives.base import ALONE, AbstractRegression, Aids, Passes, Residual, Total
 from narrows.operators import GeneralMellowmax, masked_log_softmax, soft_bellman
 from narrows.policies.base import Model
+from narrows.sizes import Count
 from narrows.trajectories import Path, Trajectory, follow, gather
 
 
@@ -43,7 +44,7 @@ class LaggedGeneralMellowmax(AbstractRegression):
     omega: float = eqx.field(default=1.0, static=True)
     q: float = eqx.field(default=0.9, static=True)
     value_weight: float = eqx.field(default=100.0, static=True)
-    target_period: int | None = eqx.field(default=1, static=True)
+    target_period: Count | None = eqx.field(default=1, static=True)
     epochs: int = eqx.field(default=4, static=True)
     minibatches: int = eqx.field(default=4, static=True)
     dag_correction: bool = eqx.field(default=True, static=True)

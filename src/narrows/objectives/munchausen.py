@@ -12,6 +12,7 @@ from narrows.objectives.balance import usable, weighted_mean
 from narrows.objectives.base import ALONE, AbstractRegression, Aids, Residual, Total
 from narrows.operators import GeneralMellowmax, masked_log_softmax, masked_logsumexp
 from narrows.policies.base import Model
+from narrows.sizes import Count
 from narrows.trajectories import Path, Trajectory, follow, gather
 
 
@@ -37,7 +38,7 @@ class MunchausenDQN(AbstractRegression):
     omega: float = eqx.field(default=1.0, static=True)
     munchausen: float = eqx.field(default=0.15, static=True)
     floor: float = eqx.field(default=-100.0, static=True)
-    target_period: int | None = eqx.field(default=100, static=True)
+    target_period: Count | None = eqx.field(default=100, static=True)
     huber: float | None = eqx.field(default=1.0, static=True)
     dag_correction: bool = eqx.field(default=True, static=True)
     needs_flow: ClassVar[bool] = False

@@ -13,6 +13,7 @@ from narrows.objectives.base import ALONE, AbstractObjective, Aids
 from narrows.objectives.ppo import entropy_of
 from narrows.operators import GeneralMellowmax, masked_log_softmax
 from narrows.policies.base import AbstractPolicy, Critics, Model
+from narrows.sizes import Count
 from narrows.trajectories import Path, Trajectory, follow, gather
 
 
@@ -37,7 +38,7 @@ class DiscreteSAC(AbstractObjective):
     temperature: float = eqx.field(default=1.0, static=True)
     tunes_temperature: bool = eqx.field(default=True, static=True)
     target_entropy: float = eqx.field(default=0.89, static=True)
-    target_period: int | None = eqx.field(default=500, static=True)
+    target_period: Count | None = eqx.field(default=500, static=True)
     dag_correction: bool = eqx.field(default=True, static=True)
     needs_flow: ClassVar[bool] = False
     needs_child_flow: ClassVar[bool] = False

@@ -19,6 +19,7 @@ from narrows.policies.layers import (
 )
 from narrows.policies.residual import DenseBlock
 from narrows.policies.whole import AbstractWholeState
+from narrows.sizes import Few
 
 
 class ColumnNet(AbstractWholeState):
@@ -63,7 +64,7 @@ class ColumnNet(AbstractWholeState):
         columns: int,
         width: int = 64,
         hidden: int = 256,
-        blocks: int = 2,
+        blocks: Few = 2,
         activation: Activation = "relu",
         precision: Precision = "f32",
         *,

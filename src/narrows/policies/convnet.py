@@ -16,6 +16,7 @@ from narrows.policies.layers import (
     check_environment_sizes,
 )
 from narrows.policies.whole import AbstractWholeState
+from narrows.sizes import Few
 
 
 class Convolution(eqx.Module):
@@ -128,7 +129,7 @@ class ConvNet(AbstractWholeState):
         rows: int,
         columns: int,
         channels: int = 32,
-        blocks: int = 3,
+        blocks: Few = 3,
         squeeze: int = 16,
         hidden: int = 128,
         activation: Activation = "relu",

@@ -9,6 +9,7 @@ from narrows.policies.base import PolicyOutput
 from narrows.policies.convnet import Convolution
 from narrows.policies.layers import Affine, Heads, check_at_least, check_environment_sizes
 from narrows.policies.whole import AbstractWholeState
+from narrows.sizes import Few
 
 SLOPE = 0.01
 """Of the leaky activation below zero."""
@@ -62,7 +63,7 @@ class FaithfulConvNet(AbstractWholeState):
         rows: int,
         columns: int,
         channels: int = 128,
-        blocks: int = 10,
+        blocks: Few = 10,
         squeeze: int = 32,
         *,
         num_backward_actions: int | None = None,

@@ -22,6 +22,7 @@ from narrows.policies.layers import (
     check_precision,
     recall,
 )
+from narrows.sizes import Few
 
 UNROLLED_FEATURES: Final = 8
 """Up to this many features the rows are added in one expression: a loop costs more than so few additions."""
@@ -67,7 +68,7 @@ class MLP(AbstractPolicy):
         num_values: int,
         num_actions: int,
         hidden: int = 256,
-        depth: int = 2,
+        depth: Few = 2,
         activation: Activation = "relu",
         precision: Precision = "f32",
         *,

@@ -12,6 +12,7 @@ from narrows.policies.attention import Block, BlockTape, Cache, causal_mask, res
 from narrows.policies.base import AbstractPolicy, PolicyOutput
 from narrows.policies.layers import Affine, Heads, Precision, check_at_least, check_environment_sizes, check_precision
 from narrows.policies.transformer import sinusoids
+from narrows.sizes import Few
 
 
 class FaithfulTransformer(AbstractPolicy):
@@ -59,7 +60,7 @@ class FaithfulTransformer(AbstractPolicy):
         num_features: int,
         num_values: int,
         num_actions: int,
-        layers: int = 3,
+        layers: Few = 3,
         width: int = 64,
         heads: int = 8,
         feed_forward: int = 64,

@@ -18,6 +18,7 @@ from narrows.policies.layers import (
     check_precision,
 )
 from narrows.policies.whole import AbstractWholeState
+from narrows.sizes import Few
 
 
 class DenseBlock(eqx.Module):
@@ -67,7 +68,7 @@ class ResidualMLP(AbstractWholeState):
         num_values: int,
         num_actions: int,
         hidden: int = 256,
-        blocks: int = 2,
+        blocks: Few = 2,
         activation: Activation = "relu",
         precision: Precision = "f32",
         *,

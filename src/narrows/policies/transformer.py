@@ -21,6 +21,7 @@ from narrows.policies.layers import (
     check_environment_sizes,
     check_precision,
 )
+from narrows.sizes import Few
 
 
 class Transformer(AbstractPolicy):
@@ -76,7 +77,7 @@ class Transformer(AbstractPolicy):
         num_features: int,
         num_values: int,
         num_actions: int,
-        layers: int = 3,
+        layers: Few = 3,
         width: int = 64,
         heads: int = 8,
         head_width: int | None = None,

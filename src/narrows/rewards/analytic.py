@@ -15,6 +15,7 @@ from narrows.envs.hypergrid import Hypergrid, HypergridState
 from narrows.envs.sequence import SequenceState
 from narrows.envs.subsets import Subsets, SubsetState
 from narrows.rewards.base import AbstractReward
+from narrows.sizes import Seed
 
 MODE_BLOCKS = ("00000000", "11111111", "11110000", "00001111", "00111100")
 """What the modes of `BitModes` are made of (Malkin et al. 2022, appendix C)."""
@@ -91,7 +92,7 @@ class BitModes(AbstractReward):
     word_bits: int = eqx.field(static=True)
     modes: tuple[str, ...] = eqx.field(static=True)
 
-    def __init__(self, env: BitSequence, *, num_modes: int = 60, seed: int = 0) -> None:
+    def __init__(self, env: BitSequence, *, num_modes: int = 60, seed: Seed = 0) -> None:
         _expect(env, BitSequence, "BitModes")
         if env.num_bits % len(MODE_BLOCKS[0]):
             raise ValueError(f"num_bits must be a multiple of 8, the length of a block of a mode, got {env.num_bits}.")
@@ -109,6 +110,10 @@ class BitModes(AbstractReward):
         return 1.0 - nearest / self.num_bits
 
 
+_MOST_ITEMS = 10_000
+"""Of which there are a hundred million pairs."""
+
+
 class PairwiseSubsets(AbstractReward):
     """A quadratic log-reward of subsets: `Phi(x) = sum_i w_i x_i + sum_{i<j} J_ij x_i x_j`.
 
@@ -123,8 +128,13 @@ class PairwiseSubsets(AbstractReward):
 
     weights: Float[Array, "item item"]
 
-    def __init__(self, env: Subsets, *, item_scale: float = 1.0, pair_scale: float = 0.5, seed: int = 0) -> None:
+    def __init__(self, env: Subsets, *, item_scale: float = 1.0, pair_scale: float = 0.5, seed: Seed = 0) -> None:
         _expect(env, Subsets, "PairwiseSubsets")
+        if env.num_items > _MOST_ITEMS:
+            raise ValueError(
+                f"PairwiseSubsets has a weight for every pair of items: num_items must be at most {_MOST_ITEMS:,}, got "
+                f"{env.num_items:,}."
+            )
         for name, value in (("item_scale", item_scale), ("pair_scale", pair_scale)):
             if not 0.0 <= value < math.inf:
                 raise ValueError(f"{name} must be at least 0 and finite, got {value}. It is a standard deviation.")

@@ -12,6 +12,7 @@ from jaxtyping import Array, Bool, Float, Int
 from narrows.envs.base import AbstractEnvironment
 from narrows.envs.sequence import Sequence, SequenceState
 from narrows.rewards.base import AbstractReward
+from narrows.sizes import Seed
 
 MAX_EPISTASIS = 4.0
 """Above it, half a motif would score below 0: `4 h (1 - h)` is at most 1."""
@@ -158,7 +159,7 @@ class Ehrlich(AbstractReward):
         quantization: int = 4,
         epistasis: float = 0.0,
         infeasible: float = 0.0,
-        seed: int = 0,
+        seed: Seed = 0,
     ) -> None:
         alphabet, length = _letters_and_length(env)
         structure = _draw(_generator(seed), len(alphabet), length, num_motifs, motif_length)

@@ -8,6 +8,7 @@ from narrows.runs.execute import follow as follow
 from narrows.runs.execute import rehearse as rehearse
 from narrows.runs.folder import RunError as RunError
 from narrows.runs.folder import RunFolder as RunFolder
+from narrows.runs.memory import OutOfMemory as OutOfMemory
 from narrows.runs.recorder import TooManySetAside as TooManySetAside
 from narrows.runs.recorder import read_set_aside as read_set_aside
 from narrows.runs.rows import read_rows as read_rows

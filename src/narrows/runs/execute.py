@@ -25,6 +25,7 @@ from narrows.data import Table
 from narrows.printing import printable
 from narrows.rewards import HostReward
 from narrows.rewards.scoring import ExecutorScorer, Scorer
+from narrows.runs import memory
 from narrows.runs.folder import RunError, RunFolder
 from narrows.runs.interrupt import interruptible
 from narrows.runs.pinned import changed_sections, what_decides
@@ -34,6 +35,10 @@ from narrows.runs.rows import TIMING, read_rows, write_rows
 from narrows.training import ONE, Chunk, Devices, Given, Row, Trainer, TrainState, run
 
 TextScore = Callable[[Any], Any]
+_CURE = (
+    "Start anew with less of what is large: [train] batch_size, [policy] hidden or width, [replay] capacity, or the size of "
+    "objects in [env]."
+)
 
 
 @dataclass(frozen=True)
@@ -112,7 +117,8 @@ def execute(
             )
         with Meter(console, job.train.num_steps, step) as meter, _heard(score, meter):
             keeper = _Keeper(folder, job, recorder, meter, step)
-            state = _train(trainer, state, job, keeper, should_stop)
+            with memory.explained(_CURE):
+                state = _train(trainer, state, job, keeper, should_stop)
         keeper.save(state, int(state.step))
         return Outcome(
             folder, int(state.step), job.train.num_steps, archive.count(), recorder.num_set_aside, archive.conflicts()
@@ -195,7 +201,8 @@ def rehearse(job: Job, score: TextScore | None = None, devices: Devices = ONE) -
     is_skipping = job.data is not None and job.data.on_invalid == "skip"
     given = {} if is_skipping else _given(job, parts, measurements(job))
     devices.check_shares("[train] given_per_step", job.train.given_per_step)
-    jax.eval_shape(parts.trainer(job, devices=devices, **given).init, jax.random.key(job.seed))
+    memory.check_number_of_states(job, parts)
+    memory.refuse_too_large(memory.needs_of(job, parts, parts.trainer(job, devices=devices, **given)), devices)
 
 
 class _Keeper:

@@ -5,6 +5,7 @@ import jax
 import optax
 
 from narrows.policies.base import Model
+from narrows.sizes import Count
 
 
 def adam(
@@ -12,7 +13,7 @@ def adam(
     log_z_learning_rate: float = 1e-1,
     weight_decay: float = 0.0,
     clip: float = 10.0,
-    decay_steps: int | None = None,
+    decay_steps: Count | None = None,
 ) -> optax.GradientTransformation:
     """Return AdamW for the policy and a faster Adam for `log_z`, which moves by whole units.
 

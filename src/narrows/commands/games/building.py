@@ -15,6 +15,7 @@ from narrows.games.players import NetworkPlayer, Player
 from narrows.games.sets import EvaluationSet, save
 from narrows.games.solver import Solver, cache_folder
 from narrows.printing import say
+from narrows.sizes import Seed
 
 _EVERY = 10.0
 """Seconds between two lines that say how far the work is."""
@@ -35,7 +36,7 @@ def build(
     game: str = "connect4",
     sizes: tuple[str, ...] = ("8-11:100", "12-32:500"),
     players: tuple[str, ...] = (),
-    seed: int = 0,
+    seed: Seed = 0,
     table_bits: int = 24,
 ) -> Built:
     """Draw Connect-4 positions, score every move in each exactly and keep them in a file. Stopped, it goes on where it was.

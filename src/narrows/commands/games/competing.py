@@ -22,6 +22,7 @@ from narrows.games.solver.board import ILLEGAL
 from narrows.games.tournament import COLOURS, Tournament, play_pairing
 from narrows.games.tournament import tournament as compete
 from narrows.printing import say
+from narrows.sizes import Count, Few, Seed
 
 _AGAINST_RANDOM = 100
 """Games against random play with each colour (eflow section 6.2)."""
@@ -68,8 +69,8 @@ def tournament(
     players: Positional[tuple[str, ...]],
     *,
     games: int = 400,
-    plies: int | None = None,
-    seed: int = 0,
+    plies: Few | None = None,
+    seed: Seed = 0,
     search: Literal["gumbel", "puct"] = "gumbel",
     out: Path | None = None,
 ) -> Competed:
@@ -100,8 +101,8 @@ def evaluate(
     player: Positional[str],
     *,
     set: str | None = None,
-    positions: int = 200_000,
-    seed: int = 0,
+    positions: Count = 200_000,
+    seed: Seed = 0,
     search: Literal["gumbel", "puct"] = "gumbel",
 ) -> Evaluation:
     """Say how much of a player's play is perfect, and how it does against random play.

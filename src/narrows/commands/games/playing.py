@@ -15,6 +15,7 @@ from narrows.games.terminal import Tally, play_in_terminal
 from narrows.games.verdicts import perfect_judge
 from narrows.games.web import GameServer
 from narrows.printing import say
+from narrows.sizes import Port
 
 
 def play(
@@ -22,7 +23,7 @@ def play(
     *,
     side: Literal["first", "second"] = "first",
     web: bool = False,
-    port: int = 0,
+    port: Port = 0,
     open_browser: bool = True,
     temperature: float = 0.0,
 ) -> Tally | None:

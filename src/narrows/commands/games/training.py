@@ -11,6 +11,7 @@ from narrows.games.recipe import Algorithm, Preset, preset
 from narrows.games.watching import watch
 from narrows.runs.self_play import Trained
 from narrows.runs.self_play import train as train_recipe
+from narrows.sizes import Count, Seed
 
 
 def train(
@@ -19,9 +20,9 @@ def train(
     out: Path,
     preset_: Annotated[Preset, tyro.conf.arg(name="preset")] = "cpu",
     algorithm: Algorithm = "aflownet",
-    seed: int = 0,
+    seed: Seed = 0,
     minutes: float | None = None,
-    steps: int | None = None,
+    steps: Count | None = None,
 ) -> Trained:
     """Train a player by self-play, from nothing but the rules. Ctrl-C stops and saves; the same command continues.
 
