@@ -1,7 +1,9 @@
 """Tables of texts to scores: training that can be stopped anywhere, figures against a second way, folders that speak up."""
 
+import importlib
 import json
 import math
+import os
 import shutil
 
 import numpy as np
@@ -12,6 +14,7 @@ pytest.importorskip("transformers", reason="transformers is missing: pip install
 
 import torch
 import transformers
+from tests.killing import kill_everywhere
 from tests.tuning import zoo
 from tests.tuning.tiny import make_encoder, make_sequences
 
@@ -55,6 +58,24 @@ def stopping_at(steps):
     """A watch that wants to stop after so many steps."""
     seen = []
     return Watch(step=lambda done, total: seen.append(done), is_stopping=lambda: len(seen) >= steps)
+
+
+def test_a_fit_that_is_killed_as_it_begins_or_ends_can_be_given_again(encoder, table, tmp_path, monkeypatch):
+    plan, place = planned(encoder, table), tmp_path / "s"
+    place.mkdir()
+
+    def trained(plan, place, work, watch):
+        (work / "member-0").mkdir(exist_ok=True)
+        (place / ".scorer.json").write_text("{}")
+        os.replace(place / ".scorer.json", place / "scorer.json")
+        return "fitted"
+
+    monkeypatch.setattr(importlib.import_module("narrows.tuning.scoring.fit"), "_fit", trained)
+
+    def is_done():
+        return is_scorer(place) and not (place / "training").exists()
+
+    kill_everywhere(place, lambda: fit(plan, place), is_whole=lambda: None, is_done=is_done)
 
 
 def weights_in(folder):

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import shutil
+import uuid
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
@@ -197,7 +198,10 @@ def fit(
     with hold(work):
         found = _fit(plan, place, work, watch)
     if found is not None:
-        shutil.rmtree(work)
+        # In one step: half of a fit's folder could neither go on nor be told from somebody else's.
+        done = place / f".{WORK}-{uuid.uuid4().hex}.tmp"
+        os.rename(work, done)
+        shutil.rmtree(done)
     return found
 
 
@@ -227,10 +231,17 @@ def refuse_taken(folder: str | os.PathLike[str]) -> None:
     place = Path(folder)
     if place.exists() and not place.is_dir():
         raise ValueError(f"{place} is a file, so there can be no folder of that name. Name another one.")
-    if (place / SCORER_FILE).is_file():
+    is_begun = (place / WORK / _REQUEST).is_file()
+    if (place / SCORER_FILE).is_file() and not is_begun:  # with both, it was killed at the very end and has little left to do
         raise ValueError(f"{place} holds a finished scorer. Name another folder, or delete this one first.")
-    if place.is_dir() and any(place.iterdir()) and not (place / WORK / _REQUEST).is_file():
+    if place.is_dir() and not is_begun and not _is_bare(place):
         raise ValueError(f"{place} is in use: it holds other files. Name a folder that is empty or not there yet.")
+
+
+def _is_bare(place: Path) -> bool:
+    """Return whether a folder holds nothing, or what a fit leaves that was killed before it could say what it is."""
+    bare = {place / WORK, place / WORK / f".{_REQUEST}"}
+    return all(path in bare for path in place.rglob("*"))
 
 
 def _judged(plan: Plan, members: Sequence[Member]) -> tuple[Scorer, Quality]:
