@@ -1,8 +1,9 @@
 """Measure: `python -m benchmarks NAME [--quick] [--json] [--out FILE] [--data FOLDER]`, or `python -m benchmarks docs`.
 
-`speed`, `games`, `vi`, `tuning`, `robustness` and `paper` have parts: `--case NAME` picks one (again for more). `speed` has
-peers: `--against NAME,NAME` picks them, `none` for ours alone. In the folder that `--data` names `games` keeps its long
-trainings and continues them there, `vi` what it has simulated, and `tuning` and `robustness` what they have found.
+`speed`, `games`, `vi`, `tuning`, `robustness`, `paper` and `kills` have parts: `--case NAME` picks one (again for more).
+`speed` has peers: `--against NAME,NAME` picks them, `none` for ours alone. In the folder that `--data` names `games` keeps its
+long trainings and continues them there, `vi` what it has simulated, `tuning` and `robustness` what they have found, and
+`kills` what the commands have said where one has failed.
 """
 
 import argparse
@@ -18,7 +19,11 @@ from benchmarks import docs
 from benchmarks.case import Case, load, names
 from benchmarks.rows import Context, Row, plain_table, write_rows
 
-_OWNERS = {"--case": ("speed", "games", "vi", "tuning", "robustness", "paper"), "--against": ("speed",), "--record": ("guard",)}
+_OWNERS = {
+    "--case": ("speed", "games", "vi", "tuning", "robustness", "paper", "kills"),
+    "--against": ("speed",),
+    "--record": ("guard",),
+}
 _LIBRARIES = ("narrows", "jax", "equinox", "optax", "numpy")
 
 
