@@ -246,8 +246,45 @@ def test_imported_indices_must_fit():
     with pytest.raises(ValueError, match="indices name the feed-forwards"):
         tuning.get_far_model(zoo.build(), tuning.FarConfig(indices={name: [1]}))
     other = name.replace("0", "1")
+    with pytest.raises(ValueError, match="name no node at all"):
+        tuning.get_far_model(zoo.build(), tuning.FarConfig(indices={name: [], name.replace("0", "1"): []}))
+    with pytest.raises(ValueError, match="indices name the feed-forwards none"):
+        tuning.get_far_model(zoo.build(), tuning.FarConfig(), tuning.Selection({}))
     with pytest.raises(ValueError, match="different numbers from 0 to 63"):
         tuning.get_far_model(zoo.build(), tuning.FarConfig(indices={name: [1, 64], other: [1, 2]}))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"retention": 0.015},
+        {"retention": {0: 0.5, 1: 0.015}},
+        {"retention": 0.015, "scope": "global"},
+        {"retention": 0.015, "score": "grad_l1"},
+        {"retention": 0.015, "score": "l1_delta", "priming_optimizer": "sgd"},
+    ],
+)
+def test_a_share_that_is_no_node_is_refused_before_anything_is_done(settings):
+    """64 nodes, of which 0.015 are 0.96."""
+    config, model = tuning.FarConfig(**{"score": "random", "priming_steps": 1, **settings}), zoo.build()
+    message = r"retention=0\.015 of the 64 nodes of bert\.encoder\.layer\..*less than one node.*It takes 0\.015625 at least"
+    asked = []
+    with pytest.raises(ValueError, match=message):
+        tuning.prime(model, (asked.append(batch) or batch for batch in [zoo.batch()]), config)
+    assert not asked
+    with pytest.raises(ValueError, match=message if config.score == "random" else "no learner nodes were chosen"):
+        tuning.get_far_model(model, config)
+    with pytest.raises(ValueError, match=message):
+        tuning.FarCallback(config).look(model, None)
+    assert not tuning.is_tuned(model)
+    tuning.get_far_model(model, tuning.FarConfig(score="random", retention=0.015625))
+
+
+def test_a_share_counts_where_nodes_are_ranked_over_all_blocks():
+    model = zoo.build()
+    config = tuning.FarConfig(retention={0: 0.5, 1: 0.015}, scope="global", priming_steps=1)
+    model = tuning.get_far_model(model, config, tuning.prime(model, [zoo.batch()], config))
+    assert sum(layer.index().numel() for _, layer in tuning.base.layers(model)) == 2 * 32
 
 
 def test_verbs_ask_for_a_tuned_model():

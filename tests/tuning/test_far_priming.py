@@ -67,6 +67,15 @@ def test_two_halves_of_the_data_agree_more_on_gradients_than_on_movement_under_a
     assert found["grad_l1", "none"] >= 0.25 and found["l1_delta", "sgd"] >= 0.25 and found["random", "none"] <= 0.2
 
 
+def test_a_loss_that_reaches_no_feed_forward_of_a_block_says_so():
+    def first_block(model, batch):
+        return model.bert(batch["input_ids"], output_hidden_states=True).hidden_states[1].sum()
+
+    config = tuning.FarConfig(priming_steps=1)
+    with pytest.raises(ValueError, match=r"no gradient came to bert\.encoder\.layer\.1\.intermediate\.dense in priming"):
+        tuning.prime(zoo.build(), loader(), config, loss=first_block)
+
+
 def test_scores_are_the_gradients_norms():
     model, batches = zoo.build(), loader(3)
     config = tuning.FarConfig(score="grad_l1", priming_steps=3)
@@ -233,7 +242,7 @@ def test_how_many_steps():
 
 @pytest.mark.parametrize(("retention", "size", "k"), [(0.1, 3072, 307), (0.29, 100, 29), (0.6, 3072, 1843), (1.0, 64, 64)])
 def test_the_number_of_learners(retention, size, k):
-    assert selection.num_learners(tuning.FarConfig(retention=retention), selection.Site("up", 0, size)) == k
+    assert selection.num_learners(tuning.FarConfig(retention=retention), [selection.Site("up", 0, size)]) == [k]
 
 
 def test_priming_says_what_is_wrong():

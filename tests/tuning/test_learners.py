@@ -195,6 +195,10 @@ def test_targets_by_role_name_and_rank():
     ("settings", "message"),
     [
         ({"r": 0}, "at least 1, got 0"),
+        ({"r": 0.5}, "a whole number, at least 1, got 0.5 for 'r'"),
+        ({"r": 1.5}, "a whole number, at least 1, got 1.5"),
+        ({"rank_pattern": {"query": 0}}, "at least 1, got 0 for 'query'"),
+        ({"scale": 0.0}, "not 0, which would train no learner"),
         ({"init": "zero"}, "init is one of uniform"),
         ({"memory_mode": "tiny"}, "memory_mode is one of plain, lean"),
         ({"target_roles": ("x",)}, "target_roles is one of"),

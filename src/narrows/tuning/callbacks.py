@@ -15,7 +15,7 @@ from narrows.tuning.far.inject import get_far_model, sites_of
 from narrows.tuning.far.layers import FarLinear
 from narrows.tuning.far.priming import frozen_names, settle, snapshot
 from narrows.tuning.far.scores import NodeScorer, scorer_of, shares
-from narrows.tuning.far.selection import Selection, choose, draw
+from narrows.tuning.far.selection import Selection, choose, draw, num_learners
 from narrows.tuning.optimizer import Grouped, Origin, repair_optimizer
 from narrows.tuning.phases import PhaseCallback
 from narrows.tuning.probe import Architecture, probe
@@ -63,7 +63,7 @@ class FarCallback(PhaseCallback):
     def look(self, model: PreTrainedModel, optimizer: Any) -> None:
         """Look at the model while it is plain."""
         check_plain(model)
-        self._architecture = probe(model, self.config.ffn_pairs, self.config.modules_to_save, self._example)
+        self._watch(model)
 
     def begin(self, args: TrainingArguments, state: TrainerState, model: PreTrainedModel, optimizer: Any) -> None:
         """Start priming, or go on with it; nothing is left to do where a checkpoint of the second phase was loaded."""
@@ -80,13 +80,12 @@ class FarCallback(PhaseCallback):
                 f"the checkpoint is of step {state.global_step}, after the {self._num_steps} priming steps, and the model is "
                 "not reconfigured. Pass a model, not model_init, to the Trainer, and this callback when it is made."
             )
-        if self._architecture is None:
-            self._architecture = probe(model, self.config.ffn_pairs, self.config.modules_to_save, self._example)
-        counted = shares(model, self._architecture.pairs, self.config)
+        architecture = self._watch(model) if self._architecture is None else self._architecture
+        counted = shares(model, architecture.pairs, self.config)
         parameters = dict(model.named_parameters())
         self._shares = {share.parameter: parameters[share.parameter] for share in counted}
         resumed = _read(args, state) if state.global_step else {}
-        self._before = snapshot(model, self.config, self._architecture)
+        self._before = snapshot(model, self.config, architecture)
         self._before |= _part(resumed, "before.", model.device)
         self._scorer = scorer_of(model, counted, self._before, self.config)
         if self._scorer is not None and resumed:
@@ -115,6 +114,13 @@ class FarCallback(PhaseCallback):
             if self._scorer is not None:
                 tensors |= {f"score.{name}": value for name, value in self._scorer.state().items()}
             save_file({name: value.cpu().contiguous() for name, value in tensors.items()}, _priming_file(args, state))
+
+    def _watch(self, model: PreTrainedModel) -> Architecture:
+        """See what the model is made of, and refuse now what could not be reconfigured after priming."""
+        found = probe(model, self.config.ffn_pairs, self.config.modules_to_save, self._example)
+        num_learners(self.config, sites_of(model, self.config, found))
+        self._architecture = found
+        return found
 
     @torch.no_grad()
     def _switch(self, model: PreTrainedModel, optimizer: Grouped) -> None:

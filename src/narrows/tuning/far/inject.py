@@ -160,7 +160,8 @@ def _resolve(
 ) -> Selection:
     sites = sites_of(model, config, architecture)
     if isinstance(selection, Selection):
-        return selection if not selection.indices else _checked(selection, sites)
+        imported(selection.indices, sites)
+        return selection
     if selection is None:
         selection = config.indices
     if selection is not None:
@@ -171,11 +172,6 @@ def _resolve(
         "no learner nodes were chosen. Call prime(model, loader, config) and pass what it returns, give indices in the "
         "configuration, or take score='random'."
     )
-
-
-def _checked(selection: Selection, sites: Sequence[Site]) -> Selection:
-    imported(selection.indices, sites)
-    return selection
 
 
 def _set_flags(model: nn.Module, config: FarConfig, architecture: Architecture) -> None:

@@ -12,7 +12,7 @@ from narrows.tuning.base import check_plain
 from narrows.tuning.far.config import FarConfig
 from narrows.tuning.far.inject import is_trained_outside, sites_of
 from narrows.tuning.far.scores import NodeScorer, positions, scorer_of, shares
-from narrows.tuning.far.selection import Selection, choose, draw
+from narrows.tuning.far.selection import Selection, choose, draw, num_learners
 from narrows.tuning.probe import Architecture, probe
 from narrows.tuning.recording import Batch, mode
 
@@ -40,12 +40,13 @@ def prime(
         example: a batch to look at the model with; random tokens by default.
         loss: from the model and a batch to the loss, instead of the model's own.
 
-    Raises ValueError where the score needs movement and there is no optimiser, where a batch has no labels, or where the
-    loader is empty.
+    Raises ValueError where the score needs movement and there is no optimiser, where a batch has no labels, where the loader is
+    empty, or where so small a share of the nodes is none.
     """
     check_plain(model)
     architecture = probe(model, config.ffn_pairs, config.modules_to_save, example)
     sites = sites_of(model, config, architecture)
+    num_learners(config, sites)  # before the steps, not after them
     if config.score == "random":
         return Selection(draw(config, sites))
     if config.needs_movement and config.priming_optimizer == "none":

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from math import floor
+from math import ceil, floor
 from typing import NamedTuple
 
 import torch
@@ -57,22 +57,38 @@ def overlap(first: Selection, second: Selection) -> float:
     return both / sum(len(nodes) for nodes in first.indices.values())
 
 
-def num_learners(config: FarConfig, site: Site) -> int:
-    """Return `k = floor(rho F)`, safe against the last bit of the product."""
-    return floor(config.retention_of(site.block) * site.num_nodes + 1e-9)
+def num_learners(config: FarConfig, sites: Sequence[Site]) -> list[int]:
+    """Return `k = floor(rho F)` of each feed-forward, safe against the last bit of the product.
+
+    Raises ValueError where that leaves a feed-forward, or under `scope='global'` all of them together, without a node.
+    """
+    counts = [floor(config.retention_of(site.block) * site.num_nodes + 1e-9) for site in sites]
+    if not all(counts) and (config.scope == "layer" or not any(counts)):
+        site = sites[counts.index(0)]
+        raise ValueError(
+            f"retention={config.retention_of(site.block):g} of the {site.num_nodes} nodes of {site.up} is less than one node, "
+            f"so none would be trained. It takes {ceil(1e6 / site.num_nodes) / 1e6:g} at least; FreezeFfnConfig trains no "
+            "node, and layers_to_transform leaves out blocks."
+        )
+    return counts
 
 
 def choose(config: FarConfig, sites: Sequence[Site], scores: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
     """Return the nodes with the largest scores: k in each feed-forward, or as many as that in all, wherever they are.
 
-    Raises ValueError where a score is not finite.
+    Raises ValueError where a score is not finite, or a feed-forward has none.
     """
     for site in sites:
+        if site.up not in scores:
+            raise ValueError(
+                f"no gradient came to {site.up} in priming, so its nodes have no score: the loss does not reach it. Leave its "
+                "block out with layers_to_transform, or look at the loss."
+            )
         if not bool(scores[site.up].isfinite().all()):
             raise ValueError(
                 f"the score of {site.up} is not finite. Priming diverged: lower priming_learning_rate, or look for nan in data."
             )
-    counts = [num_learners(config, site) for site in sites]
+    counts = num_learners(config, sites)
     if config.scope == "layer":
         return {site.up: _largest(scores[site.up], count) for site, count in zip(sites, counts, strict=True)}
     sizes = [site.num_nodes for site in sites]
@@ -85,8 +101,8 @@ def draw(config: FarConfig, sites: Sequence[Site]) -> dict[str, tuple[int, ...]]
     """Return k nodes of each feed-forward drawn with the configuration's seed: the control for every ranking."""
     generator = torch.Generator().manual_seed(config.seed)
     return {
-        site.up: tuple(torch.randperm(site.num_nodes, generator=generator)[: num_learners(config, site)].sort().values.tolist())
-        for site in sites
+        site.up: tuple(torch.randperm(site.num_nodes, generator=generator)[:count].sort().values.tolist())
+        for site, count in zip(sites, num_learners(config, sites), strict=True)
     }
 
 
@@ -101,6 +117,8 @@ def imported(indices: Mapping[str, Sequence[int]], sites: Sequence[Site]) -> dic
     for name, nodes in indices.items():
         if len(set(nodes)) != len(nodes) or any(not 0 <= node < known[name].num_nodes for node in nodes):
             raise ValueError(f"indices of {name} must be different numbers from 0 to {known[name].num_nodes - 1}.")
+    if not any(len(nodes) for nodes in indices.values()):
+        raise ValueError("indices name no node at all, so none would be trained. FreezeFfnConfig trains no node.")
     return {site.up: tuple(sorted(int(node) for node in indices[site.up])) for site in sites}
 
 

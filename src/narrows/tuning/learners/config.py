@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite
+from numbers import Integral
 from typing import ClassVar, Literal, get_args
 
 from narrows.tuning.config import TuningConfig
@@ -70,8 +72,10 @@ class LearnerConfig(TuningConfig):
 
     def __post_init__(self) -> None:
         for key, rank in {"r": self.r, **(self.rank_pattern or {})}.items():
-            if rank < 1:
-                raise ValueError(f"the dimension of a learner is at least 1, got {rank} for {key!r}.")
+            if not isinstance(rank, Integral) or rank < 1:
+                raise ValueError(f"the dimension of a learner is a whole number, at least 1, got {rank} for {key!r}.")
+        if self.scale == 0 or not isfinite(self.scale):
+            raise ValueError(f"scale must be finite and not 0, which would train no learner, got {self.scale}.")
         _check("init", self.init, get_args(Init))
         _check("memory_mode", self.memory_mode, get_args(LearnerMode))
         for role in self.target_roles:
