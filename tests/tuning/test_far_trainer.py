@@ -198,3 +198,14 @@ def test_what_the_callback_refuses(tmp_path):
     late.add_callback(tuning.FarCallback(config()))
     with pytest.raises(ValueError, match="the model is not reconfigured|doesn't match the size|has no attribute"):
         late.train(resume_from_checkpoint=str(tmp_path / "checkpoint-6"))
+
+
+def test_a_model_in_half_precision_runs_in_two_phases_as_the_same_numbers_in_single(tmp_path):
+    found = []
+    for number, half in enumerate((True, False)):
+        transformers.set_seed(0)
+        model = zoo.build().bfloat16()
+        trainer = trainer_of(tmp_path / str(number), model if half else model.float(), [tuning.FarCallback(config())])
+        trainer.train()
+        found.append(trainer.model)
+    assert torch.equal(logits(found[0]), logits(found[1])) and logits(found[0]).dtype == torch.float32

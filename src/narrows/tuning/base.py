@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from narrows.tuning.config import TuningConfig
+from narrows.tuning.precision import cast
 
 TunedModel: TypeAlias = Any
 """A `PreTrainedModel` with the verbs of `VERBS` set on the instance; no static type says both."""
@@ -78,6 +79,8 @@ class Tuning:
         stored: names of further parameters that an adapter's file must hold, because they moved and are frozen now.
         base: values before training of all that moved, by name; None where no copy was kept.
         primed: names of parameters that are trained in a priming phase alone, of a method that has one while tuned.
+        unreached: names of parameters that no gradient of the loss comes to; they are frozen, and no part of what is learned.
+        narrow: types, by name, of the parameters and buffers that were in half precision before tuning.
         is_loading_adapter: whether the state dict that is being loaded is an adapter's.
     """
 
@@ -88,6 +91,8 @@ class Tuning:
     stored: frozenset[str] = frozenset()
     base: dict[str, Tensor] | None = field(default=None, repr=False)
     primed: frozenset[str] = frozenset()
+    unreached: frozenset[str] = frozenset()
+    narrow: Mapping[str, torch.dtype] = field(default_factory=dict, repr=False)
     is_loading_adapter: bool = False
 
 
@@ -129,10 +134,15 @@ def stored_names(model: nn.Module) -> list[str]:
 def attach(model: PreTrainedModel, state: Tuning, verbs: Mapping[str, Callable[..., Any]]) -> TunedModel:
     """Set the state and the verbs on a model whose layers are swapped and whose flags say what is trained.
 
+    What no gradient comes to is frozen, whatever its flag: data-parallel training would wait for it, and counts would be wrong.
     The verbs are partial applications of functions of this package: unlike bound methods they are copied and pickled with the
     model.
     """
+    for name, parameter in model.named_parameters():
+        if name in state.unreached:
+            parameter.requires_grad_(False)
     state.trained = tuple(name for name, parameter in model.named_parameters() if parameter.requires_grad)
+    state.primed &= frozenset(state.trained)
     model.__dict__[STATE] = state
     for name, verb in verbs.items():
         model.__dict__[name] = functools.partial(verb, model)
@@ -206,6 +216,7 @@ def get_base_model(model: TunedModel) -> TunedModel:
 def merge_and_unload(model: TunedModel, safe_merge: bool = False) -> PreTrainedModel:
     """Return the same object as a plain model that computes what the tuned one does, every parameter trainable.
 
+    It stays in single precision where it was in half before tuning, which would round away what was learned.
     Raises ValueError, before anything changes, where `safe_merge` is asked and a merged tensor is not finite.
     """
     state = tuning_of(model)
@@ -222,12 +233,14 @@ def unload(model: TunedModel) -> PreTrainedModel:
     """
     state = tuning_of(model)
     _exchange(model, _base(state, "unload"))
-    return _unswap(model, state)
+    plain = _unswap(model, state)
+    cast(plain, state.narrow)
+    return plain
 
 
 @contextmanager
 def disable_adapter(model: TunedModel) -> Iterator[None]:
-    """Let the model compute what it did before tuning, as long as the context is open.
+    """Let the model compute what it did before tuning, in single precision at least, as long as the context is open.
 
     Raises ValueError where the base values of what was trained were not kept.
     """

@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 from narrows.tuning.base import Swap, TunedModel, Tuning, attach, check_plain, undo
 from narrows.tuning.config import TuningConfig
 from narrows.tuning.far.inject import check_same, is_meta, reconfigure
+from narrows.tuning.precision import widened
 from narrows.tuning.probe import Architecture, probe
 from narrows.tuning.recording import Batch, example_batch, logits
 from narrows.tuning.verbs import VERBS
@@ -74,19 +75,41 @@ class BitFitConfig(BaselineConfig):
 BASELINES: Final = (FullConfig, HeadOnlyConfig, FreezeFfnConfig, BitFitConfig)
 
 
-def get_baseline_model(model: PreTrainedModel, config: BaselineConfig, example: Batch | None = None) -> TunedModel:
-    """Return the model with flags, and for a recomputed `FullConfig` layers, set in place as the baseline says."""
+def get_baseline_model(
+    model: PreTrainedModel, config: BaselineConfig, example: Batch | None = None, architecture: Architecture | None = None
+) -> TunedModel:
+    """Return the model with flags, and for a recomputed `FullConfig` layers, set in place as the baseline says.
+
+    A model in half precision becomes float32.
+
+    Args:
+        example: a batch that the model takes, to watch it with; random tokens by default.
+        architecture: what `probe` found in this model, where that was asked before.
+
+    Raises ValueError where nothing would be trained; the model is then as it was.
+    """
     check_plain(model)
-    architecture = probe(model, config.ffn_pairs, config.modules_to_save, example)
-    swaps = _recomputed(model, config, architecture, example) if isinstance(config, FullConfig) else []
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(_is_trained(name, config, architecture))
-    trained = {name: value for name, value in model.named_parameters() if value.requires_grad}
-    base = {name: value.detach().clone() for name, value in trained.items()} if config.keep_base_copy else None
-    return attach(model, Tuning(config, swaps, head=architecture.head, base=base), VERBS)
+    with widened(model) as narrow:
+        if architecture is None:
+            architecture = probe(model, config.ffn_pairs, config.modules_to_save, example)
+        names = {name for name, _ in model.named_parameters() if _is_trained(name, config, architecture)}
+        if not names:
+            raise ValueError(
+                f"{config.method} would train nothing in {type(model).__name__}, whose head is {architecture.head or 'none'}. "
+                "Open it with a head, name one in modules_to_save, or take another method."
+            )
+        swaps = _recomputed(model, config, architecture, example) if isinstance(config, FullConfig) else []
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(name in names)
+        trained = {name: value for name, value in model.named_parameters() if value.requires_grad}
+        base = {name: value.detach().clone() for name, value in trained.items()} if config.keep_base_copy else None
+        state = Tuning(config, swaps, head=architecture.head, base=base, unreached=architecture.unreached, narrow=narrow)
+        return attach(model, state, VERBS)
 
 
 def _is_trained(name: str, config: BaselineConfig, architecture: Architecture) -> bool:
+    if name in architecture.unreached:
+        return False
     if isinstance(config, FullConfig) or name in architecture.head_parameters:
         return True
     if isinstance(config, BitFitConfig):

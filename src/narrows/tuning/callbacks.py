@@ -18,6 +18,7 @@ from narrows.tuning.far.scores import NodeScorer, scorer_of, shares
 from narrows.tuning.far.selection import Selection, choose, draw, num_learners
 from narrows.tuning.optimizer import Grouped, Origin, repair_optimizer
 from narrows.tuning.phases import PhaseCallback
+from narrows.tuning.precision import widened
 from narrows.tuning.probe import Architecture, probe
 from narrows.tuning.recording import Batch
 
@@ -29,7 +30,7 @@ class FarCallback(PhaseCallback):
 
     The optimiser is repaired in place, so moments, schedule and groups go on. A checkpoint of either phase can be resumed from:
     start from the same base model, with a callback of the same configuration. The optimiser of the priming steps is the
-    Trainer's own, so `priming_optimizer` says nothing here.
+    Trainer's own, so `priming_optimizer` says nothing here. A model in half precision becomes float32.
 
     Args:
         config: of the method.
@@ -117,8 +118,9 @@ class FarCallback(PhaseCallback):
 
     def _watch(self, model: PreTrainedModel) -> Architecture:
         """See what the model is made of, and refuse now what could not be reconfigured after priming."""
-        found = probe(model, self.config.ffn_pairs, self.config.modules_to_save, self._example)
-        num_learners(self.config, sites_of(model, self.config, found))
+        with widened(model):
+            found = probe(model, self.config.ffn_pairs, self.config.modules_to_save, self._example)
+            num_learners(self.config, sites_of(model, self.config, found))
         self._architecture = found
         return found
 
@@ -147,7 +149,9 @@ class FarCallback(PhaseCallback):
         moved: frozenset[str] = frozenset()
         if self.config.after_priming == "keep":
             moved = frozenset(frozen_names(model, self.config, self._architecture) & set(state_dict))
-        self.selection = Selection({name: tuple(nodes) for name, nodes in indices.items()}, moved=moved)
+        # A feed-forward without learners is plain, and has no place for their positions.
+        empty = {site.up: () for site in sites_of(model, self.config, self._architecture)}
+        self.selection = Selection(empty | {name: tuple(nodes) for name, nodes in indices.items()}, moved=moved)
         get_far_model(model, self.config, self.selection, self._example, self._architecture)
         # The model's own hooks were not there yet when this loading began.
         note_loading(model, state_dict)

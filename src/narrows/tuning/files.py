@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -19,6 +19,8 @@ from torch import Tensor, nn
 
 from narrows.tuning.base import TunedModel, layers, stored_names, sync, tuning_of
 from narrows.tuning.folders import replace_file, replace_text
+from narrows.tuning.parts import was_loaded
+from narrows.tuning.precision import HALVES
 
 CONFIG_FILE: Final = "adapter_config.json"
 WEIGHTS_FILE: Final = "adapter_model.safetensors"
@@ -38,6 +40,7 @@ class Adapter(NamedTuple):
         head: names of the head's modules.
         trained: names of the trained parameters.
         stored: names of parameters that moved in priming and are frozen now.
+        unreached: names of parameters that no gradient comes to; None where an early version wrote the file, which did not ask.
     """
 
     method: str
@@ -47,6 +50,7 @@ class Adapter(NamedTuple):
     head: tuple[str, ...]
     trained: tuple[str, ...]
     stored: frozenset[str]
+    unreached: frozenset[str] | None
 
 
 def save_pretrained(
@@ -85,6 +89,7 @@ def save_pretrained(
         "head": list(state.head),
         "trained": list(state.trained),
         "stored": sorted(state.stored),
+        "unreached": sorted(state.unreached),
         "base_hashes": base_hashes(model),
     }
     replace_file(folder / WEIGHTS_FILE, lambda path: save_file(tensors, path, metadata={"format": "pt"}))
@@ -110,14 +115,26 @@ def merged_state(model: nn.Module) -> dict[str, Tensor]:
 
 
 def base_hashes(model: nn.Module) -> dict[str, str]:
-    """Return a hash of every frozen tensor; of one with learners in it, of the rest."""
-    known = set(stored_names(model))
-    frozen = {name: value.detach() for name, value in model.named_parameters() if name not in known}
+    """Return a hash of every frozen tensor; of one with learners in it, of the rest.
+
+    What no gradient comes to is left out where it started at random: no two openings of a base have the same, and it decides
+    nothing.
+    """
+    return {name: _hash(value) for name, value in _frozen(model).items()}
+
+
+def _frozen(model: nn.Module) -> dict[str, Tensor]:
+    known, unreached = set(stored_names(model)), tuning_of(model).unreached
+    frozen = {
+        name: value.detach()
+        for name, value in model.named_parameters()
+        if name not in known and (name not in unreached or was_loaded(value))
+    }
     for name, layer in layers(model):
         for leaf, part in layer.frozen().items():
             if f"{name}.{leaf}" in frozen:
                 frozen[f"{name}.{leaf}"] = part
-    return {name: _hash(value) for name, value in frozen.items()}
+    return frozen
 
 
 def read_adapter(directory: str | os.PathLike[str]) -> Adapter:
@@ -147,6 +164,7 @@ def read_adapter(directory: str | os.PathLike[str]) -> Adapter:
         tuple(described.get("head", ())),
         tuple(described.get("trained", ())),
         frozenset(described.get("stored", ())),
+        frozenset(described["unreached"]) if "unreached" in described else None,
     )
 
 
@@ -178,14 +196,23 @@ def load_adapter(model: TunedModel, adapter: Adapter, strict: bool) -> None:
 
 
 def _check_base(model: TunedModel, adapter: Adapter) -> None:
-    ours = base_hashes(model)
-    different = [name for name, value in adapter.base_hashes.items() if ours.get(name) != value]
+    parameters = {name: value.detach() for name, value in model.named_parameters()} | _frozen(model)
+    different = [
+        name for name, known in adapter.base_hashes.items() if name not in parameters or known not in _hashes(parameters[name])
+    ]
     if different:
         raise ValueError(
             f"the adapter was trained on another base: {len(different)} of {len(adapter.base_hashes)} frozen tensors differ, "
-            f"first {different[0]}. Open the base that it was trained on, in the same precision, or pass strict=False to go on "
-            "at your own risk."
+            f"first {different[0]}. Open the base that it was trained on, or pass strict=False to go on at your own risk."
         )
+
+
+def _hashes(value: Tensor) -> Iterator[str]:
+    """The hash of a tensor, and those of the same numbers in half precision, which an early version trained in."""
+    yield _hash(value)
+    for half in HALVES:
+        if torch.equal(value.to(half).to(value.dtype), value):
+            yield _hash(value.to(half))
 
 
 def _hash(value: Tensor) -> str:

@@ -99,17 +99,24 @@ def _roles(names: Sequence[str], calls: dict[str, Call], width: int) -> list[Att
     return first + between + last
 
 
-def head_parts(model: PreTrainedModel, linears: Sequence[Call], last_down: str, modules_to_save: Sequence[str] | None) -> Parts:
+def head_parts(
+    model: PreTrainedModel,
+    linears: Sequence[Call],
+    last_down: str,
+    modules_to_save: Sequence[str] | None,
+    unreached: frozenset[str],
+) -> Parts:
     """Return the parts that are found without looking at values.
 
     The head is everything outside the encoder, and a pooler inside it, a linear called after the last feed-forward, where it
-    was not loaded from a checkpoint: what starts at random must be trained and saved.
+    was not loaded from a checkpoint: what starts at random must be trained and saved. What no gradient comes to is no head.
     """
     encoder = next((name for name, module in model.named_modules() if name and module is model.base_model), None)
     if modules_to_save is None:
         outside = [] if encoder is None else [name for name, _ in model.named_children() if name != encoder]
         head = [name for name in outside if parameters_of(model, [name])]
         head += _fresh_poolers(model, linears, last_down, head) if encoder is not None else []
+        head = [name for name in head if not unreached.issuperset(parameters_of(model, [name]))]
     else:
         head = list(modules_to_save)
         for name in head:
@@ -130,16 +137,16 @@ def _fresh_poolers(model: PreTrainedModel, linears: Sequence[Call], last_down: s
     order = list(dict.fromkeys(call.name for call in linears))
     outside = tuple(f"{name}." for name in head)
     after = [name for name in order[order.index(last_down) + 1 :] if not f"{name}.".startswith(outside or ("\0",))]
-    return [name for name in after if not _was_loaded(model.get_submodule(name))]
+    return [name for name in after if not all(map(was_loaded, model.get_submodule(name).parameters(recurse=False)))]
 
 
-def _was_loaded(module: nn.Module) -> bool:
-    """Whether `from_pretrained` marked the parameters as read from a file.
+def was_loaded(parameter: nn.Parameter) -> bool:
+    """Whether `from_pretrained` marked a parameter as read from a file.
 
-    The mark is transformers' own and private; where it is absent the module counts as fresh, which costs a few kilobytes in
+    The mark is transformers' own and private; where it is absent the parameter counts as fresh, which costs a few kilobytes in
     the adapter's file and loses nothing.
     """
-    return all(getattr(parameter, "_is_hf_initialized", False) for parameter in module.parameters(recurse=False))
+    return getattr(parameter, "_is_hf_initialized", False)
 
 
 def _is_norm(module: nn.Module) -> bool:

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 
 from narrows.tuning.activations import recognise, recognise_gated
 from narrows.tuning.parts import Attention, attention_parts, block_prefixes, head_parts, parameters_of
-from narrows.tuning.recording import Batch, Call, example_batch, record
+from narrows.tuning.recording import Batch, Call, example_batch, reached, record
 
 Gate = Literal["none", "first", "second"]
 
@@ -55,6 +55,8 @@ class Architecture(NamedTuple):
         blocks: what names of parameters in a block begin with, by its number; empty where a pair stands in no block.
         head: names of the modules outside the encoder, and of a pooler inside that was not loaded from a checkpoint.
         head_parameters: their parameters.
+        unreached: parameters of any part that no gradient of the loss comes to, which no method trains. A feed-forward, a
+            linear of attention and a module of the head that hold no others are not listed above.
     """
 
     pairs: tuple[FfnPair, ...]
@@ -67,6 +69,7 @@ class Architecture(NamedTuple):
     blocks: tuple[str, ...]
     head: tuple[str, ...]
     head_parameters: frozenset[str]
+    unreached: frozenset[str]
 
 
 def probe(
@@ -74,19 +77,22 @@ def probe(
     ffn_pairs: Sequence[tuple[str, str]] | None = None,
     modules_to_save: Sequence[str] | None = None,
     example: Batch | None = None,
+    unreached: frozenset[str] | None = None,
 ) -> Architecture:
     """Return what the model is made of.
 
     Two linears called one after the other are a feed-forward where the second brings the width back down to that of the
     first's input, and a known activation, or a gated one, leads from one to the other. A model on the meta device has no
-    values, so there shapes alone decide.
+    values, so there shapes alone decide. What a gradient comes to is seen in a backward pass, from the loss where the example
+    has labels, else from everything that the model gives.
 
     Args:
         ffn_pairs: names (up, down) to take instead of looking for pairs; needed where a feed-forward does not widen.
         modules_to_save: names of the head's modules, instead of everything outside the encoder.
         example: a batch that the model takes; random tokens by default.
+        unreached: names of the parameters that no gradient comes to, where they are known.
 
-    Raises ValueError where no pair is found, or a name is none of the model's linears.
+    Raises ValueError where no pair is found, a name is none of the model's linears that learn, or the model does not run.
     """
     batch = example_batch(model) if example is None else example
     calls = record(model, batch)
@@ -94,12 +100,21 @@ def probe(
     found = _named(model, linears, ffn_pairs) if ffn_pairs is not None else _discovered(linears)
     if not found:
         raise ValueError(_no_pair(model, linears))
+    if unreached is None:
+        unreached = frozenset(name for name, _ in model.named_parameters()) - reached(model, batch)
+    live = [not unreached & {f"{up.name}.weight", f"{down.name}.weight"} for up, down in found]
+    if ffn_pairs is not None and not all(live):
+        raise ValueError(
+            f"ffn_pairs names {found[live.index(False)][0].name!r}, which no gradient comes to in {type(model).__name__}, so "
+            "it cannot learn. Leave it out, or pass as example= a batch whose loss reaches it."
+        )
     trained = None if _is_meta(calls) else record(model, batch, is_training=True)
-    pairs = tuple(_describe(model, up, down, block, calls, trained) for block, (up, down) in enumerate(found))
+    described = [_describe(model, up, down, block, calls, trained) for block, (up, down) in enumerate(found)]
+    pairs = tuple(pair for pair, is_live in zip(described, live, strict=True) if is_live)
     named = [(up.name, down.name) for up, down in found]
-    attention = attention_parts(linears, named)
+    attention = tuple(part for part in attention_parts(linears, named) if f"{part.name}.weight" not in unreached)
     ffn = frozenset(name for pair in pairs for name in parameters_of(model, (pair.up, pair.down)))
-    parts = head_parts(model, linears, pairs[-1].down, modules_to_save)
+    parts = head_parts(model, linears, named[-1][1], modules_to_save, unreached)
     return Architecture(
         pairs,
         attention,
@@ -111,6 +126,7 @@ def probe(
         block_prefixes(linears, named),
         parts.head,
         parts.head_parameters,
+        unreached,
     )
 
 

@@ -183,16 +183,18 @@ def profile(model: TunedModel, batch: Mapping[str, Tensor], rounds: int = 3, lea
 
 
 def _measure(name: str, model: PreTrainedModel, batch: Batch, rounds: int, learning_rate: float) -> Row:
-    trained, parameters = get_nb_trainable_parameters(model)
-    if trained == 0:
+    flagged, parameters = get_nb_trainable_parameters(model)
+    if flagged == 0:
         raise ValueError("the model trains nothing, so there is no step to measure. Tune it, or set requires_grad.")
-    gradients = sum(value.numel() * value.element_size() for value in model.parameters() if value.requires_grad)
     with mode(model, True):
         if model(**batch).loss is None:
             raise ValueError(f"the model gave no loss for a batch of {', '.join(batch)}. Pass labels in it.")
         kept = kept_bytes(model, batch)
         optimizer = torch.optim.AdamW(decay_groups(model, 0.01), lr=learning_rate)
         seconds = time_step(model, batch, optimizer, rounds)
+    # What holds a gradient after a step: a plain model is flagged as trained where the loss never goes, too.
+    held = [value for value in model.parameters() if value.grad is not None]
+    trained, gradients = sum(value.numel() for value in held), sum(value.numel() * value.element_size() for value in held)
     return Row(name, trained, parameters, kept, gradients, 2 * gradients, seconds)
 
 

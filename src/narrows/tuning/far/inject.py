@@ -13,6 +13,7 @@ from narrows.tuning.far.config import FarConfig
 from narrows.tuning.far.functions import CODED, MemoryMode, Recipe
 from narrows.tuning.far.layers import FarDown, FarPassed, FarShell, FarUp
 from narrows.tuning.far.selection import Selection, Site, draw, imported
+from narrows.tuning.precision import widened
 from narrows.tuning.probe import Architecture, FfnPair, probe
 from narrows.tuning.recording import Batch, example_batch, logits
 from narrows.tuning.verbs import VERBS
@@ -27,6 +28,8 @@ def get_far_model(
 ) -> TunedModel:
     """Return the model, reconfigured in place: learner nodes of each feed-forward apart and trainable, the others frozen.
 
+    A model in half precision becomes float32.
+
     Args:
         selection: what `prime` returned, or learner nodes by the name of the widening linear. None for those of the
             configuration, or a draw where its score is `random`.
@@ -37,34 +40,44 @@ def get_far_model(
     the model is then as it was.
     """
     check_plain(model)
-    if architecture is None:
-        architecture = probe(model, config.ffn_pairs, config.modules_to_save, example)
-    chosen = _resolve(model, config, architecture, selection)
-    flags = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
-    batch = example_batch(model) if example is None else example
-    before = None if is_meta(model) else logits(model, batch)
-    swaps: list[Swap] = []
-    try:
-        for pair in architecture.pairs:
-            if config.is_transformed(pair.block):
-                swaps += reconfigure(model, pair, chosen.indices[pair.up], config.memory_mode_of(pair.block))
-        if config.thrifty_dropout:
-            swaps += swap_dropout(model)
-        if before is not None:
-            check_same(model, batch, before, all(pair.is_exact or pair.activation is None for pair in architecture.pairs))
-    except BaseException:
-        undo(model, swaps)
-        for name, parameter in model.named_parameters():
-            parameter.requires_grad_(flags[name])
-        raise
-    _set_flags(model, config, architecture)
-    base = _base_copy(model, chosen.before) if config.keep_base_copy else None
-    return attach(model, Tuning(config, swaps, head=architecture.head, stored=chosen.moved, base=base), VERBS)
+    with widened(model) as narrow:
+        if architecture is None:
+            architecture = probe(model, config.ffn_pairs, config.modules_to_save, example)
+        chosen = _resolve(model, config, architecture, selection)
+        flags = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
+        batch = example_batch(model) if example is None else example
+        before = None if is_meta(model) else logits(model, batch)
+        swaps: list[Swap] = []
+        try:
+            for pair in architecture.pairs:
+                if config.is_transformed(pair.block):
+                    swaps += reconfigure(model, pair, chosen.indices[pair.up], config.memory_mode_of(pair.block))
+            if config.thrifty_dropout:
+                swaps += swap_dropout(model)
+            if before is not None:
+                check_same(model, batch, before, all(pair.is_exact or pair.activation is None for pair in architecture.pairs))
+        except BaseException:
+            undo(model, swaps)
+            for name, parameter in model.named_parameters():
+                parameter.requires_grad_(flags[name])
+            raise
+        _set_flags(model, config, architecture)
+        state = Tuning(
+            config, swaps, head=architecture.head, stored=chosen.moved, unreached=architecture.unreached, narrow=narrow
+        )
+        tuned = attach(model, state, VERBS)
+        state.base = _base_copy(tuned, chosen.before) if config.keep_base_copy else None
+        return tuned
 
 
 def sites_of(model: nn.Module, config: FarConfig, architecture: Architecture) -> list[Site]:
     """Return the feed-forwards that are to have learners."""
     pairs = [pair for pair in architecture.pairs if config.is_transformed(pair.block)]
+    if not architecture.pairs:
+        raise ValueError(
+            f"no gradient comes to any feed-forward of {type(model).__name__}, so no node can learn. Look whether its forward "
+            "detaches them or runs them under no_grad, and whether the loss of example= needs them."
+        )
     if not pairs:
         raise ValueError(
             f"layers_to_transform={config.layers_to_transform} and frozen_blocks={config.frozen_blocks} leave no block, "

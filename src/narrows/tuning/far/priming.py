@@ -13,6 +13,7 @@ from narrows.tuning.far.config import FarConfig
 from narrows.tuning.far.inject import is_trained_outside, sites_of
 from narrows.tuning.far.scores import NodeScorer, positions, scorer_of, shares
 from narrows.tuning.far.selection import Selection, choose, draw, num_learners
+from narrows.tuning.precision import cast, widened
 from narrows.tuning.probe import Architecture, probe
 from narrows.tuning.recording import Batch, mode
 
@@ -31,7 +32,7 @@ def prime(
 
     Without an optimiser (the default) no weight moves, only feed-forwards get gradients, and each gradient is folded into the
     score and freed as soon as it is complete. With one, the steps are ordinary fine-tuning of everything, and
-    `after_priming` says what of it stays.
+    `after_priming` says what of it stays; a model in half precision is float32 from then on, which small steps need.
 
     Args:
         loader: batches with labels, as the model's forward takes them; gone through again where it is too short.
@@ -44,6 +45,21 @@ def prime(
     empty, or where so small a share of the nodes is none.
     """
     check_plain(model)
+    with widened(model) as narrow:
+        selection = _primed(model, loader, config, total_steps, example, _own_loss if loss is None else loss)
+    if config.priming_optimizer == "none":
+        cast(model, narrow)
+    return selection
+
+
+def _primed(
+    model: PreTrainedModel,
+    loader: Iterable[Batch],
+    config: FarConfig,
+    total_steps: int | None,
+    example: Batch | None,
+    loss: Callable[[PreTrainedModel, Batch], Tensor],
+) -> Selection:
     architecture = probe(model, config.ffn_pairs, config.modules_to_save, example)
     sites = sites_of(model, config, architecture)
     num_learners(config, sites)  # before the steps, not after them
@@ -63,7 +79,7 @@ def prime(
     scorer = scorer_of(model, counted, before, config)
     assert scorer is not None
     with _training(model, config.seed):
-        losses = _losses(model, loader, steps, _own_loss if loss is None else loss)
+        losses = _losses(model, loader, steps, loss)
         if is_moving:
             _step(model, losses, scorer, config)
         else:

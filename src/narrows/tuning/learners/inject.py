@@ -13,6 +13,7 @@ from narrows.tuning.far.inject import check_same, is_meta, linear
 from narrows.tuning.far.layers import FarPassed, FarShell
 from narrows.tuning.learners.config import LearnerConfig
 from narrows.tuning.learners.layers import LearnerLinear
+from narrows.tuning.precision import widened
 from narrows.tuning.probe import Architecture, FfnPair, probe
 from narrows.tuning.recording import Batch, example_batch, logits
 from narrows.tuning.verbs import VERBS
@@ -26,6 +27,8 @@ def get_learner_model(
 ) -> TunedModel:
     """Return the model with learners put in place, in its priming phase if the configuration has one.
 
+    A model in half precision becomes float32.
+
     Args:
         example: a batch that the model takes, to watch it with; random tokens by default.
         architecture: what `probe` found in this model, where that was asked before.
@@ -34,31 +37,34 @@ def get_learner_model(
     the model is then as it was.
     """
     check_plain(model)
-    if architecture is None:
-        architecture = probe(model, config.ffn_pairs, config.modules_to_save, example)
-    ranks = targets(model, config, architecture)
-    weights = primed_weights(model, config, architecture)
-    batch = example_batch(model) if example is None else example
-    before = None if is_meta(model) or config.init == "nonzero" else logits(model, batch)
-    generator = torch.Generator().manual_seed(config.seed)
-    swaps: list[Swap] = []
-    try:
-        for name, rank in ranks.items():
-            layer = LearnerLinear(linear(model, name), rank, config.scale, config.dropout)
-            layer.initialise(config.init, generator)
-            swaps.append(swap(model, name, layer))
-        if config.memory_mode == "lean":
-            for pair in architecture.pairs:
-                swaps += _fuse(model, pair)
-        if before is not None:
-            is_exact = config.memory_mode == "plain" or all(pair.is_exact for pair in architecture.pairs)
-            check_same(model, batch, before, is_exact, safe_mode="plain")
-    except BaseException:
-        undo(model, swaps)
-        raise
-    primed = _set_flags(model, config, architecture, weights)
-    base = _base_copy(model) if config.keep_base_copy else None
-    return attach(model, Tuning(config, swaps, head=architecture.head, base=base, primed=primed), VERBS)
+    with widened(model) as narrow:
+        if architecture is None:
+            architecture = probe(model, config.ffn_pairs, config.modules_to_save, example)
+        ranks = targets(model, config, architecture)
+        weights = primed_weights(model, config, architecture)
+        batch = example_batch(model) if example is None else example
+        before = None if is_meta(model) or config.init == "nonzero" else logits(model, batch)
+        generator = torch.Generator().manual_seed(config.seed)
+        swaps: list[Swap] = []
+        try:
+            for name, rank in ranks.items():
+                layer = LearnerLinear(linear(model, name), rank, config.scale, config.dropout)
+                layer.initialise(config.init, generator)
+                swaps.append(swap(model, name, layer))
+            if config.memory_mode == "lean":
+                for pair in architecture.pairs:
+                    swaps += _fuse(model, pair)
+            if before is not None:
+                is_exact = config.memory_mode == "plain" or all(pair.is_exact for pair in architecture.pairs)
+                check_same(model, batch, before, is_exact, safe_mode="plain")
+        except BaseException:
+            undo(model, swaps)
+            raise
+        primed = _set_flags(model, config, architecture, weights)
+        state = Tuning(config, swaps, head=architecture.head, primed=primed, unreached=architecture.unreached, narrow=narrow)
+        tuned = attach(model, state, VERBS)
+        state.base = _base_copy(tuned) if config.keep_base_copy else None
+        return tuned
 
 
 def targets(model: nn.Module, config: LearnerConfig, architecture: Architecture) -> dict[str, int]:
@@ -120,7 +126,7 @@ def _named(model: nn.Module, wanted: Sequence[str] | str, architecture: Architec
     names = [
         name
         for name, module in model.named_modules()
-        if isinstance(module, nn.Linear) and f"{name}.weight" not in architecture.head_parameters
+        if isinstance(module, nn.Linear) and f"{name}.weight" not in architecture.head_parameters | architecture.unreached
     ]
     chosen: set[str] = set()
     for pattern in [wanted] if isinstance(wanted, str) else wanted:
@@ -128,8 +134,8 @@ def _named(model: nn.Module, wanted: Sequence[str] | str, architecture: Architec
         fitting = {name for name in names if (re.fullmatch(pattern, name) if is_regex else ends_with(name, (pattern,)))}
         if not fitting:
             raise ValueError(
-                f"target_modules: {pattern!r} fits no linear outside the head, which is trained whole. "
-                f"Linears: {', '.join(names)}."
+                f"target_modules: {pattern!r} fits no linear outside the head, which is trained whole, that a gradient comes "
+                f"to. Linears: {', '.join(names)}."
             )
         chosen |= fitting
     return chosen

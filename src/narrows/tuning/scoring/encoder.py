@@ -27,7 +27,7 @@ class Encoder(NamedTuple):
 
 
 def open_encoder(name: str | os.PathLike[str], num_outputs: int, seed: int, problem: Problem) -> Encoder:
-    """Return a pre-trained encoder with a new head.
+    """Return a pre-trained encoder with a new head, in single precision.
 
     Args:
         name: a folder with config.json, model.safetensors and the files of a tokenizer; or a name on the hub.
@@ -45,7 +45,10 @@ def open_encoder(name: str | os.PathLike[str], num_outputs: int, seed: int, prob
             config = AutoConfig.from_pretrained(source, **options)
             config.num_labels, config.problem_type = num_outputs, problem
             torch.manual_seed(seed)
-            model = AutoModelForSequenceClassification.from_pretrained(source, config=config, use_safetensors=True, **options)
+            # Not in the precision of the file, where the head would start rounded and buffers be less than exact.
+            model = AutoModelForSequenceClassification.from_pretrained(
+                source, config=config, use_safetensors=True, dtype=torch.float32, **options
+            )
             tokenizer = AutoTokenizer.from_pretrained(source, **options)
     except (OSError, ValueError, ImportError) as error:
         raise ValueError(_why(name, is_local, error)) from error

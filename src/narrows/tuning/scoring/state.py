@@ -107,8 +107,9 @@ def restore(checkpoint: Path, model: TunedModel, optimizer: torch.optim.Optimize
     for key, value in tensors.items():
         name, _, entry = key.rpartition("/")
         like = parameters[name]
-        # The count of steps lives on the host; a fused optimiser wants it where the parameter is.
-        optimizer.state[like][entry] = value.to(like.device)
+        # The count of steps lives on the host; a fused optimiser wants it where the parameter is. Moments of half precision,
+        # which an early version kept of an encoder stored so, become those of the parameter.
+        optimizer.state[like][entry] = value.to(like.device, like.dtype if value.dim() else value.dtype)
 
 
 def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
