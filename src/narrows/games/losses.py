@@ -1,18 +1,25 @@
 """Losses on games packed into rows: the balance objectives, and flow matching with values carried back along the games."""
 
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from narrows import objectives
 from narrows.envs.game import AbstractGame
 from narrows.games.looking import children
 from narrows.games.packing import Packed
-from narrows.objectives.adversarial import AbstractAdversarialBalance, adversarial_steps
+from narrows.objectives.adversarial import AbstractAdversarialBalance
 from narrows.operators import masked_log_softmax, masked_logsumexp
 from narrows.policies.base import Model, PolicyOutput
+from narrows.trajectories import Path
+
+BALANCES: Final = tuple(
+    name for name in objectives.__all__ if issubclass(getattr(objectives, name), AbstractAdversarialBalance)
+)
+"""Names of the objectives that `BalanceLoss` takes."""
 
 
 class Loss(Protocol):
@@ -60,14 +67,10 @@ class BalanceLoss(eqx.Module):
         self, model: Model, average: Model, env: AbstractGame, packed: Packed, scale: Float[Array, ""]
     ) -> Float[Array, ""]:
         output, mask = _look(model, env, packed)
-        log_pi = jnp.take_along_axis(masked_log_softmax(output.forward_logits, mask), packed.actions[:, None], axis=1)[:, 0]
-        log_pi = jnp.where(packed.is_row, log_pi, 0.0)
-        log_mu = jnp.zeros(log_pi.shape)
-        if self.objective.branch_adjusted:
-            log_mu = -jnp.log(jnp.maximum(jnp.sum(mask, axis=1), 1))
         turn = jax.vmap(env.turn)(packed.states)
-        log_flow = None if output.log_flow is None else jnp.where(packed.is_row, output.log_flow, 0.0)
-        rows = adversarial_steps(turn, log_pi, log_mu, log_flow, packed.is_row)
+        # Adversarial balance counts no backward policy and asks no child-flow head.
+        heads = (output.forward_logits, mask, packed.actions, jnp.zeros(turn.shape), output.log_flow, None)
+        rows = self.objective.steps(Path(packed.states, *heads, turn, packed.is_row))
         steps = jax.tree.map(lambda leaf: packed.per_game(leaf, env.max_steps), rows)
         log_reward = scale * packed.outcome.astype(jnp.float32)
         error, weight = jax.vmap(self.objective.residual, in_axes=(0, 0, None))(steps, log_reward, model.log_z)

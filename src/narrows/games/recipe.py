@@ -12,7 +12,7 @@ from narrows import objectives, policies
 from narrows.envs.connect_four import ConnectFour
 from narrows.envs.game import AbstractGame
 from narrows.games.looking import Acts
-from narrows.games.losses import BalanceLoss, FlowMatching, Loss
+from narrows.games.losses import BALANCES, BalanceLoss, FlowMatching, Loss
 from narrows.games.names import game_named
 from narrows.games.self_play import SelfPlay, SelfPlayTrainer, self_play_trainer
 from narrows.policies import AbstractPolicy
@@ -79,11 +79,8 @@ class Recipe:
         name = fields.pop("name")
         if name == FLOW_MATCHING:
             return _construct("loss FlowMatching", FlowMatching, **fields)
-        known = [
-            known for known in objectives.__all__ if hasattr(getattr(objectives, known), "steps") and "Adversarial" in known
-        ]
-        if name not in known:
-            raise ValueError(f"loss: unknown name {quote(name)}. Known: {FLOW_MATCHING}, {', '.join(known)}.")
+        if name not in BALANCES:
+            raise ValueError(f"loss: unknown name {quote(name)}. Known: {FLOW_MATCHING}, {', '.join(BALANCES)}.")
         return BalanceLoss(_construct(f"loss {name}", getattr(objectives, name), **fields))
 
     def make_optimizer(self) -> optax.GradientTransformation:

@@ -255,16 +255,17 @@ def adversarial_steps(
     return Steps(terms, None if log_flow is None else sign * log_flow, is_valid)
 
 
-def log_reference(path: Path, reference: Reference | None, branch_adjusted: bool) -> Float[Array, "time batch action"]:
-    """Return `log mu` of every action along trajectories; zeros where branches are not counted. No gradient flows into it."""
+def log_reference(path: Path, reference: Reference | None, branch_adjusted: bool) -> Float[Array, "time *batch action"]:
+    """Return `log mu` of every action at each step; zeros where branches are not counted. No gradient flows into it."""
     mask = path.action_mask
     if not branch_adjusted:
         return jnp.zeros(mask.shape)
     if reference is None:
         num_legal = jnp.maximum(jnp.sum(mask, axis=-1, keepdims=True), 1)
         return jnp.broadcast_to(-jnp.log(num_legal), mask.shape)
-    before = jax.tree.map(lambda leaf: leaf[:-1], path.states)
-    return jax.lax.stop_gradient(jax.vmap(jax.vmap(reference))(before))
+    for _ in path.turn.shape:
+        reference = jax.vmap(reference)
+    return jax.lax.stop_gradient(reference(path.before))
 
 
 def operator_of(branch_adjusted: bool) -> GeneralMellowmax:

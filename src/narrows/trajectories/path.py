@@ -18,8 +18,8 @@ from narrows.trajectories.sampling import Record, Trajectory
 class Path(NamedTuple):
     """What a model says along trajectories. Rows after the end hold finite values; `is_valid` tells them apart.
 
-    `follow` returns a batch of them with time first and batch second, as they were sampled; a loss maps over axis 1. `states`
-    has one time more than the rest, the end.
+    `follow` returns a batch of them with time first and batch second, as they were sampled; a loss maps over axis 1. Its
+    `states` have one time more than the rest, the end; what is asked of single steps reads `before` and needs no end.
     """
 
     states: Any
@@ -31,6 +31,11 @@ class Path(NamedTuple):
     child_log_flow: Float[Array, "time *batch action"] | None
     turn: Int[Array, "time *batch"]
     is_valid: Bool[Array, "time *batch"]
+
+    @property
+    def before(self) -> Any:
+        """The state before each step."""
+        return jax.tree.map(lambda leaf: leaf[: self.turn.shape[0]], self.states)
 
 
 class Scores(NamedTuple):

@@ -1,0 +1,61 @@
+"""Every setting of every loss on games is heard."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from narrows import objectives
+from narrows.envs import TicTacToe
+from narrows.exploration import on_policy
+from narrows.games.losses import BALANCES, BalanceLoss, FlowMatching, Loss
+from narrows.games.packing import Packed, pack
+from narrows.games.slots import begin, empty_games, play_move
+from narrows.policies import MLP
+from narrows.policies.base import Model
+
+ENV = TicTacToe()
+
+
+def lopsided(state: Any) -> jax.Array:
+    """A reference policy that no count of moves gives."""
+    return jnp.where(jnp.arange(9) % 2 == 0, -3.0, -1.0) - 0.1 * jnp.sum(state.mover)
+
+
+OTHER_THAN_DEFAULT: dict[str, Any] = {
+    "branch_adjusted": False,
+    "carry": 0.2,
+    "lambda_": 0.3,
+    "policy_weight": 0.5,
+    "reference": lopsided,
+}
+
+
+@pytest.fixture(scope="module")
+def packed() -> Packed:
+    key = jax.random.key(0)
+
+    def body(number: jax.Array, loop: Any) -> Any:
+        return play_move(ENV, None, on_policy, 0, jax.random.fold_in(key, number), *loop)
+
+    start = (begin(ENV, key, 16, 0), empty_games(ENV, 100))
+    games = jax.jit(lambda loop: jax.lax.fori_loop(0, 20, body, loop))(start)[1]
+    return pack(ENV, jax.random.key(0), games, 100, 12, use_symmetries=False)
+
+
+def value_of(loss: Loss, packed: Packed) -> float:
+    net = MLP(9, 3, 9, hidden=8, flow_head=True, key=jax.random.key(5))
+    model = Model(jax.tree.map(lambda leaf: 8.0 * leaf, net), jnp.asarray(0.3))
+    return float(loss(model, model, ENV, packed, jnp.asarray(5.0)))
+
+
+@pytest.mark.parametrize("name", ["FlowMatching", *BALANCES])
+def test_every_field_of_a_loss_changes_the_loss_of_a_batch_of_games(name: str, packed: Packed) -> None:
+    make: Any = FlowMatching if name == "FlowMatching" else lambda **fields: BalanceLoss(getattr(objectives, name)(**fields))
+    fields = dataclasses.fields(FlowMatching if name == "FlowMatching" else getattr(objectives, name))
+    plain = value_of(make(), packed)
+    for field in fields:
+        changed = value_of(make(**{field.name: OTHER_THAN_DEFAULT[field.name]}), packed)
+        assert abs(changed - plain) > 1e-3 * abs(plain), field.name
