@@ -420,5 +420,5 @@ def test_what_does_not_fit_is_refused():
 def test_turns_that_no_objective_accounts_for_are_refused():
     env = Coin((0.5, 0.5, 0.0))
     policy = Tabular(env.num_features, env.num_values, env.num_actions, key=jax.random.key(0))
-    with pytest.raises(ValueError, match="Coin has chance turns or two players"):
+    with pytest.raises(ValueError, match="Coin has chance turns, which VarGrad .* ExpectedDetailedBalance"):
         trainer(env, policy, Constant(), VarGrad(), adam(), batch_size=2)

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tests.reference.doubles import Coin
+from tests.reference.doubles import Coin, Double
 
 from narrows.envs import CHANCE, AbstractReversibleEnvironment, Sequence, perturbed
 from narrows.envs.base import NO_ACTION
@@ -68,6 +68,8 @@ def test_rules_that_cannot_step_back_stay_so():
     assert not isinstance(Perturbed(RULES, Substitution(RULES)), AbstractReversibleEnvironment)
     with pytest.raises(ValueError, match="Coin has chance turns of its own. Build the noise into its kernel"):
         perturbed(Coin((0.5, 0.5, 0.0)), Substitution(RULES))
+    wrapped = Double(RULES, {})  # defines the law of chance, and has no chance turn
+    assert perturbed(wrapped, Substitution(RULES)).inner is wrapped
 
 
 def test_a_kernel_without_all_laws_of_its_own_gets_them_row_by_row():

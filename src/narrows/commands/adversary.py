@@ -13,6 +13,8 @@ from narrows import checkpoint
 from narrows.config import Job, Parts
 from narrows.envs import AbstractEnvironment
 from narrows.envs import Sequence as SequenceEnv
+from narrows.envs.base import CHANCE
+from narrows.envs.turns import turns_of
 from narrows.exact import Graph, WorstCase, enumerate_graph, model_log_backward, model_log_policy, softmax_reference, worst_case
 from narrows.exact import solve as solve_exactly
 from narrows.exact.blocks import in_blocks
@@ -84,7 +86,7 @@ class TrainedRun:
 
     @property
     def has_chance(self) -> bool:
-        return type(self.env).turn is not AbstractEnvironment.turn
+        return CHANCE in turns_of(self.env)
 
     def log_reward(self, terminal: Any) -> np.ndarray:
         """Return the log-reward of each of a batch of terminal states; ValueError where one is not finite."""

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from narrows.envs.base import CHANCE, NO_ACTION, AbstractEnvironment, AbstractReversibleEnvironment
+from narrows.envs.turns import turns_of
 
 if TYPE_CHECKING:  # a type checker would read an AbstractVar as an argument of the constructor
     from typing import ClassVar as AbstractVar
@@ -56,7 +57,7 @@ class AbstractPerturbed(AbstractEnvironment[PerturbedState]):
     kernel: AbstractVar[AbstractKernel]
 
     def __check_init__(self) -> None:
-        if type(self.inner).chance_log_probs is not AbstractEnvironment.chance_log_probs:
+        if CHANCE in turns_of(self.inner):
             raise ValueError(f"{type(self.inner).__name__} has chance turns of its own. Build the noise into its kernel.")
         law = jax.eval_shape(self.kernel.log_probs, self.inner.reset(), jax.ShapeDtypeStruct((), jnp.int32))
         if law.shape != (self.inner.num_actions,) or not jnp.issubdtype(law.dtype, jnp.floating):

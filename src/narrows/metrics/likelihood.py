@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from narrows.envs.base import AbstractEnvironment, AbstractReversibleEnvironment
+from narrows.envs.turns import turns_of
 from narrows.exact.blocks import in_blocks
 from narrows.operators import masked_log_softmax
 from narrows.policies.base import Model
@@ -35,8 +36,7 @@ def log_likelihood(model: Model, env: AbstractEnvironment, terminal: Any) -> Flo
 
 def is_tree(env: AbstractEnvironment) -> bool:
     """Tell whether every object can be made in one way only."""
-    is_plain = type(env).turn is AbstractEnvironment.turn
-    return isinstance(env, AbstractReversibleEnvironment) and env.num_backward_actions == 1 and is_plain
+    return isinstance(env, AbstractReversibleEnvironment) and env.num_backward_actions == 1 and turns_of(env) == {0}
 
 
 def follow_to(model: Model, env: AbstractEnvironment, terminal: Any) -> Path:

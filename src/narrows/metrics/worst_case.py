@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from narrows.envs.base import CHANCE, AbstractEnvironment
+from narrows.envs.turns import turns_of
 from narrows.exact.blocks import in_blocks
 from narrows.metrics.likelihood import follow_to, is_tree, log_prob_of
 from narrows.operators import GeneralMellowmax, masked_log_softmax
@@ -87,7 +88,7 @@ def sampled_worst_case(
         raise ValueError(f"expected at least 2 trajectories and one operator, got {num} and {len(operators)}.")
     rewards, changes, ends = [], [], []
     # Where nature moves a state stands for its histories, and there is no backward policy to count.
-    counts_backward = dag_correction and type(env).turn is AbstractEnvironment.turn
+    counts_backward = dag_correction and CHANCE not in turns_of(env)
     for part in jax.random.split(key, -(-num // _BATCH)):
         terminal, change, has_other = _draw(part, model, env, tuple(operators), policy_scale, counts_backward)
         if bool(has_other):

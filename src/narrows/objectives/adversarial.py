@@ -23,7 +23,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from narrows.envs.base import AbstractEnvironment
+from narrows.envs.base import CHANCE, AbstractEnvironment
+from narrows.envs.turns import turns_of
 from narrows.objectives.balance import (
     AbstractResidualObjective,
     Residual,
@@ -280,5 +281,5 @@ def check_reference(branch_adjusted: bool, reference: Reference | None) -> None:
 
 
 def is_without_chance(env: AbstractEnvironment) -> bool:
-    """Return whether nature never moves: rules where she does say with which probabilities."""
-    return type(env).chance_log_probs is AbstractEnvironment.chance_log_probs
+    """Return whether nature never moves."""
+    return CHANCE not in turns_of(env)

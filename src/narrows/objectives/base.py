@@ -8,6 +8,7 @@ import equinox as eqx
 from jaxtyping import Array, Float, Key
 
 from narrows.envs.base import AbstractEnvironment
+from narrows.envs.turns import turns_of
 from narrows.operators import GeneralMellowmax, Maximum
 from narrows.policies.base import Model
 from narrows.rewards.base import AbstractReward
@@ -109,7 +110,7 @@ class AbstractObjective(eqx.Module):
 
     def accounts_for(self, env: AbstractEnvironment) -> bool:
         """Return whether the constraints hold in such an environment: by default one where a single player has every turn."""
-        return type(env).turn is AbstractEnvironment.turn
+        return turns_of(env) == {0}
 
     @abstractmethod
     def loss(

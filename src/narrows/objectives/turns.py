@@ -8,6 +8,7 @@ from jaxtyping import Array, Bool, Float
 
 from narrows.envs.base import CHANCE, AbstractEnvironment
 from narrows.envs.perturbed import AbstractPerturbed
+from narrows.envs.turns import turns_of
 from narrows.objectives.nature import Nature
 from narrows.operators import masked_log_softmax, masked_logsumexp
 from narrows.trajectories import Path, gather
@@ -142,5 +143,5 @@ class Turns(NamedTuple):
 
 
 def shares_outcomes(env: AbstractEnvironment) -> bool:
-    """Return whether the outcomes of all actions of a state lead to the same states: under a kernel, or without chance."""
-    return isinstance(env, AbstractPerturbed) or type(env).turn is AbstractEnvironment.turn
+    """Return whether the outcomes of all actions of a state lead to the same states: under a kernel, or one player's alone."""
+    return isinstance(env, AbstractPerturbed) or turns_of(env) == {0}

@@ -12,8 +12,9 @@ import optax
 from jaxtyping import Array, Bool, Int, Key, PRNGKeyArray
 
 from narrows.buffers import Replay
-from narrows.envs.base import AbstractEnvironment, AbstractReversibleEnvironment
+from narrows.envs.base import CHANCE, AbstractEnvironment, AbstractReversibleEnvironment
 from narrows.envs.perturbed import AbstractPerturbed
+from narrows.envs.turns import turns_of
 from narrows.exploration import Behaviour, on_policy
 from narrows.objectives.base import AbstractObjective, Aids, Passes
 from narrows.policies.base import AbstractPolicy, Critics, Model, Scaled
@@ -175,10 +176,19 @@ def _check_batch(
             "Leave [replay] and given objects out, or choose another objective."
         )
     if not objective.accounts_for(env):
-        raise ValueError(
-            f"{name} has chance turns or two players, which {type(objective).__name__} does not account for. "
-            "ExpectedDetailedBalance takes chance turns, AdversarialTrajectoryBalance two players."
-        )
+        turns, advice = _unaccounted(turns_of(env))
+        raise ValueError(f"{name} has {turns}, which {type(objective).__name__} as set here does not account for. {advice}")
+
+
+def _unaccounted(turns: frozenset[int]) -> tuple[str, str]:
+    """Return in words what other turns than player 0's there are, and which objectives take them."""
+    for_chance = 'ExpectedDetailedBalance with actions="visited" takes chance turns'
+    for_two = "AdversarialTrajectoryBalance takes two players"
+    if CHANCE not in turns:
+        return "a second player", f"{for_two}."
+    if turns <= {0, CHANCE}:
+        return "chance turns", f"{for_chance}."
+    return "chance turns and a second player", f"{for_chance}, {for_two} without chance."
 
 
 def _check_passes(objective: AbstractObjective, passes: Passes, surrogate: Surrogate | None, num_here: int) -> None:

@@ -104,7 +104,8 @@ def _sample(
     uniforms: Float[Array, "time batch"], model: Model, env: AbstractEnvironment, behaviour: Behaviour, *, is_recording: bool
 ) -> tuple[Trajectory, Any]:
     policy, num = model.policy, uniforms.shape[1]
-    has_chance = type(env).turn is not AbstractEnvironment.turn
+    # Whose turn it is decides below; rules that leave `turn` as it is need not be asked.
+    may_have_chance = type(env).turn is not AbstractEnvironment.turn
     # Where players and nature alternate, her turns need no policy: one pass of the loop is a player's turn and hers.
     turns_a_pass = 2 if isinstance(env, AbstractPerturbed) else 1
 
@@ -122,7 +123,7 @@ def _sample(
             output, carry = policy.step(carry, env.observe(state))
             record = None
         weights = behaviour(output.forward_logits, env.action_mask(state))
-        if has_chance and turns_a_pass == 1:
+        if may_have_chance and turns_a_pass == 1:
             weights = jnp.where(env.turn(state) == CHANCE, jnp.exp(env.chance_log_probs(state)), weights)
         state, *actions = move(state, weights, uniform[0])
         if turns_a_pass == 2:
