@@ -1,14 +1,25 @@
 """The adapter to pgx: the contract, and training on its games."""
 
+import functools
+import re
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from narrows.cli import main
 from narrows.envs import TicTacToe, check_environment
+from narrows.envs.declarations import check_declarations
+from narrows.exploration import on_policy
 from narrows.games import game_named
 from narrows.games.losses import FlowMatching
+from narrows.games.pgx_game import TAKEN, pgx_game
+from narrows.games.players import TacticPlayer
+from narrows.games.recipe import preset
 from narrows.games.self_play import SelfPlay, self_play_trainer
+from narrows.games.slots import begin, empty_games, play_move
 from narrows.policies import ResidualMLP
 from narrows.training import adam
 
@@ -51,7 +62,94 @@ def test_it_can_be_trained(env):
     assert float(state.num_rows) > 20
 
 
-@pytest.mark.parametrize("name", ["pgx-backgammon", "pgx-nonsense", "pgx-"])
-def test_games_that_do_not_fit_are_refused(name):
-    with pytest.raises(ValueError, match=r"Known: .*othello"):
+@functools.cache
+def played(name):
+    """Return a game and some random plays of it as they look after each move: two of six moves, of animal shogi whole ones."""
+    env, num_games, num_moves = pgx_game(name), 2, 256 if name == "animal_shogi" else 6
+
+    def move(states, key):
+        mask = jax.vmap(env.action_mask)(states)
+        actions = jax.random.categorical(key, jnp.where(mask, 0.0, -jnp.inf)).astype(jnp.int32)
+        is_over = jax.vmap(env.is_terminal)(states)
+        after = jax.vmap(env.step)(states, actions)
+        after = jax.tree.map(lambda old, new: jax.vmap(jnp.where)(is_over, old, new), states, after)
+        looks = jax.vmap(lambda state: (env.observe(state), env.turn(state), env.is_terminal(state), env.outcome(state)))(after)
+        return after, (after.inner.observation, jax.vmap(env.action_mask)(after).any(axis=1), after.num_moves, *looks)
+
+    def play(key):
+        start = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (num_games, *leaf.shape)), env.reset())
+        return jax.lax.scan(move, start, jax.random.split(key, num_moves))[1]
+
+    return env, jax.tree.map(np.asarray, jax.jit(play)(jax.random.key(0)))
+
+
+@pytest.mark.parametrize("name", sorted(TAKEN))
+def test_every_game_that_is_listed_can_be_made_and_played(name):
+    env, (_, can_move, num_moves, seen, turn, is_over, outcome) = played(name)
+    check_declarations(env)
+    assert seen.shape[2:] == (env.num_features,)
+    assert set(np.unique(seen).tolist()) == {0, 1}
+    assert env.num_features % (env.board[0] * env.board[1]) == 0
+    assert np.array_equal(can_move, ~is_over)
+    assert np.array_equal(turn, num_moves % 2)
+    assert not outcome[~is_over].any()
+    assert num_moves[-1].max() <= env.max_steps
+    if name == "animal_shogi":
+        assert is_over[-1].all()
+        assert set(outcome.ravel().tolist()) <= {-1, 0, 1}
+
+
+@pytest.mark.parametrize(("name", "where"), [("animal_shogi", 193), ("gardner_chess", 113), ("chess", 113)])
+def test_a_count_is_read_in_binary_digits(name, where):
+    env, (planes, _, num_moves, seen, *_) = played(name)
+    planes = planes.reshape(*num_moves.shape, env.board[0] * env.board[1], -1)
+    features = seen.reshape(*planes.shape[:3], -1)
+    assert env.counts[0][0] == where
+    others = env.planes[-1] - len(env.counts)
+    assert np.array_equal(np.delete(planes, [plane for plane, _ in env.counts], axis=-1), features[..., :others])
+    digits = features[..., others : others + env.counts[0][1].bit_length()]
+    counted = digits @ 2 ** np.arange(digits.shape[-1])
+    assert np.array_equal(counted, np.broadcast_to(num_moves[..., None], counted.shape))
+    assert np.array_equal(counted, planes[..., where] * env.counts[0][1])
+
+
+def test_the_moves_of_a_game_with_many_actions_are_kept_as_they_are():
+    env = played("animal_shogi")[0]
+    drop = jnp.full((2, env.num_actions), -1e9).at[:, 131].set(0.0)  # the last action, which eight bits with a sign cannot tell
+    slots, games = begin(env, jax.random.key(0), 2, 0), empty_games(env, 2)
+    assert slots.moves.dtype == games.moves.dtype == jnp.int16
+    inner = slots.states.inner
+    everything = inner.replace(legal_action_mask=jnp.ones_like(inner.legal_action_mask))
+    slots = slots._replace(states=slots.states._replace(inner=everything))
+    slots, _ = jax.jit(lambda *loop: play_move(env, lambda _: drop, on_policy, 0, jax.random.key(1), *loop))(slots, games)
+    assert jnp.where(slots.num_moves > 0, slots.moves[:, 0], 131).tolist() == [131, 131]
+    assert empty_games(TicTacToe(), 2).moves.dtype == jnp.int8  # as in checkpoints of older runs
+
+
+def test_every_preset_of_a_game_with_many_actions_fits_together():
+    for name in ("animal_shogi", "chess"):
+        for algorithm in ("aflownet", "alphazero"):
+            for kind in ("cpu", "gpu"):
+                recipe = preset(f"pgx-{name}", kind, algorithm)
+                assert recipe.acts == "head"
+                assert recipe.trainer() is not None
+    with pytest.raises(ValueError, match="132 actions, more than 128"):
+        TacticPlayer(played("animal_shogi")[0])
+
+
+@pytest.mark.parametrize("name", ["pgx-backgammon", "pgx-kuhn_poker", "pgx-2048", "pgx-nonsense", "pgx-"])
+def test_games_that_do_not_fit_are_refused_with_the_list_of_those_that_do(name):
+    with pytest.raises(ValueError, match=r"Known: animal_shogi, chess, .*othello, shogi, tic_tac_toe\.$"):
         game_named(name)
+
+
+def test_the_games_that_are_listed_are_the_same_everywhere(capsys):
+    listed = [f"pgx-{name}" for name in sorted(TAKEN)]
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    sentence = readme[readme.index("games of the pgx library") :].split(". ")[0]
+    assert re.findall(r"`(pgx-\w+)`", sentence) == listed
+    with pytest.raises(ValueError, match=", ".join(listed)):
+        game_named("nonsense")
+    with pytest.raises(SystemExit):
+        main(["games", "train", "--help"])
+    assert re.findall(r"pgx-\w+", capsys.readouterr().out) == listed

@@ -1,6 +1,6 @@
 """What a network says of positions: its heads, or the flows of the positions one move away."""
 
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +12,10 @@ from narrows.policies.base import AbstractPolicy
 Acts: TypeAlias = Literal["head", "children"]
 """How a network chooses: by its policy head, one look at the position, or in proportion to the flows of the positions that the
 moves lead to (eflow 3.5 and 3.6), one look at each of those. Neither looks further ahead."""
+
+
+MANY_ACTIONS: Final = 128
+"""Games of more actions are played by head: to look at what comes of every move takes as many looks as there are actions."""
 
 
 class Children(NamedTuple):

@@ -7,10 +7,13 @@ from narrows.envs.base import AbstractEnvironment
 from narrows.envs.connect_four import ConnectFour
 from narrows.envs.game import AbstractGame
 from narrows.envs.tic_tac_toe import TicTacToe
+from narrows.games.pgx_game import TAKEN, pgx_game
 
 KNOWN: Final = (
-    "tic_tac_toe, connect4 (7 columns by 6 rows), connect4-WIDTHxHEIGHT such as connect4-5x4, pgx-NAME such as pgx-othello"
+    "tic_tac_toe, connect4 (7 columns by 6 rows), connect4-WIDTHxHEIGHT such as connect4-5x4, and of the pgx library "
+    + ", ".join(f"pgx-{name}" for name in sorted(TAKEN))
 )
+"""The names in a sentence, for errors and for help."""
 
 
 def game_named(name: str) -> AbstractGame:
@@ -29,8 +32,6 @@ def game_named(name: str) -> AbstractGame:
     if size:
         return ConnectFour(int(size[1]), int(size[2]))
     if name.startswith("pgx-"):
-        from narrows.games.pgx_game import pgx_game  # an optional library
-
         return pgx_game(name.removeprefix("pgx-"))
     raise ValueError(f"there is no game {name!r}. Known: {KNOWN}.")
 

@@ -12,10 +12,13 @@ from narrows.envs.base import features
 from narrows.envs.connect_four import ConnectFour
 from narrows.envs.contract import rows_of
 from narrows.envs.game import AbstractGame
-from narrows.games.players import in_rows
+from narrows.games.players import ROWS, in_rows, legal_moves
 
 LIMIT: Final = 100_000
 """Positions of a ply that are still listed; of more, a sample is drawn by playing at random."""
+
+_ROOM: Final = 2**31
+"""Bytes that the positions of a ply may take before those that are the same are left out; of more, a sample is drawn too."""
 
 _TRIES: Final = 50
 """Rounds of play at random in search of positions that are still missing."""
@@ -82,7 +85,10 @@ def _taken(level: Openings, rows: Int[np.ndarray, " row"]) -> Openings:
 
 def _grown(env: AbstractGame, level: Openings) -> Openings | None:
     """Return the distinct positions a move later, None where there are too many."""
-    row, action = np.nonzero(in_rows(lambda states: _going_on(env, states), level.states))
+    num_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(level.states))
+    if legal_moves(env, level.states).sum() * num_bytes > _ROOM * level.num:
+        return None
+    row, action = np.nonzero(_going_on(env, level))
     found = _distinct(env, _after(env, _taken(level, row), action))
     return found if found.num <= LIMIT else None
 
@@ -102,7 +108,7 @@ def _wandered(env: AbstractGame, plies: int, num: int, generator: np.random.Gene
 def _wander(env: AbstractGame, plies: int, num: int, generator: np.random.Generator) -> Openings:
     level = beginnings(env, num)
     for _ in range(plies):
-        goes_on = in_rows(lambda states: _going_on(env, states), level.states)
+        goes_on = _going_on(env, level)
         rows = np.flatnonzero(goes_on.any(axis=1))
         action = np.argmax(np.where(goes_on[rows], generator.random((len(rows), env.num_actions)), -1.0), axis=1)
         level = _after(env, _taken(level, rows), action)
@@ -129,16 +135,20 @@ def _views(env: AbstractGame, states: Any) -> Int[Array, "position feature"]:
     return jnp.concatenate([seen, jax.vmap(env.turn)(states)[:, None]], axis=1)
 
 
-@eqx.filter_jit
-def _going_on(env: AbstractGame, states: Any) -> Bool[Array, "position action"]:
+def _going_on(env: AbstractGame, level: Openings) -> Bool[np.ndarray, "opening action"]:
     """Return which moves are legal and do not end the game."""
-    actions = jnp.arange(env.num_actions, dtype=jnp.int32)
+    goes_on = legal_moves(env, level.states)
+    # A game may have thousands of actions, of which a few dozen are legal: these alone are tried, a portion at a time.
+    for pairs in np.array_split(np.argwhere(goes_on), max(1, goes_on.sum() // ROWS)):
+        tried = rows_of(level.states, pairs[:, 0]), pairs[:, 1].astype(np.int32)
+        goes_on[tuple(pairs.T)] = ~in_rows(lambda tried: _is_last(env, *tried), tried)
+    return goes_on
 
-    def look(state: Any) -> Bool[Array, " action"]:
-        children = jax.vmap(env.step, in_axes=(None, 0))(state, actions)
-        return env.action_mask(state) & ~jax.vmap(env.is_terminal)(children)
 
-    return jax.vmap(look)(states)
+@eqx.filter_jit
+def _is_last(env: AbstractGame, states: Any, actions: Int[Array, " position"]) -> Bool[Array, " position"]:
+    """Return whether a move ends the game."""
+    return jax.vmap(lambda state, action: env.is_terminal(env.step(state, action)))(states, jnp.asarray(actions, jnp.int32))
 
 
 @eqx.filter_jit

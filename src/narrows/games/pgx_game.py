@@ -1,6 +1,9 @@
 """Any two-player game of the pgx library (Koyamada et al. 2023, arXiv:2303.17503) as rules of ours, trained like the others."""
 
+import functools
+from collections.abc import Mapping
 from collections.abc import Sequence as Objects
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 import equinox as eqx
@@ -12,16 +15,33 @@ from jaxtyping import Array, Bool, Int
 from narrows.envs.base import NO_ACTION
 from narrows.envs.game import AbstractGame
 
-LONGEST: Final = {
-    "animal_shogi": 256,
-    "connect_four": 42,
-    "gardner_chess": 256,
-    "go_9x9": 162,
-    "hex": 122,
-    "othello": 128,
-    "tic_tac_toe": 9,
+
+class Taken(NamedTuple):
+    """What has to be known of a game.
+
+    Attributes:
+        max_steps: no fewer moves than its longest play has.
+        counts: the planes of its observations that hold a count, and what the library divides it by: the largest count that
+            there can be. All other planes are of zeros and ones.
+    """
+
+    max_steps: int
+    counts: Mapping[int, int] = MappingProxyType({})
+
+
+TAKEN: Final = {
+    "animal_shogi": Taken(256, {193: 256}),
+    "chess": Taken(512, {113: 512, 118: 100}),
+    "connect_four": Taken(42),
+    "gardner_chess": Taken(256, {113: 256, 114: 100}),
+    "go_19x19": Taken(722),
+    "go_9x9": Taken(162),
+    "hex": Taken(122),
+    "othello": Taken(128),
+    "shogi": Taken(512),
+    "tic_tac_toe": Taken(9),
 }
-"""Games without chance and hidden information, and no fewer moves than their longest play has."""
+"""The library's games of two players without chance and hidden information."""
 
 
 class PgxState(NamedTuple):
@@ -35,31 +55,32 @@ class PgxState(NamedTuple):
 class PgxGame(AbstractGame[PgxState]):
     """A game of the pgx library. Observations are the library's planes, a cell's one after another.
 
-    A position's text has the numbers of its moves, with spaces between them. Use `pgx_game` to make one.
+    A plane that holds a count is replaced by the count's binary digits, a plane each: so every feature is 0 or 1, and a linear
+    layer can still read the count. A position's text has the numbers of its moves, with spaces between them. Use `pgx_game` to
+    make one.
 
     Args:
         rules: the library's environment.
         name: what the library calls it.
+        num_actions: of the library's environment.
+        planes: shape of its observations.
         max_steps: moves of the longest game.
+        counts: planes with a count, and what the library divides each by.
         first: the number that the library has drawn for the player who begins.
     """
 
     rules: Any = eqx.field(static=True)
     name: str = eqx.field(static=True)
+    num_actions: int = eqx.field(static=True)
+    planes: tuple[int, ...] = eqx.field(static=True)
     max_steps: int = eqx.field(static=True)
+    counts: tuple[tuple[int, int], ...] = eqx.field(static=True)
     first: int = eqx.field(static=True)
 
     @property
-    def num_actions(self) -> int:
-        return int(self.rules.num_actions)
-
-    @property
-    def _planes(self) -> tuple[int, ...]:
-        return tuple(self.rules.observation_shape)
-
-    @property
     def num_features(self) -> int:
-        return int(np.prod(self._planes))
+        num_digits = sum(largest.bit_length() - 1 for _, largest in self.counts)
+        return int(np.prod(self.planes[:-1])) * (self.planes[-1] + num_digits)
 
     @property
     def num_values(self) -> int:
@@ -67,7 +88,7 @@ class PgxGame(AbstractGame[PgxState]):
 
     @property
     def board(self) -> tuple[int, int]:
-        return (self._planes[0], self._planes[1]) if len(self._planes) == 3 else (1, self._planes[0])
+        return (self.planes[0], self.planes[1])
 
     @property
     def action_names(self) -> tuple[str, ...]:
@@ -82,7 +103,7 @@ class PgxGame(AbstractGame[PgxState]):
         return np.arange(self.num_features)[None]
 
     def reset(self) -> PgxState:
-        inner = jax.tree.map(_strong, self.rules.init(jax.random.key(0)))
+        inner = jax.tree.map(_strong, jax.jit(self.rules.init)(jax.random.key(0)))
         return PgxState(inner, jnp.full(self.max_steps, NO_ACTION, jnp.int32), jnp.zeros((), jnp.int32))
 
     def step(self, state: PgxState, action: Int[Array, ""]) -> PgxState:
@@ -105,7 +126,13 @@ class PgxGame(AbstractGame[PgxState]):
         return jnp.where(self.is_terminal(state), jnp.sign(state.inner.rewards[self.first]), 0).astype(jnp.int32)
 
     def observe(self, state: PgxState) -> Int[Array, " feature"]:
-        return state.inner.observation.reshape(-1).astype(jnp.int32)
+        planes = state.inner.observation
+        plain = [plane for plane in range(planes.shape[-1]) if plane not in dict(self.counts)]
+        parts = [planes.astype(jnp.int32) if not self.counts else planes[..., np.asarray(plain)].astype(jnp.int32)]
+        for plane, largest in self.counts:
+            count = jnp.rint(planes[..., plane, None] * largest).astype(jnp.int32)
+            parts.append((count >> np.arange(largest.bit_length())) & 1)
+        return jnp.concatenate(parts, axis=-1).reshape(-1)
 
     def to_text(self, states: PgxState) -> list[str]:
         rows = np.asarray(states.moves).tolist()
@@ -127,34 +154,27 @@ class PgxGame(AbstractGame[PgxState]):
         return jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
 
 
-def pgx_game(name: str, max_steps: int | None = None) -> PgxGame:
-    """Return a game of the pgx library.
+@functools.cache
+def pgx_game(name: str) -> PgxGame:
+    """Return a game of the pgx library by what the library calls it, hyphens for underscores or not.
 
-    Args:
-        name: what the library calls it.
-        max_steps: moves of its longest game; for the games in `LONGEST` it is known.
-
-    Raises ValueError for a game that is not there, has chance, or is not told in planes of zeros and ones; ImportError without
-    the library.
+    Raises ValueError that lists `TAKEN` for any other, ImportError without the library.
     """
+    known = TAKEN.get(name.replace("-", "_"))
+    if known is None:
+        raise ValueError(
+            f"{name!r} is no game of pgx with two players, no chance and nothing hidden. Known: {', '.join(sorted(TAKEN))}."
+        )
+    name = name.replace("-", "_")
     try:
         import pgx
     except ImportError:
         raise ImportError("games of pgx need the library: pip install 'narrows[games]'") from None
-    name = name.replace("-", "_") if name.replace("-", "_") in LONGEST else name
-    longest = LONGEST.get(name, max_steps)
-    if name not in pgx.available_envs() or longest is None:
-        raise ValueError(
-            f"there is no game {name!r} of pgx that is known to have two players and no chance. Known: {', '.join(LONGEST)}."
-        )
     rules: Any = pgx.make(name)  # pyright: ignore[reportArgumentType]  # the library lists its names in a type of its own
-    observation = jax.eval_shape(rules.init, jax.random.key(0)).observation
-    if rules.num_players != 2 or observation.dtype != jnp.bool_:
-        raise ValueError(
-            f"{name!r} has {rules.num_players} players and observations of {observation.dtype}; expected two players and "
-            "planes of zeros and ones."
-        )
-    return PgxGame(rules, name, longest, int(rules.init(jax.random.key(0)).current_player))
+    start = jax.eval_shape(rules.init, jax.random.key(0))
+    sizes = (start.legal_action_mask.shape[0], start.observation.shape, known.max_steps)
+    first = int(jax.jit(rules.init)(jax.random.key(0)).current_player)
+    return PgxGame(rules, name, *sizes, tuple(known.counts.items()), first)
 
 
 def _strong(leaf: Any) -> Array:

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from narrows.envs.game import AbstractGame
-from narrows.games.looking import Acts, logits
+from narrows.games.looking import MANY_ACTIONS, Acts, logits
 from narrows.operators import masked_log_softmax
 from narrows.policies.base import AbstractPolicy
 
@@ -101,7 +101,7 @@ class UniformPlayer:
         self.env = env
 
     def choose(self, states: Any, generator: np.random.Generator) -> Int[np.ndarray, " game"]:
-        mask = in_rows(lambda rows: _masks(self.env, rows), states)
+        mask = legal_moves(self.env, states)
         return np.argmax(np.where(mask, generator.random(mask.shape), -1.0), axis=1)
 
 
@@ -114,6 +114,11 @@ class TacticPlayer:
     name = "tactic"
 
     def __init__(self, env: AbstractGame) -> None:
+        if env.num_actions > MANY_ACTIONS:
+            raise ValueError(
+                f"{self.name} looks at every answer to every move, and this game has {env.num_actions} actions, more than "
+                f"{MANY_ACTIONS}. Let random or a trained player play instead."
+            )
         self.env = env
         num_rows, num_columns = env.board
         if env.num_actions == num_columns:
@@ -132,6 +137,11 @@ class TacticPlayer:
         # Of moves alike in every respect a random one, or two such players would play one game only.
         rank = rank + 1e-4 * generator.random(rank.shape)
         return np.argmax(np.where(mask, rank, -np.inf), axis=1)
+
+
+def legal_moves(env: AbstractGame, states: Any) -> Bool[np.ndarray, "game action"]:
+    """Return the legal moves of a batch of positions, on the host."""
+    return in_rows(lambda rows: _masks(env, rows), states)
 
 
 def in_rows(function: Callable[[Any], Any], states: Any) -> Any:

@@ -11,7 +11,7 @@ import optax
 from narrows import objectives, policies
 from narrows.envs.connect_four import ConnectFour
 from narrows.envs.game import AbstractGame
-from narrows.games.looking import Acts
+from narrows.games.looking import MANY_ACTIONS, Acts
 from narrows.games.losses import BALANCES, BalanceLoss, FlowMatching, Loss
 from narrows.games.names import game_named
 from narrows.games.self_play import SelfPlay, SelfPlayTrainer, self_play_trainer
@@ -167,6 +167,8 @@ def preset(game: str, name: Preset = "cpu", algorithm: Algorithm = "aflownet", s
     if name == "faithful":
         return _faithful(game, env, seed)
     size = _size(env, name)
+    if env.num_actions > MANY_ACTIONS:
+        return _by_head(game, env, name, size, seed)
     return Recipe(
         game=game,
         network=_network(env, size),
@@ -175,6 +177,23 @@ def preset(game: str, name: Preset = "cpu", algorithm: Algorithm = "aflownet", s
         optimizer={"learning_rate": 2e-3},
         num_steps=size.num_steps,
         every=20 if name == "cpu" else 100,
+        preset=name,
+        seed=seed,
+    )
+
+
+def _by_head(game: str, env: AbstractGame, name: Preset, size: _Size, seed: int) -> Recipe:
+    """Return a recipe that looks at the positions played alone, a few long games at a time."""
+    many = {"num_slots": 1024, "games_per_round": 128, "num_rows": 32_768, "games_per_batch": 256, "initial_games": 2048}
+    few = {"num_slots": 64, "games_per_round": 8, "num_rows": 2048, "games_per_batch": 32, "initial_games": 64}
+    return Recipe(
+        game=game,
+        network=_network(env, size),
+        loss={"name": "AdversarialSubTrajectoryBalance"},
+        self_play={"acts": "head", "capacity": 10_000, "average": 0.995} | (many if name == "gpu" else few),
+        optimizer={"learning_rate": 1e-3},
+        num_steps=size.num_steps,
+        every=5 if name == "cpu" else 100,
         preset=name,
         seed=seed,
     )
@@ -203,8 +222,11 @@ def _alphazero(game: str, env: AbstractGame, name: Preset, seed: int) -> Recipe:
     """Return Gumbel AlphaZero on the same network, or for `faithful` the configuration of eflow section 6.4."""
     from narrows.games.alphazero import AlphaZero  # an optional library
 
-    many = AlphaZero.gumbel(num_slots=1024, games_per_round=64, num_rows=4096, capacity=500_000)
-    settings = {"cpu": AlphaZero(), "gpu": many, "faithful": AlphaZero.reproduction()}[name]
+    is_wide = env.num_actions > MANY_ACTIONS  # what a search says of a position then takes kilobytes
+    few = AlphaZero.gumbel(num_slots=32, games_per_round=4, capacity=20_000) if is_wide else AlphaZero()
+    room = {"num_slots": 256, "capacity": 100_000} if is_wide else {"num_slots": 1024, "capacity": 500_000}
+    many = AlphaZero.gumbel(games_per_round=64, num_rows=4096, **room)
+    settings = {"cpu": few, "gpu": many, "faithful": AlphaZero.reproduction()}[name]
     size = _size(env, "cpu" if name == "faithful" else name)
     return Recipe(
         game=game,

@@ -23,7 +23,7 @@ class Slots(NamedTuple):
     """Games in progress: their states, their moves so far, and how many of the first moves are random whatever the policy."""
 
     states: Any
-    moves: Int8[Array, "slot time"]
+    moves: Int[Array, "slot time"]
     num_moves: Int[Array, " slot"]
     num_random: Int[Array, " slot"]
 
@@ -34,7 +34,7 @@ class Games(NamedTuple):
     `size` of the slots of the ring have been written, `position` is written next and `total` is how many games there were.
     """
 
-    moves: Int8[Array, "game time"]
+    moves: Int[Array, "game time"]
     num_moves: Int[Array, " game"]
     outcome: Int8[Array, " game"]
     size: Int[Array, ""]
@@ -45,15 +45,14 @@ class Games(NamedTuple):
 def empty_games(env: AbstractGame, capacity: int) -> Games:
     """Return a ring with room for `capacity` games."""
     zero = jnp.zeros((), jnp.int32)
-    moves = jnp.full((capacity, env.max_steps), NO_ACTION, jnp.int8)
+    moves = _no_moves(env, capacity)
     return Games(moves, jnp.zeros(capacity, jnp.int32), jnp.zeros(capacity, jnp.int8), zero, zero, zero)
 
 
 def begin(env: AbstractGame, key: PRNGKeyArray, num: int, max_random: int) -> Slots:
     """Return `num` games at their start, the first 0 to `max_random` moves of each to be random."""
     states = _repeat(env.reset(), num)
-    moves = jnp.full((num, env.max_steps), NO_ACTION, jnp.int8)
-    return Slots(states, moves, jnp.zeros(num, jnp.int32), jax.random.randint(key, (num,), 0, max_random + 1))
+    return Slots(states, _no_moves(env, num), jnp.zeros(num, jnp.int32), jax.random.randint(key, (num,), 0, max_random + 1))
 
 
 def play_move(
@@ -79,22 +78,29 @@ def play_move(
     num = slots.num_moves.shape[0]
     key_move, key_opening = jax.random.split(key)
     mask = jax.vmap(env.action_mask)(slots.states)
-    at_random = jax.vmap(lambda state, mask: _random_weights(env, state, mask))(slots.states, mask)
     weights = mask.astype(jnp.float32)
     if logits_of is not None:
-        is_random = slots.num_moves < slots.num_random
-        weights = jnp.where(is_random[:, None], at_random, jax.vmap(behaviour)(logits_of(slots.states), mask))
+        weights = jax.vmap(behaviour)(logits_of(slots.states), mask)
+    if logits_of is not None and max_random:  # which moves end a game is not asked where no move is random
+        at_random = jax.vmap(lambda state, mask: _random_weights(env, state, mask))(slots.states, mask)
+        weights = jnp.where((slots.num_moves < slots.num_random)[:, None], at_random, weights)
     actions = jax.vmap(draw)(weights, jax.random.uniform(key_move, (num,)))
     states = jax.vmap(env.step)(slots.states, actions)
     is_now = jnp.arange(env.max_steps) == slots.num_moves[:, None]
-    moves = jnp.where(is_now, actions[:, None].astype(jnp.int8), slots.moves)
+    moves = jnp.where(is_now, actions[:, None].astype(slots.moves.dtype), slots.moves)
     num_moves = slots.num_moves + 1
     is_over = jax.vmap(env.is_terminal)(states)
     games = _store(games, moves, num_moves, jax.vmap(env.outcome)(states), is_over)
     num_random = jax.random.randint(key_opening, (num,), 0, max_random + 1)
     states = jax.tree.map(lambda new, old: jnp.where(_as(is_over, old), new, old), _repeat(env.reset(), num), states)
-    moves = jnp.where(is_over[:, None], jnp.int8(NO_ACTION), moves)
+    moves = jnp.where(is_over[:, None], jnp.asarray(NO_ACTION, moves.dtype), moves)
     return Slots(states, moves, jnp.where(is_over, 0, num_moves), jnp.where(is_over, num_random, slots.num_random)), games
+
+
+def _no_moves(env: AbstractGame, num: int) -> Int[Array, "game time"]:
+    """Return the moves of so many games before the first, in as few bytes as the game's actions take."""
+    kind = jnp.int8 if env.num_actions <= 128 else jnp.int16
+    return jnp.full((num, env.max_steps), NO_ACTION, kind)
 
 
 def _random_weights(env: AbstractGame, state: Any, mask: Bool[Array, " action"]) -> Float[Array, " action"]:
@@ -110,7 +116,7 @@ def _random_weights(env: AbstractGame, state: Any, mask: Bool[Array, " action"])
 
 def _store(
     games: Games,
-    moves: Int8[Array, "slot time"],
+    moves: Int[Array, "slot time"],
     num_moves: Int[Array, " slot"],
     outcome: Int[Array, " slot"],
     is_over: Bool[Array, " slot"],

@@ -7,6 +7,7 @@ from typing import Annotated
 import tyro
 from tyro.conf import Positional
 
+from narrows.games.names import KNOWN
 from narrows.games.recipe import Algorithm, Preset, preset
 from narrows.games.watching import watch
 from narrows.runs.self_play import Trained
@@ -15,7 +16,7 @@ from narrows.sizes import Count, Seed
 
 
 def train(
-    game: Positional[str],
+    game: Annotated[Positional[str], tyro.conf.arg(help=f"One of {KNOWN}.")],
     *,
     out: Path,
     preset_: Annotated[Preset, tyro.conf.arg(name="preset")] = "cpu",
@@ -27,7 +28,7 @@ def train(
     """Train a player by self-play, from nothing but the rules. Ctrl-C stops and saves; the same command continues.
 
     Args:
-        game: tic_tac_toe, connect4, connect4-5x4 (columns by rows), or pgx-NAME for a game of the pgx library.
+        game: a name that `game_named` knows.
         out: folder of the run; one that holds the same run is continued, bit for bit.
         preset_: cpu for two cores, gpu for an accelerator, faithful for the authors' configuration.
         algorithm: aflownet, or alphazero to compare with.
