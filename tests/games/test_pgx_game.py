@@ -126,6 +126,11 @@ def test_the_moves_of_a_game_with_many_actions_are_kept_as_they_are():
     assert empty_games(TicTacToe(), 2).moves.dtype == jnp.int8  # as in checkpoints of older runs
 
 
+def test_a_game_can_be_made_inside_a_trace_as_where_a_player_is_read():
+    pgx_game.cache_clear()
+    assert jax.eval_shape(lambda: jnp.zeros(1 + pgx_game("tic_tac_toe").first)).shape in ((1,), (2,))
+
+
 def test_every_preset_of_a_game_with_many_actions_fits_together():
     for name in ("animal_shogi", "chess"):
         for algorithm in ("aflownet", "alphazero"):

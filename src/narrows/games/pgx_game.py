@@ -166,14 +166,16 @@ def pgx_game(name: str) -> PgxGame:
             f"{name!r} is no game of pgx with two players, no chance and nothing hidden. Known: {', '.join(sorted(TAKEN))}."
         )
     name = name.replace("-", "_")
-    try:
-        import pgx
-    except ImportError:
-        raise ImportError("games of pgx need the library: pip install 'narrows[games]'") from None
-    rules: Any = pgx.make(name)  # pyright: ignore[reportArgumentType]  # the library lists its names in a type of its own
-    start = jax.eval_shape(rules.init, jax.random.key(0))
+    # A player is read inside a trace, where the library's tables would become part of it.
+    with jax.ensure_compile_time_eval():
+        try:
+            import pgx
+        except ImportError:
+            raise ImportError("games of pgx need the library: pip install 'narrows[games]'") from None
+        rules: Any = pgx.make(name)  # pyright: ignore[reportArgumentType]  # the library lists its names in a type of its own
+        start = jax.eval_shape(rules.init, jax.random.key(0))
+        first = int(jax.jit(rules.init)(jax.random.key(0)).current_player)
     sizes = (start.legal_action_mask.shape[0], start.observation.shape, known.max_steps)
-    first = int(jax.jit(rules.init)(jax.random.key(0)).current_player)
     return PgxGame(rules, name, *sizes, tuple(known.counts.items()), first)
 
 
