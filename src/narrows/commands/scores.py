@@ -105,14 +105,15 @@ def _tuned(proxy: Path, folder: Path, timeout: float, kappa: float) -> Scorer:
             "--proxy is for the folder of `narrows tune`."
         )
     tuned = TunedScorer.load(proxy)
-    if kappa > 0.0 and tuned.task.heads * len(tuned.members) == 1:
+    is_alone = tuned.task.heads * len(tuned.members) == 1
+    if kappa > 0.0 and is_alone:
         raise ValueError(
             f"[reward] kappa is {kappa:g}, and {proxy} has one member and no standard deviation. Tune it with --members 5."
         )
 
     def guess(texts: Sequence[str]) -> Any:
         found = tuned.score(texts)
-        return (found.mean, found.std) if kappa > 0.0 else found.mean
+        return found.mean if is_alone else (found.mean, found.std)
 
     identity = f"tuned encoder {tuned.identity}"
     return load_scorer(guess, timeout=timeout, cache=folder / CACHE, identity=identity, kappa=kappa, say=_say)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, final
 
 from narrows.rewards.scoring import worker
 from narrows.rewards.scoring.process import EndedError, Process
-from narrows.rewards.scoring.worker import WrongResult, as_floats, reason
+from narrows.rewards.scoring.worker import Unsure, WrongResult, as_floats, reason
 
 START_TIMEOUT = 120.0
 """Seconds that the user's file has to load: importing a large library takes a while on a cold disk."""
@@ -162,7 +162,7 @@ class Worker(AbstractBackend):
             raise ScoreError(f"{self._path}: {reply['wrong']}")
         if "error" in reply:
             raise BatchFailed(reply["error"])
-        return reply["values"]
+        return reply["values"] if reply["stds"] is None else list(map(Unsure, reply["values"], reply["stds"]))
 
     def stop(self) -> None:
         process, self._process = self._process, None

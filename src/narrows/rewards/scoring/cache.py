@@ -4,12 +4,18 @@ import contextlib
 import os
 import sqlite3
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import final
 
 from narrows.files import refuse_special_database
 
 _VERSION = 1
 _LOOKUP = 500
+
+
+def stds_of(scorer: str) -> str:
+    """Return the name under which the standard deviations of a score are remembered, beside its values."""
+    return f"{scorer}:std"
 
 
 @final
@@ -20,18 +26,21 @@ class ScoreCache:
 
     Args:
         path: the file, made when missing; None remembers for this process only.
+        read_only: read a file that is there, and write nothing.
     """
 
-    def __init__(self, path: str | os.PathLike[str] | None) -> None:
+    def __init__(self, path: str | os.PathLike[str] | None, *, read_only: bool = False) -> None:
         self._name = ":memory:" if path is None else os.fspath(path)
         if path is not None:
             refuse_special_database(path)
+        place = f"{Path(self._name).absolute().as_uri()}?mode=ro" if read_only else self._name
         try:
-            self._database = sqlite3.connect(self._name, timeout=60.0)
+            self._database = sqlite3.connect(place, timeout=60.0, uri=read_only)
         except sqlite3.Error as error:
             raise ValueError(f"{self._name} cannot be opened as a cache of scores: {error}. Choose another file.") from None
         try:
-            self._prepare()
+            if not read_only:
+                self._prepare()
         except sqlite3.OperationalError as error:
             self.close()
             raise ValueError(f"{self._name} cannot be used as a cache of scores: {error}. Choose another file.") from None
@@ -53,7 +62,7 @@ class ScoreCache:
     def put(self, scorer: str, values: Mapping[str, float]) -> None:
         """Remember scores, all or none."""
         with self._database:
-            rows = [(scorer, name, value) for name, value in values.items()]
+            rows = [(scorer, name, float(value)) for name, value in values.items()]
             self._database.executemany("INSERT OR REPLACE INTO scores VALUES (?, ?, ?)", rows)
 
     def close(self) -> None:

@@ -11,7 +11,8 @@ from jaxtyping import Float
 
 from narrows.printing import printable, quote
 from narrows.rewards.scoring.backends import ScoreError
-from narrows.rewards.scoring.cache import ScoreCache
+from narrows.rewards.scoring.cache import ScoreCache, stds_of
+from narrows.rewards.scoring.worker import Unsure
 
 OnFailure = Literal["collect", "raise"]
 """What becomes of an object that cannot be scored: NaN with its reason, or an error at once."""
@@ -68,13 +69,16 @@ class Ledger:
         return name in self._failures
 
     def keep(self, values: Mapping[str, float], where: Callable[[str], int]) -> dict[str, float]:
-        """Remember finite scores, take the others for failures, and return the finite ones.
+        """Remember finite scores and their standard deviations, take the others for failures, and return the finite ones.
 
         `where` gives an object's place in the user's list, for the error.
         """
         finite = {name: value for name, value in values.items() if math.isfinite(value)}
         # Remembered at once: what was paid for survives whatever comes next.
         self._cache.put(self.identity, finite)
+        stds = {name: value.std for name, value in finite.items() if isinstance(value, Unsure) and math.isfinite(value.std)}
+        if stds:
+            self._cache.put(stds_of(self.identity), stds)
         if finite:
             self._num_scored += len(finite)
             self._failed_in_a_row = 0

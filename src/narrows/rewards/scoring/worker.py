@@ -5,7 +5,8 @@ code finds. One JSON value a line, in and out; an answer has the number of its r
 
     out  {"number": 0} or {"number": 0, "error": TRACEBACK}
     in   {"number": 1, "objects": ["ACGU", ...]}
-    out  {"number": 1, "values": [0.5, ...]} or {"number": 1, "wrong": SENTENCE} or {"number": 1, "error": LINE}
+    out  {"number": 1, "values": [0.5, ...], "stds": [0.1, ...] or null}
+         or {"number": 1, "wrong": SENTENCE} or {"number": 1, "error": LINE}
 """
 
 import contextlib
@@ -32,12 +33,23 @@ class WrongResult(ValueError):
     """A score that returned something that is not one number an object: a mistake in the function, not in an object."""
 
 
+class Unsure(float):
+    """A score that came with its standard deviation."""
+
+    std: float
+
+    def __new__(cls, value: float, std: float = float("nan")) -> "Unsure":
+        self = super().__new__(cls, value)
+        self.std = std
+        return self
+
+
 def as_floats(result: Any, objects: Sequence[str], kappa: float = 0.0) -> list[float]:
     """Return what a score returned as one float an object, NaN and infinities included.
 
     Lists, tuples and one-dimensional arrays of any library will do. A tuple of two of them is means and standard deviations,
-    of which `mean - kappa std` counts. Raises WrongResult for texts, for a wrong length, for values that are no number, and for
-    means alone where `kappa` asks for more.
+    of which `mean - kappa std` counts, as an `Unsure` each. Raises WrongResult for texts, for a wrong length, for values that
+    are no number, and for means alone where `kappa` asks for more.
 
     >>> as_floats((1, 2.5), ["A", "C"])
     [1.0, 2.5]
@@ -71,7 +83,7 @@ def _is_column(part: Any) -> bool:
 def _bound(mean: float, deviation: float, kappa: float, place: int, name: str) -> float:
     if deviation < 0.0:
         raise WrongResult(f"the score returned a standard deviation of {deviation:g} for object {place} ({name!r}).")
-    return mean if kappa == 0.0 else mean - kappa * deviation
+    return Unsure(mean if kappa == 0.0 else mean - kappa * deviation, deviation)
 
 
 def reason(error: BaseException) -> str:
@@ -159,7 +171,9 @@ def _load(path: Path, name: str) -> Callable[[list[str]], Any]:
 
 def _answer(score: Callable[[list[str]], Any], objects: list[str], kappa: float) -> dict[str, Any]:
     try:
-        return {"values": as_floats(score(list(objects)), objects, kappa)}
+        values = as_floats(score(list(objects)), objects, kappa)
+        stds = [value.std for value in values if isinstance(value, Unsure)]
+        return {"values": values, "stds": stds or None}
     except WrongResult as error:
         return {"wrong": str(error)}
     except KeyboardInterrupt:
