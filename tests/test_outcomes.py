@@ -173,7 +173,7 @@ def test_a_shortlist_can_be_ranked_by_expected_scores():
     objects, mean, expected = ["AAAA", "CCCC", "GGGG"], np.array([3.0, 2.0, 1.0]), np.array([0.1, 0.9, 0.5])
     chosen = select(objects, mean, k=2, min_distance=2, by="expected", expected=expected)
     assert [row.sequence for row in chosen.rows] == ["CCCC", "GGGG"] and chosen.ranked_by == "expected"
-    assert chosen.rows[0].why == "highest expected score of 3 candidates" and chosen.rows[0].proxy_mean == 2.0
+    assert chosen.rows[0].why == "highest expected score of 3 candidates" and chosen.rows[0].score == 2.0
 
 
 @pytest.mark.parametrize(

@@ -160,7 +160,7 @@ def test_shortlist_agrees_with_plain_loops(data, objects, measured, k, min_dista
     assert (shortlist.reason_fewer is None) == (len(shortlist.rows) == k)
     for rank, (row, index) in enumerate(zip(shortlist.rows, expected, strict=True), start=1):
         assert row.rank == rank
-        assert row.proxy_mean == mean[index] and row.proxy_std == std[index]
+        assert row.score == mean[index] and row.score_std == std[index]
         assert row.lower_bound == pytest.approx(mean[index] - 0.5 * std[index])
         distances = [levenshtein(row.sequence, other) for other in measured]
         assert row.distance_to_measured == min(distances)
@@ -202,9 +202,9 @@ def test_every_row_says_why_it_is_there():
     objects = ["AAAAAA", "AAAAAC", "AAAAAG", "CCCCCC", "CCCCCA", "GGGGGG", "UUUUUU"]
     shortlist = select(objects, np.arange(7.0, 0.0, -1.0), k=3, min_distance=3)
     assert [row.why for row in shortlist.rows] == [
-        "highest proxy mean of 7 candidates",
-        "number 4 of 7 by proxy mean; 2 better ones were passed over, closer than 3 edits to row 1",
-        "number 6 of 7 by proxy mean; 3 better ones were passed over, closer than 3 edits to row 1 (2), row 2 (1)",
+        "highest score of 7 candidates",
+        "number 4 of 7 by score; 2 better ones were passed over, closer than 3 edits to row 1",
+        "number 6 of 7 by score; 3 better ones were passed over, closer than 3 edits to row 1 (2), row 2 (1)",
     ]
     assert shortlist.num_considered == 6
     listed = select(objects, np.arange(7.0, 0.0, -1.0), np.zeros(7), k=2, min_distance=1, by="lower_bound")
@@ -223,7 +223,7 @@ def test_reasons_account_for_every_better_candidate():
     told = [row for row in shortlist.rows[1:] if not row.why.endswith("; all better ones are listed above")]
     assert len(told) > 20
     for row in told:
-        found = re.fullmatch(rf"number ([\d,]+) of {total:,} by proxy mean; ([\d,]+) better .* edits to (.*)", row.why)
+        found = re.fullmatch(rf"number ([\d,]+) of {total:,} by score; ([\d,]+) better .* edits to (.*)", row.why)
         assert found, row.why
         place, passed = (int(number.replace(",", "")) for number in found.groups()[:2])
         assert place == passed + row.rank
@@ -234,10 +234,10 @@ def test_reasons_account_for_every_better_candidate():
 
 def test_what_is_not_known_is_none():
     row = select(["A"], np.array([1.0]), k=1, min_distance=1).rows[0]
-    assert (row.proxy_std, row.lower_bound, row.nearest_measured, row.nearest_measured_score) == (None,) * 4
+    assert (row.score_std, row.lower_bound, row.nearest_measured, row.nearest_measured_score) == (None,) * 4
     assert (row.distance_to_measured, row.seed, row.step, row.run) == (None, None, None, "")
     rows = select(["AA", "CC"], np.array([2.0, 1.0]), np.array([np.nan, 0.5]), k=2, min_distance=1, measured=["CG"]).rows
-    assert [(r.proxy_std, r.lower_bound) for r in rows] == [(None, None), (0.5, 0.5)]
+    assert [(r.score_std, r.lower_bound) for r in rows] == [(None, None), (0.5, 0.5)]
     assert [(r.nearest_measured, r.nearest_measured_score, r.distance_to_measured) for r in rows] == [
         ("CG", None, 2),
         ("CG", None, 1),
@@ -246,7 +246,7 @@ def test_what_is_not_known_is_none():
 
 def test_a_repeated_object_counts_once_with_its_better_score():
     shortlist = select(["AA", "CC", "AA"], np.array([0.0, 1.0, 2.0]), k=3, min_distance=0)
-    assert [(row.sequence, row.proxy_mean) for row in shortlist.rows] == [("AA", 2.0), ("CC", 1.0)]
+    assert [(row.sequence, row.score) for row in shortlist.rows] == [("AA", 2.0), ("CC", 1.0)]
     assert shortlist.num_candidates == 2
 
 
@@ -403,5 +403,5 @@ def test_the_sampler_may_rank():
     objects, likely = ["AAAA", "CCCC", "CCCG"], np.array([-3.0, -2.0, -1.0])
     chosen = select(objects, np.array([3.0, 2.0, 1.0]), k=2, min_distance=2, by="sampler", log_prob=likely)
     assert [row.sequence for row in chosen.rows] == ["CCCG", "AAAA"]
-    assert [row.proxy_mean for row in chosen.rows] == [1.0, 3.0], "what the proxy says is told as ever"
+    assert [row.score for row in chosen.rows] == [1.0, 3.0], "what the proxy says is told as ever"
     assert "probability under the sampler" in chosen.rows[0].why and chosen.ranked_by == "sampler"

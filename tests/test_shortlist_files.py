@@ -41,8 +41,8 @@ def rows(draw) -> ShortlistRow:
     return ShortlistRow(
         rank=draw(st.integers(1, 1000)),
         sequence=draw(TEXT),
-        proxy_mean=draw(NUMBER),
-        proxy_std=draw(NUMBER) if has_std else None,
+        score=draw(NUMBER),
+        score_std=draw(NUMBER) if has_std else None,
         lower_bound=draw(NUMBER) if has_std else None,
         nearest_measured=draw(TEXT) if has_measured else None,
         nearest_measured_score=draw(NUMBER) if has_measured else None,
@@ -137,13 +137,23 @@ def test_csv_looks_as_expected(tmp_path):
     write_csv(EXAMPLE, path)
     lines = path.read_text(encoding="utf-8").split("\n")
     assert lines[0] == (
-        "rank,sequence,proxy_mean,proxy_std,lower_bound,nearest_measured,nearest_measured_score,distance_to_measured,"
+        "rank,sequence,score,score_std,lower_bound,nearest_measured,nearest_measured_score,distance_to_measured,"
         "cluster,why,run,seed,step"
     )
     assert lines[1].startswith("1,ACGU,0.30000000000000004,0.25,0.05")
     assert lines[2].startswith("2,ACGA,-1e-17,,,ACCC,1.5,2,")
     assert lines[-1] == "" and len(lines) == 5
     assert "nan" not in path.read_text(encoding="utf-8")
+    assert read_csv(path) == EXAMPLE.rows
+
+
+def test_a_table_of_an_earlier_release_is_read(tmp_path):
+    path = tmp_path / "shortlist.csv"
+    write_csv(EXAMPLE, path)
+    head, rest = path.read_text(encoding="utf-8").split("\n", 1)
+    old = head.replace("score,score_std", "proxy_mean,proxy_std")
+    assert old != head
+    path.write_text(f"{old}\n{rest}", encoding="utf-8")
     assert read_csv(path) == EXAMPLE.rows
 
 
@@ -159,7 +169,7 @@ def test_csv_looks_as_expected(tmp_path):
             "row 2: column prob_as_asked must hold a number, got 'often'",
         ),
         (",".join(COLUMNS) + "\n1,ACGU\n", "row 2: expected 13 cells, got 2"),
-        (",".join(COLUMNS) + "\n1,ACGU,much,,,,,,1,w,r,,\n", "row 2: column proxy_mean must hold a number, got 'much'"),
+        (",".join(COLUMNS) + "\n1,ACGU,much,,,,,,1,w,r,,\n", "row 2: column score must hold a number, got 'much'"),
         (",".join(COLUMNS) + "\n1,ACGU,1.0,,,,,,,w,r,,\n", "row 2: column cluster must hold a number, got ''"),
         (",".join(COLUMNS) + "\n1,ACGU,1.0,,,,,,1,w,r,1.5,\n", "row 2: column seed must hold a number, got '1.5'"),
     ],
@@ -177,9 +187,9 @@ def test_fasta_holds_rank_score_and_origin(tmp_path):
     first, second, third = EXAMPLE.rows
     write_fasta(with_rows(first, replace(second, run="my run\n>x", seed=3, step=40), third), path)
     assert path.read_text(encoding="utf-8") == (
-        ">rank_1 proxy_mean=0.3 proxy_std=0.25 cluster=1\nACGU\n"
-        ">rank_2 proxy_mean=-1e-17 cluster=1 run=my%20run%0A%3Ex seed=3 step=40\nACGA\n"
-        f">rank_3 proxy_mean=-5 proxy_std=1 cluster=2\n{'U' * 80}\n{'U' * 10}\n"
+        ">rank_1 score=0.3 score_std=0.25 cluster=1\nACGU\n"
+        ">rank_2 score=-1e-17 cluster=1 run=my%20run%0A%3Ex seed=3 step=40\nACGA\n"
+        f">rank_3 score=-5 score_std=1 cluster=2\n{'U' * 80}\n{'U' * 10}\n"
     )
 
 

@@ -21,12 +21,12 @@ def step(*words: str) -> None:
 
 
 def show_first_rows(path: Path) -> None:
-    print("rank  sequence        proxy mean  proxy std  edits to data  cluster")
+    print("rank  sequence        proxy score      ±  edits to data  cluster")
     with open(path, encoding="utf-8", newline="") as stream:
         for row in list(csv.DictReader(stream))[:10]:
-            mean, std = float(row["proxy_mean"]), float(row["proxy_std"])
+            score, std = float(row["score"]), float(row["score_std"])
             distance, cluster = row["distance_to_measured"], row["cluster"]
-            print(f"{row['rank']:>4}  {row['sequence']}  {mean:>10.4f}  {std:>9.4f}  {distance:>13}  {cluster:>7}")
+            print(f"{row['rank']:>4}  {row['sequence']}  {score:>11.4f}  {std:>5.3f}  {distance:>13}  {cluster:>7}")
 
 
 def main() -> None:

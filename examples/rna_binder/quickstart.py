@@ -35,7 +35,7 @@ def main(num_steps: int = 2000, proxy: str = "proxy") -> float:
     mean, std = fitted.ensemble.predict(sorted(seen))
     chosen = select(sorted(seen), mean, std, k=24, min_distance=4, measured=sequences, measured_scores=scores)
     truth = RnaBinding()([row.sequence for row in chosen.rows])
-    print(*(f"{row.sequence} {row.proxy_mean:.3f} {true:.3f}" for row, true in zip(chosen.rows, truth, strict=True)), sep="\n")
+    print(*(f"{row.sequence} {row.score:.3f} {true:.3f}" for row, true in zip(chosen.rows, truth, strict=True)), sep="\n")
     return float(np.mean(truth))
 
 

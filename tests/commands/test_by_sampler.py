@@ -11,15 +11,14 @@ import numpy as np
 import pytest
 
 from narrows.cli import main
-from narrows.commands import foretelling
 from narrows.commands.foretelling import settings_of, unasked_sampler
 from narrows.commands.likelihoods import log_likelihoods
-from narrows.config import build_env
+from narrows.config import Job, build_env
 from narrows.data import write_table
 from narrows.exact import enumerate_graph, solve
 from narrows.operators import GeneralMellowmax
 from narrows.runs import RunFolder
-from narrows.shortlist import read_csv
+from narrows.shortlist import PROXY_GUIDE, read_csv
 
 OBJECTS = ["".join(word) for word in itertools.product("ACG", repeat=3)]
 SCORES = np.array([(text.count("G") + 0.5 * text.count("C")) / 3 for text in OBJECTS])
@@ -106,7 +105,7 @@ def test_unless_told_a_fitted_proxy_is_ranked_by_the_sampler_and_a_known_score_b
 
 
 def test_a_damaged_checkpoint_does_not_change_the_ranking_in_silence(run, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(foretelling, "_LEARNED", ("Landscape",))
+    monkeypatch.setattr(Job, "guide", PROXY_GUIDE)
     shutil.copytree(run, tmp_path / "run")
     folder = RunFolder.open(tmp_path / "run")
     assert main(["shortlist", str(folder.path)]) == 0

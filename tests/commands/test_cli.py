@@ -76,7 +76,7 @@ def test_shortlist_writes_exactly_k_distinct_rows(job_folder, capsys):
     assert main(["shortlist", str(job_folder / "run")]) == 0
     rows = rows_of(job_folder / "run" / "shortlist.csv")
     assert [row["rank"] for row in rows] == ["1", "2", "3", "4", "5"]
-    assert float(rows[0]["proxy_mean"]) >= float(rows[-1]["proxy_mean"]) > 0.5
+    assert float(rows[0]["score"]) >= float(rows[-1]["score"]) > 0.5
     assert (job_folder / "run" / "shortlist.fasta").read_text().count(">") == 5
     assert "5 rows of 5" in capsys.readouterr().out
 
@@ -224,7 +224,7 @@ def test_a_run_by_the_users_own_score(job_folder, tmp_path, capsys):
     score = f"{job_folder / 'my_score.py'}:true"
     assert main(["run", str(job), "--out", str(tmp_path / "run"), "--score", score]) == 0
     assert main(["shortlist", str(tmp_path / "run")]) == 0
-    assert rows_of(tmp_path / "run" / "shortlist.csv")[0]["proxy_std"] == ""
+    assert rows_of(tmp_path / "run" / "shortlist.csv")[0]["score_std"] == ""
     assert main(["verify", str(tmp_path / "run"), "--score", score, "--no-control"]) == 0
     saved = b"".join(path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.suffix in (".toml", ".json", ".csv"))
     assert b"my_score" not in saved.replace(b'"scorer"', b"").split(b"verification")[0] or b"def true" not in saved

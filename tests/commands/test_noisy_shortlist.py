@@ -116,7 +116,7 @@ def test_from_a_noisy_run_to_its_page(job_folder, capsys):
         assert (row.expected_mean, row.expected_std, row.prob_as_asked) == pytest.approx(
             expected_by_loops(row.sequence, scores), rel=2e-5
         )
-        assert row.asked == row.sequence and row.proxy_mean == pytest.approx(scores[OBJECTS.index(row.sequence)], abs=1e-6)
+        assert row.asked == row.sequence and row.score == pytest.approx(scores[OBJECTS.index(row.sequence)], abs=1e-6)
     score = f"{job_folder / 'my_score.py'}:true"
     assert main(["verify", str(run), "--score", score, "--no-control"]) == 0
     page = (run / "report.html").read_text(encoding="utf-8")
@@ -147,7 +147,7 @@ def test_expected_scores_rank_unless_told_otherwise(searched, capsys):
     assert main(["shortlist", str(searched.path), "--by", "mean"]) == 0
     first = read_csv(searched.shortlist)[0]
     assert first.sequence == "UUUU" and first.expected_mean == pytest.approx(expected_by_loops("UUUU", scores)[0], rel=2e-5)
-    assert first.why.startswith("highest proxy mean") and facts_of(searched)["ranked_by"] == "mean"
+    assert first.why.startswith("highest score") and facts_of(searched)["ranked_by"] == "mean"
 
 
 def test_few_are_foretold_first_and_more_where_they_do_not_fill_the_list(searched, monkeypatch, capsys):

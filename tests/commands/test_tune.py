@@ -76,7 +76,7 @@ def test_from_a_table_to_a_run_that_a_tuned_encoder_guides(place, capsys):
     header = rows[0].split(",")
     first = dict(zip(header, rows[1].split(","), strict=True))
     found = Scorer.load(place / "scorer").score([first["sequence"]]).mean[0]
-    assert float(first["proxy_mean"]) == pytest.approx(found, rel=1e-4)
+    assert float(first["score"]) == pytest.approx(found, rel=1e-4)
 
 
 def test_another_scorer_cannot_go_on_with_a_run(place, capsys):

@@ -53,7 +53,7 @@ def noisy(data: ReportData, *, prob_as_asked: float = 0.7, drop: float = 0.02) -
     """Return a report of the same run under noise: rows score less by `drop` than what was asked for, give or take 0.05."""
     assert data.selection is not None
     rows = tuple(
-        replace(row, asked=row.sequence, expected_mean=row.proxy_mean - drop, expected_std=0.05, prob_as_asked=prob_as_asked)
+        replace(row, asked=row.sequence, expected_mean=row.score - drop, expected_std=0.05, prob_as_asked=prob_as_asked)
         for row in data.selection.rows
     )
     told = Foretold("simulated", 1000, 0.0016, 12_345)
@@ -90,8 +90,8 @@ def _selection(rng, space, measured, scores, num_rows) -> Selection:
         Candidate(
             rank=i + 1,
             sequence=sequences[i],
-            proxy_mean=float(means[i]),
-            proxy_std=float(stds[i]),
+            score=float(means[i]),
+            score_std=float(stds[i]),
             lower_bound=float(means[i] - stds[i]),
             nearest_measured=measured[nearest[i]],
             nearest_measured_score=float(scores[nearest[i]]),
@@ -114,7 +114,7 @@ def _truth(rng, selection: Selection, scores) -> Truth:
     random = rng.choice(scores, 24)
     control = rng.normal(0.6, 0.07, 24)
     mine = [row.true_score or 0.0 for row in selection.rows]
-    means = [row.proxy_mean for row in selection.rows]
+    means = [row.score for row in selection.rows]
     groups = (
         ScoreGroup("shortlist", "Shortlist", mine, means, "the rows above"),
         ScoreGroup(

@@ -30,6 +30,7 @@ from narrows.report import (
     render,
     write_report,
 )
+from narrows.shortlist import SCORE_GUIDE
 
 NAN, INF = float("nan"), float("inf")
 PARTS = ("space", "search", "selection", "truth", "history", "data", "proxy", "provenance")
@@ -96,6 +97,28 @@ def test_the_least_page():
     page = checked(bare())
     assert page.count('<p class="missing">') == 5
     assert "No automatic check was possible" in page and "<svg" not in page
+
+
+def test_a_page_of_a_score_without_a_proxy_is_short_and_does_not_speak_of_one():
+    data = sample(num_rows=6)
+    assert data.selection is not None and data.truth is not None and data.history is not None
+    unknown = {"score_std": None, "lower_bound": None, "nearest_measured": None, "nearest_measured_score": None}
+    rows = tuple(replace(row, **unknown, distance_to_measured=None, why="highest score") for row in data.selection.rows)
+    by_score = replace(
+        data,
+        selection=replace(data.selection, rows=rows, ranked_by="score"),
+        truth=replace(data.truth, groups=tuple(replace(group, scores=()) for group in data.truth.groups)),
+        history=replace(data.history, distance_to_data=()),
+        guide=SCORE_GUIDE,
+        **dict.fromkeys(("data", "proxy", "provenance")),
+        settings={},
+    )
+    reading = read(checked(by_score))
+    text = " ".join("".join(reading.text).split()).lower()
+    assert "proxy" not in text and "not drawn" not in text
+    assert not {"data", "proxy"} & set(reading.ids) and "score and truth" in text
+    headings = [value for tag, name, value in reading.attributes if tag == "a" and name == "href" and "#shortlist-" in value]
+    assert headings == [f"#shortlist-{key}" for key in ("rank", "sequence", "score", "true_score", "cluster", "why")]
 
 
 HOSTILE = (
@@ -211,7 +234,7 @@ def test_odd_sequences(sequences):
 def test_large_lists_stay_small_pages():
     long = checked(sample(PEPTIDE, num_rows=100, name="a_name_without_a_break_" * 9))
     assert len(long.encode()) < 1_500_000
-    assert 'class="rows long"' in long
+    assert 'class="rows cards long"' in long
     short = checked(sample(num_rows=100))
     assert len(short.encode()) < 700_000 and 'class="rows"' in short
 
@@ -253,7 +276,7 @@ def test_a_missing_folder_is_named(tmp_path):
 def test_columns_of_different_lengths_are_refused():
     with pytest.raises(ValueError, match="step has 2, loss has 1"):
         History([1, 2], loss=[0.5])
-    with pytest.raises(ValueError, match="'best'.*true_scores has 1, proxy_means has 2"):
+    with pytest.raises(ValueError, match="'best'.*true_scores has 1, scores has 2"):
         ScoreGroup("measured", "best", [1.0], [1.0, 2.0])
     with pytest.raises(ValueError, match="test_truth has 3, test_std has 1"):
         ProxyQuality(test_truth=[1, 2, 3], test_std=[1])

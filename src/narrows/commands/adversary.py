@@ -23,6 +23,7 @@ from narrows.operators import GeneralMellowmax, masked_log_softmax, mellowmax, s
 from narrows.policies.base import Model
 from narrows.report.uncertainty import TwoActions
 from narrows.rewards import HostReward
+from narrows.rewards.scoring import Scorer
 from narrows.runs import RunError, RunFolder
 from narrows.trajectories import NO_ACTION, follow
 
@@ -95,8 +96,15 @@ class TrainedRun:
         values = reward(terminal) if isinstance(reward, HostReward) else in_blocks(eqx.filter_jit(reward), terminal)
         is_missing = ~np.isfinite(values)
         if np.any(is_missing):
-            first = jax.tree.map(lambda leaf: leaf[np.argmax(is_missing)][None], terminal)
-            raise ValueError(f"the score of {self.env.to_text(first)[0]!r} is not finite, so that no mean is. Mend the score.")
+            place = int(np.argmax(is_missing))
+            name = self.env.to_text(jax.tree.map(lambda leaf: leaf[place][None], terminal))[0]
+            known = reward.score.failures if isinstance(reward, HostReward) and isinstance(reward.score, Scorer) else {}
+            why = known.get(name, f"it is {float(values[place]) / self.parts.beta:g}")
+            raise ValueError(
+                f"the worst case is a mean over objects, and {int(np.sum(is_missing)):,} of {len(values):,} have no score that "
+                f"is a finite number. The first is {name!r}: {why}. Let the score return a number for each of them, a low one "
+                "where an object is bad, and ask again."
+            )
         return np.asarray(values, np.float64)
 
 

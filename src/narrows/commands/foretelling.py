@@ -16,9 +16,6 @@ from narrows.outcomes import Foreteller, foreteller
 from narrows.runs import RunFolder
 from narrows.shortlist import Candidates, Foretold, Outcomes, Shortlist, with_outcomes
 
-_LEARNED = ("Proxy", "PublishedProxy")
-"""Rewards that were fitted to measurements, and are wrong where those say nothing."""
-
 _WEIGHED = (4096, 16_384, 65_536)
 """Candidates, best means first, whose every outcome is weighed: more of them if fewer do not fill the list."""
 
@@ -91,7 +88,7 @@ def unasked_sampler(job: Job, folders: Sequence[RunFolder]) -> str | None:
 
 
 def _would_ask_sampler(job: Job, env: AbstractEnvironment) -> bool:
-    return job.noise is None and job.reward["name"] in _LEARNED and is_tree(env)
+    return job.noise is None and job.guide.is_proxy and is_tree(env)
 
 
 def _untrained(folders: Sequence[RunFolder]) -> list[str]:

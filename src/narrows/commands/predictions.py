@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,14 @@ from jaxtyping import Array, Float
 
 from narrows import rewards
 from narrows.archive import Archive
+from narrows.commands.scores import CACHE
 from narrows.config import SCORE, Job, JobError, build
 from narrows.config.schema import construct
 from narrows.envs import AbstractEnvironment
 from narrows.files import ChangedFile, sha256_of
 from narrows.rewards import Proxy
 from narrows.rewards.ensemble import MANIFEST, Ensemble
+from narrows.rewards.scoring.cache import ScoreCache, stds_of
 from narrows.runs import RunError, RunFolder, conflict_note, read_rows
 from narrows.shortlist import Candidates, Run, merge_candidates
 
@@ -44,7 +47,7 @@ def believe(folders: Sequence[RunFolder], jobs: Sequence[Job], env: AbstractEnvi
     """Return the best objects of several runs and what their reward says of them.
 
     With a `Proxy`, mean and standard deviation are the ensemble's; any other reward is its own mean, read from the archive
-    as it counted, lowered by what a job's `[near]` takes off.
+    as it counted, lowered by what a job's `[near]` takes off, with the standard deviation that a score of the user's gave.
     """
     first, *others = (_signature(folder, job) for folder, job in zip(folders, jobs, strict=True))
     for folder, signature in zip(folders[1:], others, strict=True):
@@ -70,8 +73,21 @@ def believe(folders: Sequence[RunFolder], jobs: Sequence[Job], env: AbstractEnvi
         mean, std = proxy.ensemble.predict(merged.objects)
     else:
         mean = np.array([scores[name] for name in merged.objects])
-        std = np.full(len(mean), np.nan)
+        stds = _stds(folders, merged.objects) if jobs[0].reward["name"] == SCORE else {}
+        std = np.array([stds.get(name, np.nan) for name in merged.objects])
     return Believed(merged, _rounded(mean), _rounded(std), num_passed_over, conflict_note(num_conflicts))
+
+
+def _stds(folders: Sequence[RunFolder], objects: Sequence[str]) -> dict[str, float]:
+    """Return the standard deviations that a user's score gave with its means, of the objects for which it gave one."""
+    found: dict[str, float] = {}
+    for folder in folders:
+        identity = folder.about().score_identity
+        path = folder.path / CACHE
+        if identity is not None and path.exists():
+            with closing(ScoreCache(path, read_only=True)) as cache:
+                found |= cache.get(stds_of(identity), objects)
+    return found
 
 
 def predict(job: Job, env: AbstractEnvironment, objects: Sequence[str]) -> np.ndarray:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from tyro.conf import Positional
 
+from narrows.commands import again
 from narrows.config import SECTIONS, Job, build_env, build_kernel, measurements, proxy_of_other_rows
 from narrows.data import Check, Space, check_table
 from narrows.data import space as named_space
@@ -39,7 +40,6 @@ from narrows.shortlist import SelectionRecord, read_csv, read_selection
 
 _LISTED_SET_ASIDE = 50
 _RANKINGS = {
-    "mean": "proxy mean",
     "lower_bound": "lower bound",
     "expected": "expected score of what comes out",
     "sampler": "how likely the sampler itself is to make them",
@@ -85,14 +85,15 @@ def gather(folder: RunFolder) -> ReportData:
         space=_space(job),
         noise=_noise(job),
         search=_search(folder, job),
-        selection=_selection(folder, truth),
+        selection=_selection(folder, job, truth),
         truth=_truth(truth),
-        history=_history(folder),
+        history=_history(folder, job),
         data=_data(job),
         proxy=_proxy(job),
-        provenance=_provenance(folder, job),
+        provenance=_provenance(folder, job, truth),
         set_aside=tuple(_set_aside_item(line) for line in set_aside[:_LISTED_SET_ASIDE]),
         num_set_aside=len(set_aside),
+        guide=job.guide,
     )
 
 
@@ -148,7 +149,7 @@ def _objective(section: Mapping[str, Any]) -> str:
     return f"{section['name']} ({shown})" if shown else section["name"]
 
 
-def _selection(folder: RunFolder, truth: VerificationRecord | None) -> Selection | None:
+def _selection(folder: RunFolder, job: Job, truth: VerificationRecord | None) -> Selection | None:
     if not folder.shortlist.exists():
         return None
     found, record = read_selection(folder.shortlist)
@@ -162,7 +163,7 @@ def _selection(folder: RunFolder, truth: VerificationRecord | None) -> Selection
         min_distance=record.min_distance,
         num_considered=record.num_candidates,
         kappa=record.kappa,
-        ranked_by=_RANKINGS.get(record.ranked_by, "proxy mean"),
+        ranked_by=_RANKINGS.get(record.ranked_by, job.guide.mean),
         reason_fewer=record.reason_fewer or "",
         foretold=_foretold(record),
     )
@@ -193,13 +194,13 @@ def _truth(truth: VerificationRecord | None) -> Truth | None:
     if truth is None:
         return None
     groups = tuple(
-        ScoreGroup(group.role, group.label, _numbers(group.true_scores), _numbers(group.proxy_means), group.note)
+        ScoreGroup(group.role, group.label, _numbers(group.true_scores), _numbers(group.scores), group.note)
         for group in truth.groups
     )
     return Truth(truth.scorer, groups, truth.matched_inverse_temperature, truth.failures)
 
 
-def _history(folder: RunFolder) -> History | None:
+def _history(folder: RunFolder, job: Job) -> History | None:
     rows, timing = read_rows(folder.history), read_rows(folder.timing, TIMING)
     if not rows:
         return None
@@ -212,7 +213,7 @@ def _history(folder: RunFolder) -> History | None:
         top_score=_column(rows, "top10_score"),
         num_distinct=_column(rows, "distinct"),
         num_sampled=_column(rows, "sampled"),
-        distance_to_data=_column(rows, "distance_to_data"),
+        distance_to_data=() if job.data is None else _column(rows, "distance_to_data"),
         steps_per_second=[np.nan if row is None else row["steps"] / row["seconds"] for row in timed],
         seconds=np.cumsum([0.0 if row is None else row["seconds"] for row in timed]),
     )
@@ -275,15 +276,10 @@ def _proxy(job: Job) -> ProxyQuality | None:
     )
 
 
-def _provenance(folder: RunFolder, job: Job) -> Provenance:
+def _provenance(folder: RunFolder, job: Job, truth: VerificationRecord | None) -> Provenance:
     about = folder.about()
-    name = folder.path
-    changed = "".join(f" --set {override}" for override in about.overrides)
-    commands = (
-        f"narrows run {about.job} --out {name}{changed}",
-        f"narrows shortlist {name}",
-        f"narrows report {name}",
-    )
+    selection = read_selection(folder.shortlist)[1] if folder.shortlist.exists() else None
+    commands = again.commands(folder, job, selection, truth)
     created = about.created.replace("T", " ").replace("+00:00", " UTC")
     return Provenance(job.seed, created, about.versions, about.machine, commands)
 

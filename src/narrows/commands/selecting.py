@@ -12,6 +12,7 @@ from tyro.conf import Positional
 from narrows.commands.foretelling import choose_by_expected, foretelling, settings_of, unasked_sampler
 from narrows.commands.likelihoods import log_likelihoods
 from narrows.commands.predictions import Believed, believe
+from narrows.commands.scores import kappa_of
 from narrows.config import Job, build_env, measurements
 from narrows.files import open_plain
 from narrows.runs import RunFolder
@@ -44,11 +45,11 @@ def shortlist(
         runs: one or more run folders, guided by the same score.
         k: rows to select; by default the job's [shortlist] k.
         min_distance: smallest edit distance between two rows; by default the job's.
-        by: rank by the proxy's mean, by its lower bound, by how likely the trained sampler itself is to make an object, which
-            smooths over single objects that the proxy is wrong about, or, for a job with noise, by the expected score of what
+        by: rank by the mean score, by its lower bound, by how likely the trained sampler itself is to make an object, which
+            smooths over single objects that a proxy is wrong about, or, for a job with noise, by the expected score of what
             comes out; by default the job's, and where it says nothing expected under noise, sampler where the score is a
             fitted proxy and mean where it is not.
-        kappa: the lower bound is the mean minus kappa standard deviations; by default the job's.
+        kappa: the lower bound is the score minus kappa standard deviations; by default the job's.
         out: the CSV file; by default shortlist.csv in the run folder, and it must be given for several runs.
     """
     if not runs:
@@ -86,6 +87,12 @@ def _refuse_to_overwrite(out: Path) -> None:
 
 def choose(believed: Believed, folders: Sequence[RunFolder], jobs: Sequence[Job], settings: Any) -> Shortlist:
     """Return the shortlist of some runs' candidates without writing anything."""
+    # What a score of the user's counted below its mean already is not taken off again.
+    kappa = max(0.0, settings.kappa - kappa_of(jobs[0]))
+    return replace(_chosen(believed, folders, jobs, replace(settings, kappa=kappa)), kappa=settings.kappa)
+
+
+def _chosen(believed: Believed, folders: Sequence[RunFolder], jobs: Sequence[Job], settings: Any) -> Shortlist:
     table = next((found for found in map(measurements, jobs) if found is not None), None)
     measured = () if table is None else table.sequences
     choice = partial(
@@ -96,6 +103,7 @@ def choose(believed: Believed, folders: Sequence[RunFolder], jobs: Sequence[Job]
         measured_scores=None if table is None else table.scores,
         lower_bound_kappa=settings.kappa,
         max_from_measured=None if jobs[0].near is None else jobs[0].near.limit,
+        guide=jobs[0].guide,
     )
     foretold = foretelling(jobs[0], build_env(jobs[0]))
     if settings.by != "expected":
@@ -115,14 +123,17 @@ def render(selected: Selected) -> str:
     rows = selected.shortlist.rows
     width = max((len(row.sequence) for row in rows), default=8)
     is_noisy = selected.shortlist.foretold is not None
-    outcome_heads = "  expected      ±  as asked" if is_noisy else ""
-    lines = [f"rank  {'sequence':<{width}}  proxy mean    std{outcome_heads}  from data  why"]
+    has_std = any(row.score_std is not None for row in rows)
+    has_measured = any(row.distance_to_measured is not None for row in rows)
+    heads = ["rank", f"{'sequence':<{width}}", f"{selected.shortlist.guide.mean:>10}"]
+    heads += ["  std"] * has_std + ["expected      ±  as asked"] * is_noisy + ["from data"] * has_measured + ["why"]
+    lines = ["  ".join(heads)]
     for row in rows[:10]:
-        std = "     " if row.proxy_std is None else f"{row.proxy_std:5.3f}"
-        distance = "" if row.distance_to_measured is None else str(row.distance_to_measured)
-        outcomes = _outcome_cells(row) if is_noisy else ""
-        start = f"{row.rank:>4}  {row.sequence:<{width}}  {row.proxy_mean:>10.4f}  {std}"
-        lines.append(f"{start}{outcomes}  {distance:>9}  {row.why}")
+        cells = [f"{row.rank:>4}", f"{row.sequence:<{width}}", f"{row.score:>10.4f}"]
+        cells += ["     " if row.score_std is None else f"{row.score_std:5.3f}"] * has_std
+        cells += [_outcome_cells(row)] * is_noisy
+        cells += [f"{'' if row.distance_to_measured is None else row.distance_to_measured:>9}"] * has_measured
+        lines.append("  ".join([*cells, row.why]))
     if len(rows) > 10:
         lines.append(f"      ... and {len(rows) - 10} more")
     also = "" if selected.fasta is None else f" and {selected.fasta.name}"
@@ -138,4 +149,4 @@ def _outcome_cells(row: ShortlistRow) -> str:
     mean = "" if row.expected_mean is None else f"{row.expected_mean:.4f}"
     std = "" if row.expected_std is None else f"{row.expected_std:.3f}"
     probability = "" if row.prob_as_asked is None else f"{row.prob_as_asked:.3f}"
-    return f"  {mean:>8}  {std:>5}  {probability:>8}"
+    return f"{mean:>8}  {std:>5}  {probability:>8}"

@@ -16,6 +16,9 @@ from narrows.config import SCORE, JobError, Scalar, load_job
 from narrows.runs import Followed, Outcome, OutOfMemory, RunFolder, conflict_note, execute, follow, read_rows, rehearse
 from narrows.training import Devices
 
+_TIMEOUT = 600.0
+"""Seconds that one batch of a score may take unless told otherwise."""
+
 # A tuple within the tuple: `--set a=1 b=2 --set c=3` means all three.
 Overrides = Annotated[
     tuple[str | tuple[str, ...], ...], tyro.conf.arg(name="set", metavar="SECTION.FIELD=VALUE"), tyro.conf.UseAppendAction
@@ -28,7 +31,7 @@ def run(
     *,
     score: MaybeScore = None,
     proxy: MaybeProxy = None,
-    timeout: float = 600.0,
+    timeout: float = _TIMEOUT,
     scheduler: Scheduler = None,
     pending: int | None = None,
     piece: int | None = None,
@@ -66,12 +69,21 @@ def run(
     team = assembled(devices, coordinator, processes, process)
     settings = load_job(job, _parse(changes))
     is_scored = score is not None or proxy is not None
+    # What to type to make the run again; a function at hand has no name to type.
+    options = {
+        **({"score": score} if isinstance(score, str) else {}),
+        **({"proxy": str(proxy)} if proxy is not None else {}),
+        **({"timeout": timeout} if is_scored and timeout != _TIMEOUT else {}),
+        **({"devices": devices} if devices > 1 else {}),
+        **({} if workers is None else vars(workers)),
+    }
     rehearse(settings, _unasked if is_scored else None, team)  # every mistake is found before a folder is made
     if not team.is_first:
         return _follow(out, team)
     with ExitStack() as stack:
         with team.together():
-            folder = RunFolder.create(out, settings, {"job": str(job), "overrides": changes, "devices": team.num})
+            about = {"job": str(job), "overrides": changes, "options": options, "devices": team.num}
+            folder = RunFolder.create(out, settings, about)
             try:
                 scorer = stack.enter_context(opened_on(workers, score, folder.path, timeout, proxy, kappa_of(settings)))
             except BaseException:
@@ -91,7 +103,7 @@ def resume(
     *,
     score: MaybeScore = None,
     proxy: MaybeProxy = None,
-    timeout: float = 600.0,
+    timeout: float = _TIMEOUT,
     scheduler: Scheduler = None,
     pending: int | None = None,
     piece: int | None = None,

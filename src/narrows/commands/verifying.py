@@ -31,14 +31,14 @@ _RANDOM_SEED = 0
 
 @dataclass(frozen=True)
 class Group:
-    """True scores of one group of objects, NaN where the score failed, and what the proxy had said (NaN: unknown)."""
+    """True scores of one group of objects, NaN where the score failed, and their scores in the run (NaN: unknown)."""
 
     role: str
     label: str
     note: str
     objects: tuple[str, ...]
     true_scores: tuple[float, ...]
-    proxy_means: tuple[float, ...]
+    scores: tuple[float, ...]
 
     @property
     def mean(self) -> float:
@@ -65,7 +65,7 @@ def verify(
 ) -> Verification:
     """Score a run's shortlist with the true score, beside the best measured, random ones and a plain GFlowNet's.
 
-    The GFlowNet (q = 0) has the same network, steps, batch, proxy and selection, and the inverse temperature
+    The GFlowNet (q = 0) has the same network, steps, batch, score and selection, and the inverse temperature
     (omega + q alpha) beta that TGM's policy has; it is trained in the run folder the first time it is needed.
 
     Args:
@@ -94,7 +94,7 @@ def verify(
         _refuse_a_useless(true_score, groups[0][3])  # before a control is trained for it
         if control and job.objective.get("q", 0.0) > 0.0:  # a run with q = 0 is the plain GFlowNet itself
             objects, matched = _control_objects(found, job, len(rows))
-            note = f"q = 0, inverse temperature {matched:g}; same network, steps, batch, proxy and selection"
+            note = f"q = 0, inverse temperature {matched:g}; same network, steps, batch, {job.guide.noun} and selection"
             groups.append(("control", "plain GFlowNet, matched", note, objects))
         scored, failures = _scored(groups, true_score, job)
     name = score if isinstance(score, str) else score.__name__
@@ -208,6 +208,6 @@ def _plain(verification: Verification) -> dict[str, Any]:
     facts = asdict(verification)
     facts["page"] = verification.page.name
     for group in facts["groups"]:
-        for column in ("true_scores", "proxy_means"):
+        for column in ("true_scores", "scores"):
             group[column] = [None if np.isnan(value) else value for value in group[column]]
     return facts

@@ -13,6 +13,7 @@ from narrows.buffers import Replay
 from narrows.config.schema import JobError, Section, checked, construct, named, refuse_unknown
 from narrows.exploration import Behaviour
 from narrows.printing import name_some, printable, quote
+from narrows.shortlist.guide import PROXY_GUIDE, SCORE_GUIDE, Guide
 from narrows.sizes import Count
 from narrows.training import Surrogate, adam
 
@@ -129,7 +130,7 @@ class ShortlistSettings:
     Args:
         k: rows.
         min_distance: smallest edit distance between two rows.
-        kappa: the lower bound is the proxy's mean minus `kappa` times its standard deviation.
+        kappa: the lower bound is the score minus `kappa` times its standard deviation.
         by: what ranks the candidates: their own score by its `mean` or its `lower_bound`, how likely the trained `sampler`
             itself is to make them, or under noise the score `expected` of what comes out. By default `expected` where that can
             be known, `sampler` where the score is a fitted proxy, and else `mean`.
@@ -166,6 +167,13 @@ class Job:
     data: DataSettings | None = None
     near: NearSettings | None = None
     folder: Path = field(default=Path(), compare=False)
+
+    @property
+    def guide(self) -> Guide:
+        """Return what guides the run, in words: a proxy that was fitted to measurements, or the score itself."""
+        name = self.reward["name"]
+        is_fitted = name != SCORE and issubclass(getattr(rewards, name), rewards.AbstractProxy)
+        return PROXY_GUIDE if is_fitted else SCORE_GUIDE
 
 
 def load_job(path: Path | str, overrides: Mapping[str, Scalar] | None = None) -> Job:

@@ -90,7 +90,6 @@ class Picture:
         reading: how to read it.
         trouble: what trouble would look like; may be empty.
         wide: the figure takes the whole width of the text.
-        tall: the figure may stand beside two others.
     """
 
     name: str
@@ -99,7 +98,6 @@ class Picture:
     reading: str
     trouble: str = ""
     wide: bool = False
-    tall: bool = False
 
 
 def draw(

@@ -54,18 +54,24 @@ def cautions(data: ReportData) -> tuple[Caution, ...]:
 def checks_made(data: ReportData) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return in words what `cautions` could look at, and what it could not for want of data."""
     proxy, truth, history = data.proxy, data.truth, data.history
-    possible = {
+    of_proxy = {
         "rank agreement and error of the proxy": proxy is not None and proxy.spearman is not None,
         "honesty of its uncertainty": proxy is not None and proxy.coverage_1std is not None,
-        "collapse of the sampler": data.search is not None or (history is not None and len(history.num_distinct) > 0),
-        "the loss": history is not None and len(history.loss) > 0,
         "distance of the shortlist from the data": data.selection is not None
         and proxy is not None
         and len(proxy.test_distance) > 0,
-        "rows asked for and rows delivered": data.selection is not None,
+    }
+    of_table = {
         "promises beyond any measurement": data.selection is not None and data.data is not None,
         "rejected data": data.data is not None,
-        "proxy against truth": truth is not None,
+    }
+    possible = {
+        **(of_proxy if data.guide.is_proxy else {}),
+        "collapse of the sampler": data.search is not None or (history is not None and len(history.num_distinct) > 0),
+        "the loss": history is not None and len(history.loss) > 0,
+        "rows asked for and rows delivered": data.selection is not None,
+        **(of_table if data.guide.is_proxy or data.data is not None else {}),
+        f"{data.guide.noun} against truth": truth is not None,
     }
     if data.noise is not None:
         rows = () if data.selection is None else data.selection.rows
@@ -187,7 +193,7 @@ def _outcomes(data: ReportData) -> Iterator[Caution]:
             "shortlist",
         )
     known = [
-        (row.proxy_mean - row.expected_mean, row.expected_std, row.proxy_mean)
+        (row.score - row.expected_mean, row.expected_std, row.score)
         for row in rows
         if row.expected_mean is not None and row.expected_std is not None
     ]
@@ -206,13 +212,13 @@ def _outcomes(data: ReportData) -> Iterator[Caution]:
 def _promises(data: ReportData) -> Iterator[Caution]:
     if data.selection is None or data.data is None:
         return
-    means, measured = finite([row.proxy_mean for row in data.selection.rows]), finite(data.data.scores)
+    means, measured = finite([row.score for row in data.selection.rows]), finite(data.data.scores)
     above = int((means > measured.max()).sum()) if means.size and measured.size else 0
     if 2 * above > means.size:
         yield Caution(
             "note",
-            f"{plural(above, 'row')} of {count(means.size)} {'has' if above == 1 else 'have'} a proxy score above the best "
-            f"measurement ({number(float(measured.max()))}): no measurement backs a score that high.",
+            f"{plural(above, 'row')} of {count(means.size)} {'has' if above == 1 else 'have'} a {data.guide.score} above the "
+            f"best measurement ({number(float(measured.max()))}): no measurement backs a score that high.",
             "shortlist",
         )
 
@@ -242,10 +248,11 @@ def _table(data: ReportData) -> Iterator[Caution]:
     if table.num_rejected:
         yield Caution(
             "note",
-            f"{plural(table.num_rejected, 'row')} of the data did not pass the check and did not train the proxy.",
+            f"{plural(table.num_rejected, 'row')} of the data did not pass the check and "
+            + ("did not train the proxy." if data.guide.is_proxy else "were left out."),
             "data",
         )
-    if table.num_used is not None and table.num_used < SMALL_TABLE:
+    if data.guide.is_proxy and table.num_used is not None and table.num_used < SMALL_TABLE:
         yield Caution("note", f"The proxy learned from few measurements ({count(table.num_used)}).", "data")
 
 
@@ -272,13 +279,13 @@ def _truth(data: ReportData) -> Iterator[Caution]:
                 f"(by {number(-gain.mean)}).",
                 "truth",
             )
-    truth, mean = finite_together(shortlist.true_scores, shortlist.proxy_means)
+    truth, mean = finite_together(shortlist.true_scores, shortlist.scores)
     spread = finite(groups["measured"].true_scores) if "measured" in groups else truth
     if truth.size and float(np.mean(mean - truth)) > max(float(np.std(truth)), float(np.std(spread)), 1e-12):
         yield Caution(
             "note",
-            f"The proxy promised too much: on the shortlist it is {number(float(np.mean(mean - truth)))} above the truth "
-            "on average.",
+            f"The {data.guide.noun} promised too much: on the shortlist it is {number(float(np.mean(mean - truth)))} above the "
+            "truth on average.",
             "truth",
         )
 

@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 
 from narrows.data import Finding, Space
+from narrows.shortlist.guide import PROXY_GUIDE, Guide
 
 Values = Sequence[float] | np.ndarray
 """One number an item, of any numeric type; entries that are not finite are counted and left out of a drawing."""
@@ -67,8 +68,8 @@ class Candidate:
 
     rank: int
     sequence: str
-    proxy_mean: float
-    proxy_std: float | None = None
+    score: float
+    score_std: float | None = None
     lower_bound: float | None = None
     nearest_measured: str | None = None
     nearest_measured_score: float | None = None
@@ -101,16 +102,16 @@ class Selection:
 
 @dataclass(frozen=True, eq=False)
 class ScoreGroup:
-    """Hold the true scores of one group of objects, NaN where scoring failed, and what the proxy had said."""
+    """Hold the true scores of one group of objects, NaN where scoring failed, and what guided the run had said."""
 
     role: Role
     label: str
     true_scores: Values
-    proxy_means: Values = ()
+    scores: Values = ()
     note: str = ""
 
     def __post_init__(self) -> None:
-        _same_lengths("score group", self.label, true_scores=self.true_scores, proxy_means=self.proxy_means)
+        _same_lengths("score group", self.label, true_scores=self.true_scores, scores=self.scores)
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,7 +144,7 @@ class History:
 
 @dataclass(frozen=True, eq=False)
 class DataQuality:
-    """Describe the measured table the proxy learned from."""
+    """Describe the measured table of a run, from which its proxy learned if it has one."""
 
     path: str
     num_rows: int | None = None
@@ -216,6 +217,7 @@ class ReportData:
         settings: the resolved job, a mapping of tables as in a TOML file.
         folder: the run folder as a user would type it, for the commands the page suggests.
         noise: what decides what becomes of the letters asked for; `None` where everything comes out as asked.
+        guide: what the scores of the run come from, as the page calls it.
         set_aside: items with a non-finite number; `num_set_aside` counts them where only some are listed.
     """
 
@@ -233,6 +235,7 @@ class ReportData:
     provenance: Provenance | None = None
     set_aside: tuple[SetAside, ...] = ()
     num_set_aside: int | None = None
+    guide: Guide = PROXY_GUIDE
 
 
 def _same_lengths(what: str, reference: str, **columns: Values) -> None:

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple, final
+
+from narrows.shortlist.guide import Guide
 
 
 @final
 class Entry(NamedTuple):
-    """Explain one column or term; `key` is the column's name in its file, or a short name of the term."""
+    """Explain one column or term; `key` is the column's name in its file, or a short name of the term.
+
+    Where the run is guided by the score itself and not by a proxy, `exact` is the meaning: None for the same, empty where there
+    is nothing to explain.
+    """
 
     key: str
     term: str
     meaning: str
+    exact: str | None = None
 
 
 @final
@@ -30,21 +38,23 @@ SHORTLIST = Chapter(
         Entry("rank", "Rank", "Place in the shortlist, 1 is the best. Rows are taken greedily in this order."),
         Entry("sequence", "Sequence", "The proposed object, one letter a building block, read from left to right."),
         Entry(
-            "proxy_mean",
-            "Proxy score",
+            "score",
+            "Score",
             "What the proxy predicts: the mean of its members, on the scale of your measurements. Higher is better. "
             "It is a prediction, not a measurement, and the best of many predictions tend to be too high.",
+            "What the score that guided the run gives the object; the mean, where it says how unsure it is. Higher is better.",
         ),
         Entry(
-            "proxy_std",
+            "score_std",
             "Standard deviation (±)",
             "How far the proxy's members disagree about this object, one standard deviation. "
             "“Proxy quality” says how often it is honest.",
+            "How unsure the score says it is of this object, one standard deviation; empty where it does not say.",
         ),
         Entry(
             "lower_bound",
             "Lower bound",
-            "Proxy score minus kappa standard deviations: a cautious reading of the score. Kappa is 1 unless set.",
+            "Score minus kappa standard deviations: a cautious reading of the score. Kappa is 1 unless set.",
         ),
         Entry(
             "nearest_measured",
@@ -58,6 +68,7 @@ SHORTLIST = Chapter(
             "Distance to data",
             "Edits (one letter replaced, inserted or removed) to the nearest measured sequence. Large means novel, and "
             "means the proxy is guessing further from what it knows.",
+            "Edits (one letter replaced, inserted or removed) to the nearest measured sequence. Large means novel.",
         ),
         Entry(
             "cluster",
@@ -77,14 +88,15 @@ SHORTLIST = Chapter(
         Entry(
             "expected_mean",
             "Expected score",
-            "In a run under noise, the mean proxy score of what comes out when the row is asked for, over everything that "
-            "noise can make of it.",
+            "In a run under noise, the mean score of what comes out when the row is asked for, over everything that noise can "
+            "make of it.",
         ),
         Entry(
             "expected_std",
             "Spread of the outcomes (±)",
             "The standard deviation of that score from one outcome to the next. Noise makes it, not the proxy's uncertainty, "
             "which is not in it.",
+            "The standard deviation of that score from one outcome to the next.",
         ),
         Entry(
             "prob_as_asked",
@@ -105,8 +117,8 @@ HISTORY = Chapter(
     (
         Entry("step", "Step", "How many times the sampler has been updated."),
         Entry("loss", "Loss", "How far the sampler is from the law it is asked to learn; 0 is perfect."),
-        Entry("mean_score", "Mean score", "Mean proxy score of the objects the sampler has just made."),
-        Entry("top10_score", "Top-10 score", "Mean proxy score of the ten best objects seen so far."),
+        Entry("mean_score", "Mean score", "Mean score of the objects the sampler has just made."),
+        Entry("top10_score", "Top-10 score", "Mean score of the ten best objects seen so far."),
         Entry("distinct", "Distinct objects", "Different finished objects seen since the start; all are kept."),
         Entry("sampled", "Objects sampled", "Finished objects made since the start, repeats counted."),
         Entry(
@@ -155,6 +167,7 @@ TERMS = Chapter(
             "Coverage, calibration",
             "The share of truths inside 1 and 2 standard deviations of the prediction. An honest bell curve has 68 % "
             "and 95 %; less means the proxy is surer than it should be.",
+            "",
         ),
         Entry(
             "control",
@@ -166,6 +179,7 @@ TERMS = Chapter(
             "Cluster split",
             "Held-out objects are chosen so that no near-duplicate of them was trained on; else a proxy that only "
             "remembers would look good.",
+            "",
         ),
         Entry(
             "edit_distance",
@@ -200,12 +214,14 @@ TERMS = Chapter(
             "proxy",
             "Proxy",
             "A fast model, trained on your measurements, that stands in for the experiment during the search.",
+            "",
         ),
         Entry(
             "rmse",
             "RMSE",
             "Root-mean-square error, the typical size of a prediction's error. Always compare with the error of "
             "predicting the mean for everything.",
+            "",
         ),
         Entry(
             "set_aside",
@@ -228,3 +244,16 @@ TERMS = Chapter(
 )
 
 CHAPTERS = (SHORTLIST, HISTORY, FINDINGS, TERMS)
+
+
+def chapters(guide: Guide) -> tuple[Chapter, ...]:
+    """Return what is to be explained of a run, in the words of what guided it."""
+    return tuple(chapter._replace(entries=tuple(_entries(chapter, guide))) for chapter in CHAPTERS)
+
+
+def _entries(chapter: Chapter, guide: Guide) -> Iterator[Entry]:
+    for entry in chapter.entries:
+        if guide.is_proxy or entry.exact is None:
+            yield entry
+        elif entry.exact:
+            yield entry._replace(meaning=entry.exact)

@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from narrows.files import write_atomically
 from narrows.report.content import ReportData
-from narrows.report.glossary import CHAPTERS
+from narrows.report.glossary import chapters
 from narrows.report.sections.headline import headline
 from narrows.report.sections.origin import origin_view
 from narrows.report.sections.quality import data_view, proxy_view
@@ -56,7 +56,7 @@ def render(data: ReportData) -> str:
         table=data_view(data),
         proxy=proxy_view(data),
         origin=origin_view(data),
-        chapters=CHAPTERS,
+        chapters=chapters(data.guide),
         missing=_missing(data),
     )
     return printable(html)
@@ -88,7 +88,7 @@ def _missing(data: ReportData) -> Mapping[str, Missing]:
             (narrows("shortlist", folder, "--k", "24", "--min-distance", "4"), again),
         ),
         "truth": Missing(
-            "The true score has not been asked, so whether the proxy kept its promises is not known.",
+            f"The true score has not been asked, so whether the {data.guide.noun} kept its promises is not known.",
             "To ask it:",
             (narrows("verify", folder, "--score", "my_score.py:score"), again),
         ),

@@ -111,6 +111,11 @@ def is_wide_range(values: Values) -> bool:
     return bool(array.size > 0 and array.min() > 0 and array.max() >= 20 * array.min())
 
 
+def is_banded(values: Values) -> bool:
+    """Say whether there are so many values that a curve shows blocks of them, each as its mean in a band."""
+    return finite(values).size > MAX_POINTS // 2
+
+
 def histogram(
     name: str,
     values: Values,
@@ -167,11 +172,13 @@ def scatter(
             _points(axes, cloud, points)
         axes.set_xlim(*x_range)
         axes.set_ylim(*y_range)
-        if len(drawn) > 1:
+        if len(drawn) > 1 and identity:  # which is square, and leaves room beside it
+            axes.legend(loc="center left", bbox_to_anchor=(1.03, 0.5), frameon=False, fontsize=11, handlelength=1.6)
+        elif len(drawn) > 1:
             _legend(axes)
 
     groups = "; ".join(f"{cloud.label}, {plural(points.x.size, 'point')}" for cloud, points in drawn)
-    return draw(name, f"Scatter of {y} against {x}: {groups}.", paint, height=400 if identity else 300)
+    return draw(name, f"Scatter of {y} against {x}: {groups}.", paint)
 
 
 def strips(name: str, groups: Sequence[Strip], *, x: str) -> Markup | None:
@@ -200,7 +207,7 @@ def strips(name: str, groups: Sequence[Strip], *, x: str) -> Markup | None:
 def bars(
     name: str, labels: Sequence[str], heights: Values, *, x: str, y: str, expected: Values = (), notes: Sequence[str] = ()
 ) -> Markup | None:
-    """Return one bar a label, heights from 0 up, with an optional expected height as a short line and a note above each bar."""
+    """Return one bar a label, from 0 up, with an optional expected height as a short line and a note at its foot."""
     array = column(heights)
     if not is_finite(array).any():
         return None
@@ -216,10 +223,12 @@ def bars(
         for place, line in zip(places, lines, strict=True):
             if line > 0:
                 axes.plot([place - 0.4, place + 0.4], [line, line], color=TONES["warm"], linewidth=2)
-        for place, height, note in zip(places, np.maximum(shown, lines), notes, strict=False):
-            axes.text(place, float(height) + top * 0.03, printable(note), ha="center", va="bottom", fontsize=11)
+        for place, line, note in zip(places, lines, notes, strict=False):
+            # At the foot, where no line of the grid or of what is expected runs through it.
+            foot = float(line) if 0 < line < 0.12 * top else 0.0
+            axes.text(place, foot + top * 0.03, printable(note), ha="center", va="bottom", fontsize=11)
         axes.set_xticks(places, [printable(label) for label in labels])
-        axes.set_ylim(0, top * 1.16)
+        axes.set_ylim(0, top * 1.08)
 
     words = "; ".join(f"{label}: {number(float(height))}" for label, height in zip(labels, array, strict=True))
     return draw(name, f"Bar chart of {y} by {x}: {words}.", paint)
@@ -288,7 +297,7 @@ def _points(axes: Axes, cloud: Cloud, points: _Points) -> None:
 def _line(axes: Axes, line: Curve, xs: np.ndarray, ys: np.ndarray) -> None:
     style = (0, (4, 3)) if line.dashed else "-"
     color = TONES[line.tone]
-    if xs.size > MAX_POINTS // 2:
+    if is_banded(ys):
         blocks = np.array_split(np.arange(xs.size), MAX_POINTS // 4)
         low, high = (np.array([edge(ys[block]) for block in blocks]) for edge in (np.min, np.max))
         xs, ys = (np.array([values[block].mean() for block in blocks]) for values in (xs, ys))

@@ -17,6 +17,10 @@ class AbstractReward(eqx.Module):
         """Return the log-reward of each of a batch of terminal states (a leading `batch` axis on every leaf)."""
 
 
+class AbstractProxy(AbstractReward):
+    """A reward that was fitted to measurements, and guesses where they say nothing."""
+
+
 class Tempered(AbstractReward):
     """Another reward times the inverse temperature `beta`: the target law is proportional to `exp(beta Phi)`."""
 

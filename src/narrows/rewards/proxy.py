@@ -8,13 +8,13 @@ from jaxtyping import Array, Float
 from narrows.envs.base import AbstractEnvironment
 from narrows.envs.sequence import Sequence, SequenceState
 from narrows.printing import quote
-from narrows.rewards.base import AbstractReward
+from narrows.rewards.base import AbstractProxy
 from narrows.rewards.ensemble import Ensemble, load
 
 Trust = Literal["mean", "lower_bound", "ensemble_min"]
 
 
-class Proxy(AbstractReward):
+class Proxy(AbstractProxy):
     """What a fitted ensemble predicts, and how far that is trusted, as made by `narrows fit`.
 
     Args:

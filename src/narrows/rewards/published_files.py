@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 from narrows.envs.base import AbstractEnvironment
 from narrows.envs.sequence import Sequence, SequenceState
 from narrows.printing import name_some, quote
-from narrows.rewards.base import AbstractReward
+from narrows.rewards.base import AbstractProxy
 from narrows.rewards.proxy_files import MANIFEST, Kind, read_manifest, read_tree, save_tree
 from narrows.rewards.published_report import PublishedReport
 from narrows.rewards.published_tasks import GFP, PublishedTask
@@ -52,7 +52,7 @@ def load(folder: str | Path) -> Loaded:
     return Loaded(read_tree(folder, manifest, jax.eval_shape(lambda: _blank(task))), report)
 
 
-class PublishedProxy(AbstractReward):
+class PublishedProxy(AbstractProxy):
     """A saved proxy of a published task as the reward of a job: its standardised score, whose exponential is published.
 
     Args:

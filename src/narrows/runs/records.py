@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import AliasChoices, Field, field_validator
 
 from narrows.files import Record
 
@@ -13,6 +13,7 @@ class RunRecord(Record):
     """`run.json`: which run this is, what made it, and the hash of everything it depends on.
 
     Attributes:
+        options: of the command that began it, by name, so that it can be given again.
         inputs: SHA-256 of each file under `inputs/`, by its path from the run folder; None in runs from before it was noted.
         decides: by section of the job, what a run's numbers depend on; None as above.
         job_sha256: of `job.toml`, as it was when the run began or was last resumed; None as above.
@@ -24,6 +25,7 @@ class RunRecord(Record):
     created: str
     job: str = "job.toml"
     overrides: tuple[str, ...] = ()
+    options: dict[str, str | int | float | bool] = Field(default_factory=dict)
     devices: int = 1
     versions: dict[str, str]
     machine: str
@@ -57,16 +59,19 @@ class SetAsideLine(Record):
 
 
 class VerifiedGroup(Record):
-    """True scores of one group of objects; None where scoring failed, or where the proxy had nothing to say."""
+    """True scores of one group of objects; None where scoring failed, or where what guided the run had nothing to say.
+
+    Before, `scores` were called `proxy_means`.
+    """
 
     role: Literal["shortlist", "measured", "random", "control"]
     label: str
     note: str
     objects: tuple[str, ...]
     true_scores: tuple[float | None, ...]
-    proxy_means: tuple[float | None, ...]
+    scores: tuple[float | None, ...] = Field(validation_alias=AliasChoices("scores", "proxy_means"))
 
-    @field_validator("true_scores", "proxy_means")
+    @field_validator("true_scores", "scores")
     @classmethod
     def _one_an_object(cls, values: tuple[float | None, ...], info: object) -> tuple[float | None, ...]:
         objects = getattr(info, "data", {}).get("objects", values)

@@ -19,6 +19,9 @@ from narrows.shortlist.files import write_csv as write_csv
 from narrows.shortlist.files import write_fasta as write_fasta
 from narrows.shortlist.foretold import Foretold as Foretold
 from narrows.shortlist.foretold import Outcomes as Outcomes
+from narrows.shortlist.guide import PROXY_GUIDE as PROXY_GUIDE
+from narrows.shortlist.guide import SCORE_GUIDE as SCORE_GUIDE
+from narrows.shortlist.guide import Guide as Guide
 from narrows.shortlist.record import SelectionRecord as SelectionRecord
 from narrows.shortlist.record import read_selection as read_selection
 from narrows.shortlist.record import write_selection as write_selection

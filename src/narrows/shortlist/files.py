@@ -17,6 +17,9 @@ Number = TypeVar("Number", int, float)
 OUTCOME_COLUMNS = ("asked", "expected_mean", "expected_std", "prob_as_asked")
 """What the table of a run under noise has besides."""
 
+_OLD_NAMES = {"proxy_mean": "score", "proxy_std": "score_std"}
+"""What columns were called in tables of earlier releases, which are read all the same."""
+
 COLUMNS = tuple(field.name for field in fields(ShortlistRow) if field.name not in OUTCOME_COLUMNS)
 _LETTERS_A_LINE = 80
 _FASTA_SEQUENCE = re.compile(r"[!-:<=?-~]*")
@@ -55,10 +58,11 @@ def read_csv(path: str | os.PathLike[str]) -> tuple[ShortlistRow, ...]:
     """
     reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
     try:
-        header = tuple(next(reader, ()))
+        found = tuple(next(reader, ()))
+        header = tuple(_OLD_NAMES.get(name, name) for name in found)
         if header not in (COLUMNS, COLUMNS + OUTCOME_COLUMNS):
             more = f", with or without {','.join(OUTCOME_COLUMNS)} after them"
-            raise ValueError(f"{path} is not a shortlist: expected the columns {','.join(COLUMNS)}{more}, got {header}.")
+            raise ValueError(f"{path} is not a shortlist: expected the columns {','.join(COLUMNS)}{more}, got {found}.")
         return tuple(_parsed(header, cells, f"{path}, row {reader.line_num}") for cells in reader)
     except csv.Error as error:
         raise ValueError(f"{path}, row {reader.line_num}: not CSV ({error}). Make it again: narrows shortlist RUN.") from None
@@ -122,8 +126,8 @@ def _parsed(columns: Sequence[str], cells: Sequence[str], place: str) -> Shortli
     return ShortlistRow(
         rank=number("rank", int),
         sequence=unguarded(cell["sequence"]),
-        proxy_mean=number("proxy_mean", float),
-        proxy_std=maybe("proxy_std", float),
+        score=number("score", float),
+        score_std=maybe("score_std", float),
         lower_bound=maybe("lower_bound", float),
         nearest_measured=None if distance is None else unguarded(cell["nearest_measured"]),
         nearest_measured_score=maybe("nearest_measured_score", float),
@@ -144,8 +148,8 @@ def _fasta_record(row: ShortlistRow) -> str:
     if not _FASTA_SEQUENCE.fullmatch(row.sequence):
         raise ValueError(f"row {row.rank}: FASTA cannot hold the sequence {row.sequence!r}. Use the CSV file.")
     about = {
-        "proxy_mean": f"{row.proxy_mean:.6g}",
-        "proxy_std": None if row.proxy_std is None else f"{row.proxy_std:.6g}",
+        "score": f"{row.score:.6g}",
+        "score_std": None if row.score_std is None else f"{row.score_std:.6g}",
         "cluster": row.cluster,
         "run": quote(row.run),
         "seed": row.seed,

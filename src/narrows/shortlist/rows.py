@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from narrows.shortlist.foretold import Foretold, Outcomes
+from narrows.shortlist.guide import SCORE_GUIDE, Guide
 
 
 @dataclass(frozen=True)
@@ -14,9 +15,9 @@ class ShortlistRow:
     Args:
         rank: 1 for the best.
         sequence: the object.
-        proxy_mean: the score that the proxy predicts.
-        proxy_std: how unsure the proxy says it is.
-        lower_bound: `proxy_mean - kappa proxy_std`.
+        score: what guided the run says of it: the mean that a proxy predicts, or the score itself.
+        score_std: how unsure that is, one standard deviation.
+        lower_bound: `score - kappa score_std`.
         nearest_measured: the measured sequence with the fewest edits to this one; of several the best scored.
         nearest_measured_score: its score.
         distance_to_measured: the number of those edits.
@@ -33,8 +34,8 @@ class ShortlistRow:
 
     rank: int
     sequence: str
-    proxy_mean: float
-    proxy_std: float | None
+    score: float
+    score_std: float | None
     lower_bound: float | None
     nearest_measured: str | None
     nearest_measured_score: float | None
@@ -98,6 +99,7 @@ class Shortlist:
         letter_counts: letters by position.
         distances: edits between rows, int64 `[rows, rows]`.
         foretold: how it was found out what comes out of the rows; `None` where everything comes out as asked.
+        guide: what the scores come from.
     """
 
     rows: tuple[ShortlistRow, ...]
@@ -114,6 +116,7 @@ class Shortlist:
     letter_counts: LetterCounts
     distances: np.ndarray
     foretold: Foretold | None = None
+    guide: Guide = SCORE_GUIDE
 
     def summary(self) -> str:
         """Return a few lines for a terminal."""
@@ -123,8 +126,9 @@ class Shortlist:
             f"({self.num_considered:,} looked at, {self.num_left_out:,} left out as measured already)",
             f"edits between rows: at least {_number(diversity.min_distance)}, on average "
             f"{_number(diversity.mean_distance)}; {diversity.num_clusters} clusters",
-            f"edits to the nearest measured sequence, on average: {_number(diversity.novelty)}",
         ]
+        if diversity.novelty is not None:
+            lines.append(f"edits to the nearest measured sequence, on average: {_number(diversity.novelty)}")
         if self.foretold is not None:
             lines += [f"noise: {self.foretold.noise}{self._probabilities()}", *self.foretold.sentences()]
         return "\n".join([*lines, self.reason_fewer] if self.reason_fewer else lines)

@@ -9,6 +9,7 @@ import numpy as np
 from narrows.shortlist.candidates import Candidates, candidates_from_objects
 from narrows.shortlist.distances import distance_matrix, nearest
 from narrows.shortlist.diverse import choose_diverse
+from narrows.shortlist.guide import SCORE_GUIDE, Guide
 from narrows.shortlist.reasons import Fence, Pool, reason_fewer, reasons
 from narrows.shortlist.rows import Diversity, Shortlist, ShortlistRow, letter_counts
 
@@ -28,6 +29,7 @@ class _Scored(NamedTuple):
     kappa: float
     ranked_by: str
     ranks: np.ndarray | None
+    guide: Guide
 
     def ranking_scores(self) -> np.ndarray:
         if self.ranks is not None:
@@ -35,7 +37,7 @@ class _Scored(NamedTuple):
         return self.mean if self.ranked_by == "mean" else self.mean - self.kappa * self.std
 
     def label(self) -> str:
-        names = {"mean": "proxy mean", "expected": "expected score", "sampler": "probability under the sampler"}
+        names = {"mean": self.guide.mean, "expected": "expected score", "sampler": "probability under the sampler"}
         return names.get(self.ranked_by, f"lower bound (mean - {self.kappa:g} std)")
 
 
@@ -63,6 +65,7 @@ def select(
     exclude_measured: bool = True,
     max_from_measured: int | None = None,
     cluster_distance: int | None = None,
+    guide: Guide = SCORE_GUIDE,
 ) -> Shortlist:
     """Choose the `k` best candidates that are at least `min_distance` edits apart (see `choose_diverse`).
 
@@ -73,7 +76,7 @@ def select(
     Args:
         objects: `n` candidates, with or without the run and step they are from. An object that occurs twice counts
             once, with its better score.
-        mean: predicted scores, higher is better, finite, shape `[n]`.
+        mean: scores, predicted or exact, higher is better, finite, shape `[n]`.
         std: how unsure they are, shape `[n]`; NaN or `None` where that is not known.
         k: how many rows, at least 1.
         min_distance: least number of edits between any two rows; 0 and 1 allow everything that is not equal.
@@ -87,6 +90,7 @@ def select(
         max_from_measured: choose only what is at most so many edits from something measured; None for no limit.
         cluster_distance: `1.5 min_distance`, rounded up, by default: wide enough to group variants, too narrow to join
             unrelated sequences: random RNAs of 14 letters are 9 edits apart on average, 7 at the lowest twentieth.
+        guide: what the means come from, `PROXY_GUIDE` for a fitted one, as the rows' reasons name it.
 
     Returns exactly `k` rows, or fewer with a reason. Raises ValueError for arguments that make no sense, a mean that
     is not finite and an empty list of candidates.
@@ -95,11 +99,11 @@ def select(
     >>> [row.sequence for row in shortlist.rows]
     ['ACGU', 'UUUU']
     >>> shortlist.rows[1].why
-    'number 3 of 3 by proxy mean; 1 better one was passed over, closer than 2 edits to row 1'
+    'number 3 of 3 by score; 1 better one was passed over, closer than 2 edits to row 1'
     """
     _check_distance("min_distance", min_distance)
     cluster_distance = (3 * min_distance + 1) // 2 if cluster_distance is None else cluster_distance
-    scored = _checked(objects, mean, std, {"expected": expected, "sampler": log_prob}, lower_bound_kappa, by)
+    scored = _checked(objects, mean, std, {"expected": expected, "sampler": log_prob}, lower_bound_kappa, by, guide)
     _check_distance("cluster_distance", cluster_distance)
     references = _checked_measured(measured, measured_scores)
     pool = _pool(scored, set(measured) if exclude_measured else set())
@@ -130,6 +134,7 @@ def select(
         diversity=_diversity(distances, nearest_measured, clusters),
         letter_counts=letter_counts(sequences),
         distances=distances,
+        guide=guide,
     )
 
 
@@ -140,6 +145,7 @@ def _checked(
     given: dict[str, np.ndarray | None],
     kappa: float,
     by: str,
+    guide: Guide,
 ) -> _Scored:
     """Return candidates with their numbers or say which number is missing or wrong."""
     candidates = objects if isinstance(objects, Candidates) else candidates_from_objects(objects)
@@ -170,7 +176,7 @@ def _checked(
     _refuse((std < 0) | np.isinf(std), names, std, "a std is at least 0 and finite, or NaN if not known", "")
     if by == "lower_bound":
         _refuse(np.isnan(std), names, std, "a lower bound needs a std", "Rank by the mean, or fit several members.")
-    return _Scored(candidates, mean, std, kappa, by, ranks)
+    return _Scored(candidates, mean, std, kappa, by, ranks, guide)
 
 
 def _refuse(wrong: np.ndarray, names: Sequence[str], values: np.ndarray, expected: str, cure: str) -> None:
@@ -229,8 +235,8 @@ def _row(rank: int, scored: _Scored, position: int, measured: _Measured, cluster
     return ShortlistRow(
         rank=rank,
         sequence=candidates.objects[position],
-        proxy_mean=mean,
-        proxy_std=None if math.isnan(std) else std,
+        score=mean,
+        score_std=None if math.isnan(std) else std,
         # To 12 digits: 0.554579, where a subtraction of binary fractions leaves 0.5545789999999999.
         lower_bound=None if math.isnan(std) else float(f"{mean - scored.kappa * std:.12g}"),
         nearest_measured=measured.sequence,

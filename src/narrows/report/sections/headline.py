@@ -13,6 +13,7 @@ from narrows.report.plots import stream
 from narrows.report.sections.outcomes import describe_noise
 from narrows.report.statistics import finite, largest, num_objects, pairwise_distances
 from narrows.report.words import UNKNOWN, count, duration, listing, number, percent, plural
+from narrows.shortlist.guide import Guide
 
 _KINDS = {"rna": "RNA sequences", "dna": "DNA sequences", "protein": "peptides"}
 
@@ -65,13 +66,14 @@ def headline(data: ReportData) -> Headline:
 def _lede(data: ReportData) -> list[str]:
     table = f" learned from {plural(data.data.num_used, 'measurement')}" if data.data and data.data.num_used else ""
     searched = describe_space(data.space) if data.space else "a set of objects too large to list"
-    sentences = [f"This run searched {searched} for those that a proxy{table} scores highest."]
+    wanted = f"those that a proxy{table} scores highest" if data.guide.is_proxy else "those with the highest score"
+    sentences = [f"This run searched {searched} for {wanted}."]
     if data.noise is not None:
         sentences.append(describe_noise(data.noise))
     if data.search and data.search.num_distinct is not None:
         sentences.append(f"It saw {plural(data.search.num_distinct, 'distinct object')}{_share_seen(data)}.")
     if data.selection is not None:
-        sentences.append(_selection_sentence(data.selection))
+        sentences.append(_selection_sentence(data.selection, data.guide))
     return sentences
 
 
@@ -96,12 +98,12 @@ def _share_seen(data: ReportData) -> str:
     return f" of {count(possible)} possible ({shown})"
 
 
-def _selection_sentence(selection: Selection) -> str:
+def _selection_sentence(selection: Selection, guide: Guide) -> str:
     rows = selection.rows
     if not rows:
         return "The shortlist is empty."
-    means = finite([row.proxy_mean for row in rows])
-    scores = f" with proxy scores from {number(float(means.min()))} to {number(float(means.max()))}" if means.size else ""
+    means = finite([row.score for row in rows])
+    scores = f" with {guide.score}s from {number(float(means.min()))} to {number(float(means.max()))}" if means.size else ""
     distances = pairwise_distances([row.sequence for row in rows])
     apart = f", any two at least {plural(int(distances.min()), 'edit')} apart" if distances.size else ""
     return f"It kept {plural(len(rows), 'sequence')}{scores}{apart}."
@@ -122,10 +124,10 @@ def _stages(data: ReportData) -> list[tuple[int, Fact]]:
 def _facts(data: ReportData) -> list[Fact]:
     facts = []
     if data.selection is not None and data.selection.rows:
-        means = finite([row.proxy_mean for row in data.selection.rows])
+        means = finite([row.score for row in data.selection.rows])
         best = largest(data.data.scores) if data.data is not None else None
         context = "" if best is None else f"best measurement: {number(best)}"
-        facts.append(Fact(number(float(means.mean())) if means.size else UNKNOWN, "mean proxy score", context))
+        facts.append(Fact(number(float(means.mean())) if means.size else UNKNOWN, f"mean {data.guide.score}", context))
         facts += _expected_facts(data.selection)
     if data.truth is not None:
         facts += _truth_facts(data.truth)

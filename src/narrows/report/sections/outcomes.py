@@ -75,7 +75,7 @@ def expected_score_picture(rows: tuple[Candidate, ...]) -> Picture | None:
         return None
     ranks = tuple(str(row.rank) for row in rows) if len(rows) <= MOST_RANKS else ()
     spread = [_nan(row.expected_std) for row in rows]
-    cloud = Cloud("shortlist", [row.proxy_mean for row in rows], expected, error=spread, text=ranks)
+    cloud = Cloud("shortlist", [row.score for row in rows], expected, error=spread, text=ranks)
     return Picture(
         "expected-score",
         "What is asked for, what comes out",
@@ -85,7 +85,6 @@ def expected_score_picture(rows: tuple[Candidate, ...]) -> Picture | None:
         "the next. On the dashed line noise costs nothing; the further below, the more it costs.",
         "Points far below the line, with long lines: the sequence is good only if every letter comes out right. Points of one "
         "height that lie far apart sideways: their own scores say little about what will be delivered.",
-        tall=True,
     )
 
 

@@ -13,6 +13,7 @@ from narrows.report.content import DataQuality, ProxyQuality, ReportData
 from narrows.report.plots import MAX_POINTS, Cloud, bars, histogram, scatter
 from narrows.report.statistics import error_by_distance, finite, finite_together
 from narrows.report.words import UNKNOWN, count, duration, listing, number, percent, plural
+from narrows.shortlist.guide import Guide
 
 MOST_FINDINGS = 100
 """Findings shown on the page; the page says how many more there are."""
@@ -28,6 +29,7 @@ class DataView:
     num_more: int
     rejected_path: str
     pictures: tuple[Picture, ...]
+    about: str
     lengths: str
 
 
@@ -47,9 +49,10 @@ def data_view(data: ReportData) -> DataView | None:
         return None
     kinds = Counter((finding.kind, finding.severity) for finding in table.findings)
     lengths = finite(table.lengths)
-    pictures = [_scores(table)] if len(table.scores) else []
+    about = "The measurements the proxy learned from." if data.guide.is_proxy else "The measurements the run is compared with."
+    pictures = [_scores(table, data.guide)] if len(table.scores) else []
     if lengths.size and np.ptp(lengths) > 0:
-        pictures.append(_lengths(table))
+        pictures.append(_lengths(table, data.guide))
     return DataView(
         facts=tuple(_data_facts(table)),
         kinds=tuple((kind, severity, count(num)) for (kind, severity), num in kinds.most_common()),
@@ -57,6 +60,7 @@ def data_view(data: ReportData) -> DataView | None:
         num_more=max(0, len(table.findings) - MOST_FINDINGS),
         rejected_path=table.rejected_path,
         pictures=tuple(pictures),
+        about=about,
         lengths=f"All sequences have {plural(int(lengths[0]), 'letter')}." if lengths.size and np.ptp(lengths) == 0 else "",
     )
 
@@ -95,7 +99,7 @@ def _data_facts(table: DataQuality) -> list[tuple[str, str]]:
     return [(name, value) for name, value in facts if value and value != UNKNOWN]
 
 
-def _scores(table: DataQuality) -> Picture:
+def _scores(table: DataQuality, guide: Guide) -> Picture:
     left_out = len(table.scores) - finite(table.scores).size
     return Picture(
         "data-scores",
@@ -103,18 +107,18 @@ def _scores(table: DataQuality) -> Picture:
         histogram("data-scores", table.scores, x="measured score", y="rows"),
         f"How often each score was measured, over {plural(finite(table.scores).size, 'row')}."
         + (f" {plural(left_out, 'score')} without a finite value are left out." if left_out else ""),
-        "A spike at one value: a detection limit or a default. No row near the scores you hope for: the proxy has to "
-        "extrapolate to get there.",
+        "A spike at one value: a detection limit or a default. No row near the scores you hope for: "
+        + ("the proxy has to extrapolate to get there." if guide.is_proxy else "nothing measured comes close to them."),
     )
 
 
-def _lengths(table: DataQuality) -> Picture:
+def _lengths(table: DataQuality, guide: Guide) -> Picture:
     return Picture(
         "data-lengths",
         "Lengths",
         histogram("data-lengths", table.lengths, x="letters in the sequence", y="rows", whole=True),
         "How long the measured sequences are.",
-        "Hardly any of the length you search: the proxy knows little about it.",
+        f"Hardly any of the length you search: {'the proxy knows' if guide.is_proxy else 'the table says'} little about it.",
     )
 
 
@@ -162,7 +166,6 @@ def _prediction(proxy: ProxyQuality) -> Picture:
         f"Each point is an object the proxy never saw ({shown} shown). On the dashed line prediction and measurement agree.",
         "A level cloud: the proxy predicts the mean. A bend away from the line at the right end: the best objects are "
         "just the ones it misjudges.",
-        tall=True,
     )
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from narrows.report.canvas import Picture
 from narrows.report.content import History, ReportData, Search
-from narrows.report.plots import Curve, curves, is_wide_range
+from narrows.report.plots import Curve, curves, is_banded, is_wide_range
 from narrows.report.statistics import finite, largest
 from narrows.report.words import count, duration, listing, number, plural
 
@@ -60,13 +60,13 @@ def _pictures(data: ReportData, history: History) -> tuple[Picture, ...]:
 def _loss(history: History) -> tuple[Picture, bool]:
     drawing = curves("loss", [Curve("loss", history.step, history.loss)], x="step", y="loss", log_y=True)
     axis = " The axis is logarithmic." if is_wide_range(history.loss) else ""
+    band = " A band spans the lowest and the highest value of the steps that share a point." if is_banded(history.loss) else ""
     return Picture(
         "loss",
         "Loss",
         drawing,
         "How far the sampler is from the law it should follow. It should fall quickly and then flatten. Its level means "
-        "nothing by itself: it grows with the square of the inverse temperature. A band, where there is one, spans the "
-        f"lowest and the highest value of the steps that share a point.{axis}",
+        f"nothing by itself: it grows with the square of the inverse temperature.{band}{axis}",
         "A rise or a saw-tooth: the learning rate is too high. Flat from the start: nothing is learned.",
     ), len(history.loss) > 0
 
@@ -77,16 +77,20 @@ def _scores(data: ReportData, history: History) -> tuple[Picture, bool]:
         Curve("just sampled, mean", history.step, history.mean_score),
     ]
     best = largest(data.data.scores) if data.data is not None else None
-    level = None if best is None else ("best measurement", best)
-    drawing = curves("scores", [line for line in lines if len(line.y)], x="step", y="proxy score", level=level)
+    level, noun = None if best is None else ("best measurement", best), data.guide.noun
+    drawing = curves("scores", [line for line in lines if len(line.y)], x="step", y=data.guide.score, level=level)
     return Picture(
         "scores",
-        "Proxy score of what is sampled",
+        f"{data.guide.score.capitalize()} of what is sampled",
         drawing,
-        "The mean should climb and level off below the ten best, which never fall. Where they pass the best measurement, "
-        "the proxy promises more than was ever measured.",
-        "The mean meets the ten best: the sampler repeats a few objects. Both far above every measurement: it may be "
-        "exploiting the proxy's errors; narrows verify tells.",
+        "The mean should climb and level off below the ten best, which never fall."
+        + ("" if level is None else f" Where they pass the best measurement, the {noun} promises more than was ever measured."),
+        "The mean meets the ten best: the sampler repeats a few objects."
+        + (
+            ""
+            if level is None
+            else f" Both far above every measurement: it may be exploiting the {noun}'s errors; narrows verify tells."
+        ),
     ), len(history.mean_score) > 0 or len(history.top_score) > 0
 
 
@@ -113,8 +117,10 @@ def _distance(data: ReportData, history: History) -> tuple[Picture, bool]:
         "distance",
         "Distance to the data",
         drawing,
-        "How far what is sampled lies from the nearest measured sequence, on average. Higher is more novel and less certain.",
-        "Falling to 0: it copies the data. Above the dashed line: the proxy was never tested that far out.",
+        "How far what is sampled lies from the nearest measured sequence, on average. Higher is more novel"
+        + (" and less certain." if data.guide.is_proxy else "."),
+        "Falling to 0: it copies the data."
+        + ("" if level is None else " Above the dashed line: the proxy was never tested that far out."),
     ), len(history.distance_to_data) > 0
 
 
@@ -126,5 +132,5 @@ def _speed(history: History) -> tuple[Picture, bool]:
         "Speed",
         drawing,
         "Training steps a second. The first point includes compiling.",
-        "A slow decline: another program shares the machine, or the true scorer is asked ever longer questions.",
+        "A slow decline: another program shares the machine, or the score is asked ever longer questions.",
     ), len(history.steps_per_second) > 0

@@ -22,7 +22,10 @@ from narrows.report.statistics import finite, largest, pairwise_distances
 from narrows.report.words import UNKNOWN, count, decimals_for, fixed, number, percent, plural, printable
 
 LONG = 20
-"""From this many letters on a row gives its sequence the whole width."""
+"""Above this many letters a sequence is broken into tens, and a row with a measured one beside it is a card, not a line."""
+
+WIDE_LOGO = 40
+"""Above this many positions a logo takes the whole width."""
 
 MOST_CLUSTER_LOGOS = 4
 MOST_POSITIONS = 480
@@ -56,11 +59,14 @@ class ShortlistView:
 
     summary: tuple[str, ...]
     lines: tuple[Line, ...]
+    score: str
     has_truth: bool
     has_std: bool
+    has_lower: bool
     has_outcomes: bool
+    has_measured: bool
     is_long: bool
-    logos: tuple[Picture, ...]
+    is_cards: bool
     pictures: tuple[Picture, ...]
 
 
@@ -69,14 +75,19 @@ def shortlist_view(data: ReportData) -> ShortlistView | None:
     if data.selection is None:
         return None
     rows = data.selection.rows
+    has_measured = any(row.nearest_measured is not None or row.distance_to_measured is not None for row in rows)
+    is_long = any(len(row.sequence) > LONG for row in rows)
     return ShortlistView(
         summary=tuple(_summary(data.selection)),
         lines=_lines(rows, tint_of(_alphabet(data))),
+        score=data.guide.score.capitalize(),
         has_truth=any(row.true_score is not None for row in rows),
-        has_std=finite([_nan(row.proxy_std) for row in rows]).size > 0,
+        has_std=finite([_nan(row.score_std) for row in rows]).size > 0,
+        has_lower=finite([_nan(row.lower_bound) for row in rows]).size > 0,
         has_outcomes=any(row.asked is not None for row in rows),
-        is_long=any(len(row.sequence) > LONG for row in rows),
-        logos=tuple(_logos(data)) if rows and data.space is not None else (),
+        has_measured=has_measured,
+        is_long=is_long,
+        is_cards=is_long and has_measured,
         pictures=_pictures(data, data.selection) if rows else (),
     )
 
@@ -103,24 +114,32 @@ def _summary(selection: Selection) -> list[str]:
     clusters = {row.cluster for row in rows if row.cluster is not None}
     if clusters:
         sentences.append(f"The rows fall into {plural(len(clusters), 'cluster')}.")
+    if len(_origins(rows)) == 1 and rows[0].run:
+        sentences.append(f"All were first seen by {_origin(rows[0])}.")
     return [*sentences, *outcome_sentences(selection)]
+
+
+def _origins(rows: tuple[Candidate, ...]) -> set[str]:
+    return {_origin(row) for row in rows}
+
+
+def _origin(row: Candidate) -> str:
+    """Return the run that saw a row first, with its seed."""
+    return ", ".join(part for part in (row.run, f"seed {row.seed}" if row.seed is not None else "") if part)
 
 
 def _lines(rows: tuple[Candidate, ...], tints: Mapping[str, int]) -> tuple[Line, ...]:
     scores = _score_decimals(rows)
     measured = decimals_for([row.nearest_measured_score for row in rows])
+    is_one_run = len(_origins(rows)) == 1  # of which the summary speaks
 
     def line(row: Candidate) -> Line:
-        origin = [
-            row.run,
-            f"seed {row.seed}" if row.seed is not None else "",
-            f"step {row.step:,}" if row.step is not None else "",
-        ]
+        origin = ["" if is_one_run else _origin(row), f"step {row.step:,}" if row.step is not None else ""]
         return Line(
             rank=row.rank,
             sequence=tinted(row.sequence, tints),
-            mean=fixed(row.proxy_mean, scores),
-            std=fixed(row.proxy_std, scores),
+            mean=fixed(row.score, scores),
+            std=fixed(row.score_std, scores),
             lower=fixed(row.lower_bound, scores),
             expected=fixed(row.expected_mean, scores),
             spread=fixed(row.expected_std, scores),
@@ -139,8 +158,8 @@ def _lines(rows: tuple[Candidate, ...], tints: Mapping[str, int]) -> tuple[Line,
 
 def _score_decimals(rows: tuple[Candidate, ...]) -> int:
     """Return the decimals that tell the rows apart, but no more than the uncertainty leaves any sense to."""
-    stds = finite([_nan(row.proxy_std) for row in rows])
-    known = [score for row in rows for score in (row.proxy_mean, row.expected_mean, row.true_score)]
+    stds = finite([_nan(row.score_std) for row in rows])
+    known = [score for row in rows for score in (row.score, row.expected_mean, row.true_score)]
     apart = decimals_for(known)
     typical = float(np.median(stds)) if stds.size else 0.0
     return min(apart, max(0, 1 - math.floor(math.log10(typical)))) if typical > 0 else apart
@@ -213,7 +232,7 @@ def _logo(name: str, title: str, sequences: list[str], alphabet: str, explanatio
         )
     if len(sequences) < fewest_for_logo(alphabet):
         reading.append(f"With fewer than {fewest_for_logo(alphabet)} sequences this logo says little.")
-    return Picture(name, title, draw_logo(name, logo), " ".join(reading), wide=logo.bits.shape[0] > LONG)
+    return Picture(name, title, draw_logo(name, logo), " ".join(reading), wide=logo.bits.shape[0] > WIDE_LOGO)
 
 
 def _most(alphabet: str) -> float:
@@ -221,8 +240,10 @@ def _most(alphabet: str) -> float:
 
 
 def _pictures(data: ReportData, selection: Selection) -> tuple[Picture, ...]:
-    outcomes = expected_score_picture(selection.rows)
-    return (*(() if outcomes is None else (outcomes,)), _score_against_distance(data), _spread(selection))
+    """Return what can be drawn of the rows: what they share, how good they are, how they differ."""
+    logos = _logos(data) if data.space is not None else []
+    pictures = [*logos, expected_score_picture(selection.rows), _score_against_distance(data), _spread(selection)]
+    return tuple(picture for picture in pictures if picture is not None and picture.svg is not None)
 
 
 def _score_against_distance(data: ReportData) -> Picture:
@@ -230,23 +251,26 @@ def _score_against_distance(data: ReportData) -> Picture:
     assert selection is not None
     rows = selection.rows
     distance = [_nan(row.distance_to_measured) for row in rows]
-    mean, std = [row.proxy_mean for row in rows], [_nan(row.proxy_std) for row in rows]
+    mean, std = [row.score for row in rows], [_nan(row.score_std) for row in rows]
     # Distances are whole numbers: a golden-ratio shift sideways keeps rows of one distance from hiding each other.
     shifted = [value + ((row.rank * 0.618034) % 1.0 - 0.5) * 0.6 for value, row in zip(distance, rows, strict=True)]
     ranks = tuple(str(row.rank) for row in rows) if len(rows) <= MOST_RANKS else ()
     cloud = Cloud("shortlist", shifted, mean, error=std, text=ranks)
-    drawing = scatter("score-distance", [cloud], x="edits to the nearest measured sequence", y="proxy score", whole_x=True)
+    drawing = scatter("score-distance", [cloud], x="edits to the nearest measured sequence", y=data.guide.score, whole_x=True)
     best = largest(data.data.scores) if data.data is not None else None
     compared = "" if best is None else f"The best measured score is {number(best)}."
+    spread = f"; the line through it is ± one standard deviation of the {data.guide.noun}" if finite(std).size else ""
+    far, dreams = "", ""
+    if data.guide.is_proxy:
+        far = ", and further from what the proxy knows"
+        dreams = "High scores only far to the right, with long lines: the proxy may be dreaming. "
     return Picture(
         "score-distance",
-        "Proxy score and distance to the data",
+        f"{data.guide.score.capitalize()} and distance to the data",
         drawing,
-        f"Each point is a row{', with its rank' if ranks else ''}; the line through it is ± one standard deviation of the "
-        f"proxy. To the right: more novel, and further from what the proxy knows; points of one distance are spread sideways. "
-        f"{compared}",
-        "High scores only far to the right, with long lines: the proxy may be dreaming. Points at distance 0 were "
-        "measured already.",
+        f"Each point is a row{', with its rank' if ranks else ''}{spread}. To the right: more novel{far}; points of one "
+        f"distance are spread sideways. {compared}",
+        f"{dreams}Points at distance 0 were measured already.",
     )
 
 

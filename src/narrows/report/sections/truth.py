@@ -1,4 +1,4 @@
-"""Proxy against truth: what the true scorer says of the shortlist and of the groups beside it."""
+"""What guided the run against the truth: what the true scorer says of the shortlist and of the groups beside it."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from narrows.report.statistics import (
     rank_correlation,
 )
 from narrows.report.words import UNKNOWN, count, decimals_for, fixed, number, plural
+from narrows.shortlist.guide import Guide
 
 _TONES: dict[Role, str] = {"shortlist": "accent", "measured": "plum", "random": "stone", "control": "warm"}
 _MARKERS: dict[Role, str] = {"shortlist": "o", "measured": "s", "random": "D", "control": "^"}
@@ -43,6 +44,7 @@ class TruthView:
     """Hold the section: what it shows in sentences, the groups, the drawings, what could not be scored."""
 
     scorer: str
+    compared: str
     matched: str
     verdict: tuple[str, ...]
     lines: tuple[GroupLine, ...]
@@ -57,10 +59,11 @@ def truth_view(data: ReportData) -> TruthView | None:
         return None
     return TruthView(
         scorer=truth.scorer,
+        compared="the score the proxy stands in for" if data.guide.is_proxy else "to be compared with the score of the run",
         matched="" if truth.matched_inverse_temperature is None else number(truth.matched_inverse_temperature),
-        verdict=(*_verdict(truth), *_under_noise(data)),
+        verdict=(*_verdict(truth, data.guide.noun), *_under_noise(data)),
         lines=_lines(truth),
-        pictures=(_strips(truth), _scatter(truth)),
+        pictures=(_strips(truth), *_scatter(truth, data.guide)),
         failures=tuple(truth.failures.items()),
     )
 
@@ -69,12 +72,12 @@ def _shortlist(truth: Truth) -> ScoreGroup | None:
     return next((group for group in truth.groups if group.role == "shortlist"), None)
 
 
-def _verdict(truth: Truth) -> list[str]:
+def _verdict(truth: Truth, noun: str) -> list[str]:
     shortlist = _shortlist(truth)
     if shortlist is None or finite(shortlist.true_scores).size == 0:
         return ["No true score of the shortlist is known, so nothing can be said about it."]
     sentences = [_comparison(shortlist, group) for group in truth.groups if group.role != "shortlist"]
-    sentences += _bias(shortlist)
+    sentences += _bias(shortlist, noun)
     sentences.append(
         "An interval describes the spread between the objects of this one run; another seed gives another list, and how "
         "much that changes is not shown here."
@@ -87,7 +90,7 @@ def _under_noise(data: ReportData) -> list[str]:
         return []
     return [
         "These are true scores of sequences exactly as they stand in the table. What comes out when they are asked for under "
-        "noise scores otherwise; its expected score in the shortlist is the proxy's word, not checked here."
+        f"noise scores otherwise; its expected score in the shortlist is the {data.guide.noun}'s word, not checked here."
     ]
 
 
@@ -108,19 +111,19 @@ def _comparison(shortlist: ScoreGroup, group: ScoreGroup) -> str:
     return sentence
 
 
-def _bias(shortlist: ScoreGroup) -> list[str]:
-    truth, mean = finite_together(shortlist.true_scores, shortlist.proxy_means)
+def _bias(shortlist: ScoreGroup, noun: str) -> list[str]:
+    truth, mean = finite_together(shortlist.true_scores, shortlist.scores)
     if truth.size == 0:
         return []
     bias = float(np.mean(mean - truth))
     direction = "too high" if bias > 0 else "too low"
     agreement = rank_correlation(truth, mean)
     order = (
-        f" Within the list the proxy's order agrees with the true one by {number(agreement, 2)} (Spearman)."
+        f" Within the list the {noun}'s order agrees with the true one by {number(agreement, 2)} (Spearman)."
         if math.isfinite(agreement)
         else ""
     )
-    return [f"On the shortlist the proxy is {number(abs(bias))} {direction} on average.{order}"]
+    return [f"On the shortlist the {noun} is {number(abs(bias))} {direction} on average.{order}"]
 
 
 def _lines(truth: Truth) -> tuple[GroupLine, ...]:
@@ -164,20 +167,24 @@ def _strips(truth: Truth) -> Picture:
     )
 
 
-def _scatter(truth: Truth) -> Picture:
+def _scatter(truth: Truth, guide: Guide) -> tuple[Picture, ...]:
+    """Return what was said against what is true; nothing where nothing was said."""
+    shown = sum(finite_together(group.true_scores, group.scores)[0].size for group in truth.groups)
+    if shown == 0:
+        return ()
     clouds = [
-        Cloud(group.label, group.proxy_means, group.true_scores, _TONES[group.role], _MARKERS[group.role])
+        Cloud(group.label, group.scores, group.true_scores, _TONES[group.role], _MARKERS[group.role])
         for group in truth.groups
-        if len(group.proxy_means) > 0
+        if len(group.scores) > 0
     ]
-    drawing = scatter("truth-proxy", clouds, x="proxy score", y="true score", identity=True)
-    shown = sum(finite_together(group.true_scores, group.proxy_means)[0].size for group in truth.groups)
-    return Picture(
+    drawing = scatter("truth-proxy", clouds, x=guide.score, y="true score", identity=True)
+    picture = Picture(
         "truth-proxy",
-        "What the proxy said, what is true",
+        f"What the {guide.noun} said, what is true",
         drawing,
-        f"{plural(shown, 'object')} by proxy score (across) and true score (up). On the dashed line the two agree; below "
-        "it the proxy promised too much.",
+        f"{plural(shown, 'object')} by {guide.score} (across) and true score (up). On the dashed line the two agree; below "
+        f"it the {guide.noun} promised too much.",
         "A shortlist that hangs well below the line while the random sequences lie on it: the search has found the "
-        "proxy's mistakes.",
+        f"{guide.noun}'s mistakes.",
     )
+    return (picture,)
