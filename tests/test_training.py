@@ -242,11 +242,13 @@ def test_a_host_reward_trains_like_a_fused_one():
         return [float(_subset_numbers()[int(text[::-1], 2)]) / 2.0 for text in texts]
 
     for reward in (_subset_reward(), HostReward(score, env, beta=2.0)):
-        made = trainer(env, _tabular(env), reward, VarGrad(), adam(0.01), batch_size=4)
+        # Adam would enlarge rounding to whole steps, where a gradient is nothing else.
+        made = trainer(env, _tabular(env), reward, VarGrad(), optax.sgd(0.05), batch_size=4)
         states.append(run(made, made.init(jax.random.key(0)), 6, every=3, observers=[seen])[0])
         assert made.is_pure == (not calls)
     assert calls == [4] * 6
-    for one, two in zip(_leaves(states[0]), _leaves(states[1]), strict=True):
+    # The host's reference is its first batch's; the other one's is zero.
+    for one, two in zip(_leaves(states[0]), _leaves(states[1]._replace(reference=None)), strict=True):
         assert np.allclose(one, two, atol=1e-5)
     fused, host = seen.infos[0], seen.infos[2]
     assert host.log_reward.shape == (3, 4) and np.array_equal(fused.log_reward, host.log_reward)

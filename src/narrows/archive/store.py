@@ -17,7 +17,10 @@ from narrows.files import WriterLock
 from narrows.printing import quote
 
 CONFLICT_TOLERANCE = 1e-5
-"""Two log-rewards `a`, `b` of one object conflict where `|a - b| > CONFLICT_TOLERANCE max(1, |a|)`: more than rounding."""
+"""Two log-rewards `a`, `b` of one object conflict where `|a - b| > CONFLICT_TOLERANCE max(1, |a|)`: more than rounding.
+
+Where they lie near a reference, `|a|` is the distance from it.
+"""
 
 _ROWS_AT_ONCE = 4096
 _META = {"format_version", "run_id"}
@@ -131,7 +134,7 @@ class Archive:
             raise damaged(self.path, f"it says {sorted(map(str, found))} of itself")
         return found
 
-    def add(self, objects: Sequence[str], log_rewards: np.ndarray, steps: np.ndarray | int) -> int:
+    def add(self, objects: Sequence[str], log_rewards: np.ndarray, steps: np.ndarray | int, *, reference: float = 0.0) -> int:
         """Store the objects not seen before, in one transaction; return how many those are.
 
         An object that is already there keeps its log-reward and the smaller step; if its log-reward differs by more
@@ -141,6 +144,7 @@ class Archive:
             objects: `n` objects, repeated ones allowed.
             log_rewards: finite numbers, shape `[n]`.
             steps: the training step (>= 0) that made each object, shape `[n]`, or one for all.
+            reference: what the log-rewards lie near, for the rounding that is allowed.
 
         Raises ValueError for wrong shapes, a log-reward that is not finite and a read-only archive; OSError where the
         disk is full. Nothing of the batch is stored then.
@@ -158,10 +162,10 @@ class Archive:
             connection.execute(
                 "INSERT INTO conflicts SELECT batch.step, count(*), row_checksum('', count(*), batch.step)"
                 " FROM temp.batch JOIN objects USING (object)"
-                " WHERE abs(batch.log_reward - objects.log_reward) > ? * max(1.0, abs(objects.log_reward))"
+                " WHERE abs(batch.log_reward - objects.log_reward) > ? * max(1.0, abs(objects.log_reward - ?))"
                 " GROUP BY batch.step ON CONFLICT (step) DO UPDATE SET number = number + excluded.number,"
                 " checksum = row_checksum('', number + excluded.number, step)",
-                (CONFLICT_TOLERANCE,),
+                (CONFLICT_TOLERANCE, reference),
             )
             if min(row[2] for row in rows) < self._newest_step:
                 connection.executemany(

@@ -25,6 +25,7 @@ from narrows.report.uncertainty import TwoActions
 from narrows.rewards import HostReward
 from narrows.rewards.scoring import Scorer
 from narrows.runs import RunError, RunFolder
+from narrows.training import restore
 from narrows.trajectories import NO_ACTION, follow
 
 Reference = Literal["solution", "model"]
@@ -82,7 +83,7 @@ class TrainedRun:
         found = checkpoint.latest(folder.checkpoints).path
         if found is None:
             raise RunError(f"{folder.path} has no checkpoint yet. Wait for its first one, or `narrows resume {folder.path}`.")
-        state, _ = checkpoint.restore(found, jax.eval_shape(parts.trainer(job).init, self.key))
+        state, _ = restore(found, jax.eval_shape(parts.trainer(job).init, self.key))
         self.model: Model = state.model
 
     @property
@@ -93,7 +94,10 @@ class TrainedRun:
         """Return the log-reward of each of a batch of terminal states; ValueError where one is not finite."""
         reward = self.parts.reward
         # Blocks are filled up with copies, which a score of the user's should not be asked for.
-        values = reward(terminal) if isinstance(reward, HostReward) else in_blocks(eqx.filter_jit(reward), terminal)
+        if isinstance(reward, HostReward):
+            values = reward(terminal)
+        else:
+            values = reward.reference + in_blocks(eqx.filter_jit(reward.centred()), terminal).astype(np.float64)
         is_missing = ~np.isfinite(values)
         if np.any(is_missing):
             place = int(np.argmax(is_missing))
@@ -105,7 +109,7 @@ class TrainedRun:
                 f"is a finite number. The first is {name!r}: {why}. Let the score return a number for each of them, a low one "
                 "where an object is bad, and ask again."
             )
-        return np.asarray(values, np.float64)
+        return values
 
 
 def sets_of(own: GeneralMellowmax | None, omega: float | None, alpha: float | None, q: float | None) -> list[NamedSet]:

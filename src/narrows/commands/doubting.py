@@ -26,6 +26,7 @@ from narrows.metrics.worst_case import Mean
 from narrows.report.uncertainty import write_two_actions
 from narrows.runs import RunFolder
 from narrows.shortlist import read_selection
+from narrows.shortlist.digits import digits
 from narrows.shortlist.files import guarded
 from narrows.sizes import Count
 
@@ -185,7 +186,9 @@ def _write_objects(path: Path, rows: Sequence[ObjectRow]) -> None:
     writer.writerow(COLUMNS)
     for row in rows:
         numbers = (row.probability, row.score, row.worst_change, row.score + row.worst_change)
-        writer.writerow([guarded(row.name), *(f"{value:.9g}" for value in numbers), row.source])
+        # The change is to be seen behind an offset of the scores, too.
+        shown = [f"{value:.{digits(value, abs(row.worst_change), least=9)}g}" for value in numbers]
+        writer.writerow([guarded(row.name), *shown, row.source])
     write_atomically(path, stream.getvalue())
 
 

@@ -15,6 +15,7 @@ from narrows.metrics.likelihood import is_tree
 from narrows.outcomes import Foreteller, foreteller
 from narrows.runs import RunFolder
 from narrows.shortlist import Candidates, Foretold, Outcomes, Shortlist, with_outcomes
+from narrows.shortlist.digits import rounded
 
 _WEIGHED = (4096, 16_384, 65_536)
 """Candidates, best means first, whose every outcome is weighed: more of them if fewer do not fill the list."""
@@ -157,7 +158,7 @@ def choose_by_expected(
         new = ranked[np.isnan(columns.mean[ranked])]
         for column, values in zip(columns, foretold.closely([objects[place] for place in new.tolist()]), strict=True):
             column[new] = values
-        expected = np.array([float(f"{value:.6g}") for value in columns.mean[ranked].tolist()])
+        expected = rounded(columns.mean[ranked])
         chosen = _choose_among(believed, ranked, expected, np.flatnonzero(is_measured), choose)
         if len(chosen.rows) == k or len(ranked) == len(order):
             break

@@ -1,13 +1,12 @@
 """What is believed about the objects of one or more runs: candidates with a mean and a standard deviation each."""
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import equinox as eqx
 import numpy as np
 from jaxtyping import Array, Float
 
@@ -18,11 +17,12 @@ from narrows.config import SCORE, Job, JobError, build
 from narrows.config.schema import construct
 from narrows.envs import AbstractEnvironment
 from narrows.files import ChangedFile, sha256_of
-from narrows.rewards import Proxy
+from narrows.rewards import AbstractReward, HostReward, Proxy
 from narrows.rewards.ensemble import MANIFEST, Ensemble
 from narrows.rewards.scoring.cache import ScoreCache, stds_of
 from narrows.runs import RunError, RunFolder, conflict_note, read_rows
 from narrows.shortlist import Candidates, Run, merge_candidates
+from narrows.shortlist.digits import rounded
 
 _POOL = 200_000
 """Best objects of a run that can enter a shortlist: far more than any minimum distance passes over."""
@@ -75,7 +75,7 @@ def believe(folders: Sequence[RunFolder], jobs: Sequence[Job], env: AbstractEnvi
         mean = np.array([scores[name] for name in merged.objects])
         stds = _stds(folders, merged.objects) if jobs[0].reward["name"] == SCORE else {}
         std = np.array([stds.get(name, np.nan) for name in merged.objects])
-    return Believed(merged, _rounded(mean), _rounded(std), num_passed_over, conflict_note(num_conflicts))
+    return Believed(merged, rounded(mean), rounded(std), num_passed_over, conflict_note(num_conflicts))
 
 
 def _stds(folders: Sequence[RunFolder], objects: Sequence[str]) -> dict[str, float]:
@@ -98,10 +98,11 @@ def predict(job: Job, env: AbstractEnvironment, objects: Sequence[str]) -> np.nd
     if proxy is not None:
         return proxy.ensemble.predict(objects)[0]
     parts = build(job)
-    return np.asarray(parts.reward(parts.env.from_text(objects)), np.float64) / parts.beta
+    assert not isinstance(parts.reward, HostReward), "a score of the user's is not asked"
+    return parts.reward.in_double(parts.env.from_text(objects)) / parts.beta
 
 
-class _Mean(eqx.Module):
+class _Mean(AbstractReward):
     """What an ensemble predicts of finished sequences."""
 
     ensemble: Ensemble
@@ -109,8 +110,15 @@ class _Mean(eqx.Module):
     def __call__(self, states: Any) -> Float[Array, " batch"]:
         return self.ensemble(states.tokens)[0]
 
+    @property
+    def reference(self) -> float:
+        return self.ensemble.offset
 
-def score_of(job: Job, env: AbstractEnvironment) -> Callable[[Any], Float[Array, " batch"]] | None:
+    def centred(self) -> "_Mean":
+        return _Mean(self.ensemble.centred())
+
+
+def score_of(job: Job, env: AbstractEnvironment) -> AbstractReward | None:
     """Return the score that guided a run as a function of finished objects, for compiled programs; None for the user's own.
 
     Args:
@@ -161,11 +169,6 @@ def _warn_if_fewer(folder: RunFolder, total: int) -> None:
             ChangedFile,
             stacklevel=2,
         )
-
-
-def _rounded(values: np.ndarray) -> np.ndarray:
-    """Return values to six significant digits: more would be noise of single precision, and a nuisance in a table."""
-    return np.array([float(f"{value:.6g}") for value in np.asarray(values).tolist()])
 
 
 def _signature(folder: RunFolder, job: Job) -> tuple[object, ...]:

@@ -17,6 +17,7 @@ from narrows.envs.sequence import AbstractSequence
 from narrows.outcomes.chunks import in_chunks
 from narrows.outcomes.enumerated import enumerate_outcomes, num_objects
 from narrows.outcomes.simulated import Simulated
+from narrows.rewards import AbstractReward
 from narrows.shortlist.foretold import Method, Outcomes
 
 Score: TypeAlias = Callable[[Any], Float[Array, " batch"]]
@@ -42,6 +43,7 @@ class Foreteller:
         method: how expected scores are found.
         num_outcomes: outcomes that are weighed or drawn for each object; None where the score is not known.
         moments: mean and standard deviation of the score of what comes out of plans; None where the score is not known.
+        reference: what was taken off those means.
     """
 
     env: AbstractSequence
@@ -49,6 +51,7 @@ class Foreteller:
     method: Method
     num_outcomes: int | None
     moments: Callable[[Int[np.ndarray, "object time"]], tuple[np.ndarray, np.ndarray]] | None
+    reference: float = 0.0
 
     def __call__(self, objects: Objects[str]) -> Outcomes:
         """Return what comes out of each of some objects, asked for by their texts."""
@@ -59,7 +62,7 @@ class Foreteller:
         log_probs = in_chunks(lambda part: _log_probs_as_asked(self.env, self.kernel, part), plans, _TOGETHER)
         prob_as_asked = np.exp(np.sum(log_probs, axis=1, dtype=np.float64))
         mean, std = (unknown, unknown) if self.moments is None else self.moments(plans)
-        return Outcomes(mean, std, prob_as_asked)
+        return Outcomes(self.reference + mean, std, prob_as_asked)
 
     def standard_error(self, outcomes: Outcomes) -> Float[np.ndarray, " object"]:
         """Return the standard error of each expected score: 0 where every outcome was weighed, NaN where it is not known."""
@@ -85,7 +88,8 @@ def foreteller(
     Args:
         env: the rules, without noise.
         kernel: what becomes of each letter.
-        score: the score of a batch of finished objects; None where it is not known.
+        score: the score of a batch of finished objects, of which a reward is taken near its reference; None where it is not
+            known.
         num: simulated outcomes an object, at least 2.
         seed: of the simulation.
         max_enumerated: objects of the environment up to which outcomes are weighed.
@@ -95,9 +99,11 @@ def foreteller(
     if score is None:
         return Foreteller(env, kernel, "unknown", None, None)
     total = num_objects(env)
+    near, reference = (score.centred(), score.reference) if isinstance(score, AbstractReward) else (score, 0.0)
     if total <= max_enumerated:
-        return Foreteller(env, kernel, "enumerated", total, enumerate_outcomes(env, kernel, score).moments)
-    return Foreteller(env, kernel, "simulated", num, Simulated(env, kernel, score, num, seed).moments)
+        moments = enumerate_outcomes(env, kernel, near).moments
+        return Foreteller(env, kernel, "enumerated", total, moments, reference)
+    return Foreteller(env, kernel, "simulated", num, Simulated(env, kernel, near, num, seed).moments, reference)
 
 
 def plans_of(env: AbstractSequence, objects: Objects[str]) -> Int[np.ndarray, "object time"]:

@@ -4,17 +4,35 @@ from abc import abstractmethod
 from typing import Any
 
 import equinox as eqx
+import numpy as np
 from jaxtyping import Array, Float
 
 from narrows.envs.perturbed import PerturbedState
 
 
 class AbstractReward(eqx.Module):
-    """A log-reward over terminal states, player 0's in games; a pure JAX function, fused into the training chunk."""
+    """A log-reward over terminal states, player 0's in games; a pure JAX function, fused into the training chunk.
+
+    One whose numbers may lie far from zero, as measured scores may, says which `reference` they lie near and how it reads
+    without it: single precision tells no two numbers apart that differ by less than a ten-millionth of their size.
+    """
 
     @abstractmethod
     def __call__(self, states: Any) -> Float[Array, " batch"]:
         """Return the log-reward of each of a batch of terminal states (a leading `batch` axis on every leaf)."""
+
+    @property
+    def reference(self) -> float:
+        """A number near the log-rewards, in double precision: by default zero."""
+        return 0.0
+
+    def centred(self) -> "AbstractReward":
+        """Return the log-reward less its `reference`, which was taken off in double precision."""
+        return self
+
+    def in_double(self, states: Any) -> Float[np.ndarray, " batch"]:
+        """Return the log-rewards of a batch of terminal states, float64, as exact as they are near the `reference`."""
+        return self.reference + np.asarray(self.centred()(states), np.float64)
 
 
 class AbstractProxy(AbstractReward):
@@ -33,6 +51,13 @@ class Tempered(AbstractReward):
     def __call__(self, states: Any) -> Float[Array, " batch"]:
         return self.beta * self.reward(states)
 
+    @property
+    def reference(self) -> float:
+        return self.beta * self.reward.reference
+
+    def centred(self) -> "Tempered":
+        return Tempered(self.reward.centred(), self.beta)
+
 
 class Came(AbstractReward):
     """Another reward, of an environment's objects, for that environment under a kernel: what came out is what counts."""
@@ -41,6 +66,13 @@ class Came(AbstractReward):
 
     def __call__(self, states: PerturbedState) -> Float[Array, " batch"]:
         return self.reward(states.inner)
+
+    @property
+    def reference(self) -> float:
+        return self.reward.reference
+
+    def centred(self) -> "Came":
+        return Came(self.reward.centred())
 
 
 def check_inverse_temperature(beta: float) -> None:

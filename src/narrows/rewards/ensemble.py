@@ -1,8 +1,9 @@
 """A proxy: an ensemble of small networks over sequences, callable inside a JAX program and from the host, and its files."""
 
 from collections.abc import Sequence as Objects
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, final
+from typing import Any, NamedTuple, Self, final
 
 import equinox as eqx
 import jax
@@ -45,7 +46,8 @@ class Ensemble(eqx.Module):
     """
 
     members: Network
-    offset: Float[Array, ""]
+    # A Python number, for it is added in double precision where that matters.
+    offset: float = eqx.field(static=True, converter=float)
     scale: Float[Array, ""]
     std_scale: Float[Array, ""]
     space: Space = eqx.field(static=True)
@@ -61,6 +63,10 @@ class Ensemble(eqx.Module):
     @property
     def num_members(self) -> int:
         return self.members.positions.shape[0]
+
+    def centred(self) -> Self:
+        """Return the ensemble whose means are less by the offset."""
+        return replace(self, offset=0.0)
 
     def __call__(self, tokens: Int[Array, "batch length"]) -> tuple[Float[Array, " batch"], Float[Array, " batch"]]:
         """Return mean and standard deviation of a batch, on the scale of the scores.
@@ -90,12 +96,12 @@ class Ensemble(eqx.Module):
         Raises ValueError naming an object with a letter that is not in the alphabet or a length out of the space's range.
         """
         tokens = encode(objects, self.space)
-        mean, std = np.empty(len(tokens)), np.empty(len(tokens))
+        centred, mean, std = self.centred(), np.empty(len(tokens)), np.empty(len(tokens))
         for start in range(0, len(tokens), BATCH):
             part = tokens[start : start + BATCH]
             filled = np.pad(part, ((0, BATCH - len(part)), (0, 0)), constant_values=len(self.alphabet))
-            one_mean, one_std = _evaluate(self, jnp.asarray(filled))
-            mean[start : start + BATCH] = np.asarray(one_mean)[: len(part)]
+            one_mean, one_std = _evaluate(centred, jnp.asarray(filled))
+            mean[start : start + BATCH] = self.offset + np.asarray(one_mean, np.float64)[: len(part)]
             std[start : start + BATCH] = np.asarray(one_std)[: len(part)]
         return mean, std
 
@@ -152,7 +158,8 @@ def save(ensemble: Ensemble, quality: Quality, folder: str | Path, table_sha256:
         "quality": quality.to_dict(),
         **({} if table_sha256 is None else {"table_sha256": table_sha256}),
     }
-    return save_tree(folder, KIND, ensemble, fields)
+    stored = _Stored(ensemble.members, jnp.asarray(ensemble.offset, jnp.float32), ensemble.scale, ensemble.std_scale)
+    return save_tree(folder, KIND, stored, fields)
 
 
 def load(folder: str | Path) -> tuple[Ensemble, dict[str, Any]]:
@@ -163,10 +170,11 @@ def load(folder: str | Path) -> tuple[Ensemble, dict[str, Any]]:
     manifest = read_manifest(folder, KIND)
     path = Path(folder) / MANIFEST
     space, members = _described(path, manifest)
-    ensemble = read_tree(folder, manifest, jax.eval_shape(lambda: _blank(space, members)))
-    if manifest["statistics"] != _statistics(ensemble):
+    stored = read_tree(folder, manifest, jax.eval_shape(lambda: _blank(space, members)))
+    if _in_single(manifest["statistics"]) != _statistics(stored):
         raise ValueError(f"{path}: the statistics differ from those of the weights. Fit the proxy again.")
-    return ensemble, manifest
+    offset = manifest["statistics"]["offset"]
+    return Ensemble(stored.members, offset, stored.scale, stored.std_scale, space), manifest
 
 
 def read_quality(folder: str | Path) -> Quality:
@@ -183,10 +191,19 @@ def read_table_sha256(folder: str | Path) -> str | None:
     return read_manifest(folder, KIND).get("table_sha256")
 
 
-def _blank(space: Space, members: int) -> Ensemble:
-    """Return an ensemble with the right leaves and nothing learned."""
+class _Stored(NamedTuple):
+    """The arrays of a saved ensemble; the manifest's statistics have the offset in double precision."""
+
+    members: Network
+    offset: Float[Array, ""]
+    scale: Float[Array, ""]
+    std_scale: Float[Array, ""]
+
+
+def _blank(space: Space, members: int) -> _Stored:
+    """Return the right arrays with nothing learned."""
     one = jnp.ones((), jnp.float32)
-    return Ensemble(make_members(space, members, jax.random.key(0)), jnp.zeros((), jnp.float32), one, one, space)
+    return _Stored(make_members(space, members, jax.random.key(0)), one, one, one)
 
 
 def _architecture() -> dict[str, int]:
@@ -195,8 +212,16 @@ def _architecture() -> dict[str, int]:
     return {name.lower(): getattr(network, name) for name in names}
 
 
-def _statistics(ensemble: Ensemble) -> dict[str, float]:
+def _statistics(ensemble: Ensemble | _Stored) -> dict[str, float]:
     return {name: float(getattr(ensemble, name)) for name in _STATISTICS}
+
+
+def _in_single(statistics: Any) -> dict[str, float] | None:
+    """Return the statistics of a manifest as the arrays hold them, None for anything that is none."""
+    if not isinstance(statistics, dict) or not all(isinstance(value, float) for value in statistics.values()):
+        return None
+    with np.errstate(over="ignore"):
+        return {name: float(np.float32(value)) for name, value in statistics.items()}
 
 
 def _space_fields(space: Space) -> dict[str, Any]:

@@ -179,7 +179,7 @@ def _train(
         patience=settings.patience,
         progress=None if progress is None else lambda epochs: progress(Progress(stage, epochs)),
     )
-    return Ensemble(trained, _scalar(offset), _scalar(scale), _scalar(1.0), space)
+    return Ensemble(trained, offset, _scalar(scale), _scalar(1.0), space)
 
 
 def _calibrate(ensemble: Ensemble, table: Table, rows: Int[np.ndarray, " row"]) -> float:

@@ -68,12 +68,12 @@ class HostReward:
         check_inverse_temperature(self.beta)
 
     def __call__(self, states: Any) -> np.ndarray:
-        """Return the log-reward of each of a batch of terminal states, float32; ValueError if the lengths differ."""
+        """Return the log-reward of each of a batch of terminal states, float64; ValueError if the lengths differ."""
         texts = self.env.to_text(states)
         return self.log_reward(self.score(texts), texts)
 
     def log_reward(self, scores: Any, texts: Sequence[str]) -> np.ndarray:
-        """Return the log-reward of scores, float32; ValueError unless there is one for each object."""
+        """Return the log-reward of scores, float64; ValueError unless there is one for each object."""
         num_objects = len(texts)
         scores = np.asarray(scores, dtype=np.float64)
         if scores.shape != (num_objects,):
@@ -82,4 +82,5 @@ class HostReward:
             )
         if self.near is not None:
             scores = self.near.lowered(scores, self.near.edits(texts))
-        return (self.beta * scores).astype(np.float32)
+        with np.errstate(over="ignore"):  # infinite, and so set aside
+            return self.beta * scores

@@ -39,6 +39,8 @@ class Landscape(AbstractReward):
     """
 
     scores: Float[Array, " object"]
+    """Less the offset."""
+    offset: float
     num_tokens: int = eqx.field(static=True)
     min_length: int = eqx.field(static=True)
     max_length: int = eqx.field(static=True)
@@ -66,10 +68,19 @@ class Landscape(AbstractReward):
             scores = (scores - scores.min()) / max(scores.max() - scores.min(), np.finfo(np.float64).tiny)
         if scale == "log":
             scores = np.log(np.maximum(scores, LEAST_SCORE))
-        self.scores = jnp.asarray(scores, jnp.float32)
+        # A scaled score has no offset of its own.
+        self.offset = float(np.quantile(scores, 0.5, method="lower")) if scale == "none" else 0.0
+        self.scores = jnp.asarray(scores - self.offset, jnp.float32)
 
     def __call__(self, states: SequenceState) -> Float[Array, " batch"]:
-        return self.scores[self._index(states)]
+        return self.scores[self._index(states)] + self.offset
+
+    @property
+    def reference(self) -> float:
+        return self.offset
+
+    def centred(self) -> "Landscape":
+        return eqx.tree_at(lambda reward: reward.offset, self, 0.0)
 
     def _tabulate(self, env: Sequence, sequences: tuple[str, ...], values: np.ndarray, both_strands: bool) -> np.ndarray:
         scores = np.full(self._num_objects(), np.nan)

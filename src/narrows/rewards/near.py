@@ -64,13 +64,19 @@ class Neighbourhood:
         ]
         return np.concatenate(parts).astype(np.int64) if parts else np.zeros(0, np.int64)
 
-    def lowered(self, scores: Any, edits: Any) -> Any:
-        """Return scores as they count, of objects so many edits from the nearest measured one; NumPy's and JAX's alike."""
+    def lowered(self, scores: Any, edits: Any, reference: float = 0.0) -> Any:
+        """Return scores as they count, of objects so many edits from the nearest measured one; NumPy's and JAX's alike.
+
+        Args:
+            scores: less the reference.
+            edits: to the nearest measured object.
+            reference: what was taken off the scores.
+        """
         lower = scores - self.penalty * edits
         if self.limit is None:
             return lower
         where, least = (jnp.where, jnp.minimum) if isinstance(edits, jax.Array) else (np.where, np.minimum)
-        return where(edits > self.limit, least(lower, self.lowest) - self.spread * (edits - self.limit), lower)
+        return where(edits > self.limit, least(lower, self.lowest - reference) - self.spread * (edits - self.limit), lower)
 
 
 class Near(AbstractReward):
@@ -84,6 +90,7 @@ class Near(AbstractReward):
 
     reward: AbstractReward
     patterns: Patterns
+    taken_off: float
     neighbourhood: Neighbourhood = eqx.field(static=True)
 
     def __init__(self, reward: AbstractReward, env: AbstractEnvironment, neighbourhood: Neighbourhood) -> None:
@@ -93,7 +100,16 @@ class Near(AbstractReward):
         # A letter that the environment lacks is an edit in any case.
         tokens = [[letters.get(letter, len(letters)) for letter in text] for text in neighbourhood.sequences]
         self.reward, self.patterns, self.neighbourhood = reward, Patterns(tokens), neighbourhood
+        self.taken_off = 0.0
 
     def __call__(self, states: SequenceState) -> Float[Array, " batch"]:
         edits = jax.vmap(lambda tokens, length: jnp.min(distances(self.patterns, tokens, length)))(states.tokens, states.length)
-        return self.neighbourhood.lowered(self.reward(states), edits)
+        return self.neighbourhood.lowered(self.reward(states), edits, self.taken_off)
+
+    @property
+    def reference(self) -> float:
+        return self.reward.reference
+
+    def centred(self) -> "Near":
+        parts = (self.reward.centred(), self.reference)
+        return eqx.tree_at(lambda near: (near.reward, near.taken_off), self, parts)

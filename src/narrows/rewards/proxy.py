@@ -62,3 +62,10 @@ class Proxy(AbstractProxy):
             return self.ensemble.least(states.tokens)
         mean, std = self.ensemble(states.tokens)
         return mean - self.kappa * std if self.trust == "lower_bound" else mean
+
+    @property
+    def reference(self) -> float:
+        return self.ensemble.offset
+
+    def centred(self) -> "Proxy":
+        return eqx.tree_at(lambda proxy: proxy.ensemble, self, self.ensemble.centred())

@@ -32,7 +32,7 @@ from narrows.runs.pinned import changed_sections, what_decides
 from narrows.runs.progress import Meter, PatientConsole
 from narrows.runs.recorder import Recorder, rewind_set_aside
 from narrows.runs.rows import TIMING, read_rows, write_rows
-from narrows.training import ONE, Chunk, Devices, Given, Row, Trainer, TrainState, run
+from narrows.training import ONE, Chunk, Devices, Given, Row, Trainer, TrainState, restore, run
 
 TextScore = Callable[[Any], Any]
 _CURE = (
@@ -272,7 +272,7 @@ def _restore(folder: RunFolder, trainer: Trainer, job: Job, console: Console) ->
             f"{folder.job_file} was changed in {', '.join(changed)} since {found.path.name}, so the run cannot go on as if "
             "nothing had happened. Undo the change, or start a new run with it. num_steps may be changed."
         )
-    state, manifest = checkpoint.restore(found.path, jax.eval_shape(trainer.init, key))
+    state, manifest = restore(found.path, jax.eval_shape(trainer.init, key))
     return state, manifest.step
 
 
@@ -283,5 +283,5 @@ def _given(job: Job, parts: Parts, table: Table | None) -> dict[str, Any]:
         raise JobError("[train] given_per_step needs measurements to train from. Add a [data] table or set it to 0.")
     states = parts.env.from_text(table.sequences)
     # The sampler learns one law, so measured objects count with the proxy's score; a slow score is not asked again.
-    log_reward = parts.beta * table.scores if isinstance(parts.reward, HostReward) else parts.reward(states)
-    return {"given": Given(states, jax.numpy.asarray(log_reward, jax.numpy.float32), job.train.given_per_step)}
+    log_reward = parts.beta * table.scores if isinstance(parts.reward, HostReward) else parts.reward.in_double(states)
+    return {"given": Given(states, log_reward, job.train.given_per_step)}

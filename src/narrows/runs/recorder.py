@@ -16,7 +16,7 @@ from narrows.archive import Archive
 from narrows.envs import AbstractEnvironment
 from narrows.files import ChangedFile, append, parse_record, read_text, record_text, write_atomically
 from narrows.runs.records import SetAsideLine
-from narrows.training import Chunk, objects_of
+from narrows.training import Chunk, objects_of, reference
 
 _NUM_COMPARED = 64
 """Newest objects whose distance to the data is measured at each look: enough for a curve."""
@@ -63,7 +63,8 @@ class Recorder:
         steps = np.repeat(np.arange(chunk.last_step - chunk.num_steps, chunk.last_step) + 1, batch_size)
         is_finite = np.isfinite(log_reward)
         kept = np.flatnonzero(is_finite).tolist()
-        self.archive.add([objects[i] for i in kept], log_reward[kept], steps[kept])
+        near = reference.number(chunk.state.reference) if kept else 0.0
+        self.archive.add([objects[i] for i in kept], log_reward[kept], steps[kept], reference=near)
         self._set_aside(chunk, objects, log_reward, steps, batch_size)
         return {
             "mean_score": float(np.mean(log_reward[kept]) / self.beta) if len(kept) else float("nan"),

@@ -9,7 +9,10 @@ from dataclasses import fields
 from typing import TypeVar
 from urllib.parse import quote
 
+import numpy as np
+
 from narrows.files import read_text, write_atomically
+from narrows.shortlist.digits import digits, spread_of
 from narrows.shortlist.rows import Shortlist, ShortlistRow
 
 Number = TypeVar("Number", int, float)
@@ -79,7 +82,8 @@ def write_fasta(shortlist: Shortlist, path: str | os.PathLike[str]) -> None:
 
 def fasta_text(shortlist: Shortlist) -> str:
     """Return what `write_fasta` writes; ValueError as there."""
-    return "".join(_fasta_record(row) for row in shortlist.rows)
+    spread = spread_of(np.array([row.score for row in shortlist.rows], np.float64))
+    return "".join(_fasta_record(row, spread) for row in shortlist.rows)
 
 
 def guarded(text: str) -> str:
@@ -94,6 +98,10 @@ def guarded(text: str) -> str:
 def unguarded(text: str) -> str:
     """Return what was `guarded`."""
     return _GUARD.sub("", text)
+
+
+def _shown(score: float, spread: float) -> str:
+    return f"{score:.{digits(score, spread, apart=3)}g}"
 
 
 def _line(cells: Sequence[str]) -> str:
@@ -144,17 +152,17 @@ def _parsed(columns: Sequence[str], cells: Sequence[str], place: str) -> Shortli
     )
 
 
-def _fasta_record(row: ShortlistRow) -> str:
+def _fasta_record(row: ShortlistRow, spread: float) -> str:
     if not _FASTA_SEQUENCE.fullmatch(row.sequence):
         raise ValueError(f"row {row.rank}: FASTA cannot hold the sequence {row.sequence!r}. Use the CSV file.")
     about = {
-        "score": f"{row.score:.6g}",
+        "score": _shown(row.score, spread),
         "score_std": None if row.score_std is None else f"{row.score_std:.6g}",
         "cluster": row.cluster,
         "run": quote(row.run),
         "seed": row.seed,
         "step": row.step,
-        "expected_mean": None if row.expected_mean is None else f"{row.expected_mean:.6g}",
+        "expected_mean": None if row.expected_mean is None else _shown(row.expected_mean, spread),
         "expected_std": None if row.expected_std is None else f"{row.expected_std:.6g}",
         "prob_as_asked": None if row.prob_as_asked is None else f"{row.prob_as_asked:.6g}",
     }

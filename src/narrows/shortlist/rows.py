@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from narrows.shortlist.digits import rounded
 from narrows.shortlist.foretold import Foretold, Outcomes
 from narrows.shortlist.guide import SCORE_GUIDE, Guide
 
@@ -158,7 +159,8 @@ def with_outcomes(shortlist: Shortlist, outcomes: Outcomes | None, foretold: For
 
 
 def _known(values: np.ndarray) -> list[float | None]:
-    return [None if np.isnan(value) else float(f"{value:.6g}") for value in values.tolist()]
+    # Rows of one list may lie close together: three digits tell them apart.
+    return [None if np.isnan(value) else value for value in rounded(values, apart=3).tolist()]
 
 
 def letter_counts(sequences: list[str]) -> LetterCounts:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from narrows.shortlist.candidates import Candidates, candidates_from_objects
+from narrows.shortlist.digits import digits
 from narrows.shortlist.distances import distance_matrix, nearest
 from narrows.shortlist.diverse import choose_diverse
 from narrows.shortlist.guide import SCORE_GUIDE, Guide
@@ -238,7 +239,7 @@ def _row(rank: int, scored: _Scored, position: int, measured: _Measured, cluster
         score=mean,
         score_std=None if math.isnan(std) else std,
         # To 12 digits: 0.554579, where a subtraction of binary fractions leaves 0.5545789999999999.
-        lower_bound=None if math.isnan(std) else float(f"{mean - scored.kappa * std:.12g}"),
+        lower_bound=None if math.isnan(std) else float(f"{mean - scored.kappa * std:.{digits(mean, std, least=12)}g}"),
         nearest_measured=measured.sequence,
         nearest_measured_score=measured.score,
         distance_to_measured=measured.distance,

@@ -4,6 +4,7 @@ from narrows.training.descent import Surrogate
 from narrows.training.devices import ONE, Devices, join, simulate
 from narrows.training.loop import Chunk, History, Observer, Row, objects_of, run
 from narrows.training.optimizers import adam
+from narrows.training.reference import restore
 from narrows.training.state import Given, StepInfo, Trainer, TrainState
 from narrows.training.trainer import trainer
 
@@ -22,6 +23,7 @@ __all__ = [
     "adam",
     "join",
     "objects_of",
+    "restore",
     "run",
     "simulate",
     "trainer",

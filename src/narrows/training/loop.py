@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from narrows.envs.base import AbstractEnvironment
+from narrows.training import reference
 from narrows.training.devices import local
 from narrows.training.state import StepInfo, Trainer, TrainState
 
@@ -82,7 +83,11 @@ def run(
         began = time.perf_counter()
         state, info = jax.block_until_ready(advance(state, length))
         seconds = time.perf_counter() - began
-        chunk = Chunk(done + length, length, local(state), devices.fetch(info), seconds)
+        info = devices.fetch(info)
+        if trainer.is_pure and state.reference is not None:
+            log_reward = np.asarray(info.log_reward, np.float64) + reference.number(local(state).reference)
+            info = info._replace(log_reward=log_reward)
+        chunk = Chunk(done + length, length, local(state), info, seconds)
         row: Row = {"step": chunk.last_step, "loss": chunk.loss}
         for observe in observers:
             row.update(observe(chunk))

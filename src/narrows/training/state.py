@@ -4,7 +4,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, Num, PRNGKeyArray, UInt32
 
 from narrows.buffers import BufferState
 from narrows.policies.base import Model
@@ -12,7 +12,10 @@ from narrows.training.devices import ONE, Devices
 
 
 class TrainState(NamedTuple):
-    """Everything the next step depends on, and nothing else: restoring it continues bit for bit."""
+    """Everything the next step depends on, and nothing else: restoring it continues bit for bit.
+
+    `reference` holds the bits of what is taken off every log-reward (`training.reference`), None where nothing is.
+    """
 
     model: Model
     target: Model | None
@@ -20,10 +23,14 @@ class TrainState(NamedTuple):
     buffer: BufferState | None
     key: PRNGKeyArray
     step: Int[Array, ""]
+    reference: UInt32[Array, "2"] | None = None
 
 
 class StepInfo(NamedTuple):
     """What one step leaves for a reader: its loss and the objects it sampled.
+
+    `log_reward` is what the reward says, float64 where the state has a reference; only a step that is pure leaves it less the
+    reference, which `run` puts back.
 
     `is_skipped` marks a step that changed no parameter: its loss, gradient or update was not finite, or nothing in its batch
     had a finite reward.
@@ -31,7 +38,7 @@ class StepInfo(NamedTuple):
 
     loss: Float[Array, "*chunk"]
     terminal: Any
-    log_reward: Float[Array, "*chunk batch"]
+    log_reward: Num[Any, "*chunk batch"]
     is_skipped: Bool[Array, "*chunk"]
 
 
@@ -60,5 +67,5 @@ class Given(NamedTuple):
     """
 
     terminal: Any
-    log_reward: Float[Array, " object"]
+    log_reward: Num[Any, " object"]
     batch_size: int

@@ -8,8 +8,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
-from jaxtyping import Array, Bool, Int, Key, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, Key, PRNGKeyArray
 
 from narrows.buffers import Replay
 from narrows.envs.base import CHANCE, AbstractEnvironment, AbstractReversibleEnvironment
@@ -20,6 +21,7 @@ from narrows.objectives.base import AbstractObjective, Aids, Passes
 from narrows.policies.base import AbstractPolicy, Critics, Model, Scaled
 from narrows.rewards.base import AbstractReward
 from narrows.rewards.host import HostReward
+from narrows.training import reference
 from narrows.training.descent import Surrogate, descend, descend_in_parts, loss_on
 from narrows.training.devices import ITEMS, ITEMS_OVER_TIME, SAME, Devices
 from narrows.training.hosted import hosted
@@ -81,6 +83,9 @@ def trainer(
     passes = objective.passes if passes is None else passes
     _check_passes(objective, passes, surrogate, sum(portions) // devices.num)
 
+    initial = reference.initial(env, reward)
+    of_given = None if given is None else np.asarray(given.log_reward, np.float64)
+
     def make_model(key: PRNGKeyArray) -> Model:
         network = policy if isinstance(policy, AbstractPolicy) else policy(key)
         _check_heads(network, objective)
@@ -97,7 +102,14 @@ def trainer(
         params: Any = model
         # Some optimisers keep the first parameters, and a buffer can be donated once only.
         opt_state = jax.tree.map(jnp.copy, optimizer.init(params))
-        return TrainState(model, target, opt_state, buffer, key, jnp.zeros((), jnp.int32))
+        first = None if initial is None else reference.stored(initial)
+        return TrainState(model, target, opt_state, buffer, key, jnp.zeros((), jnp.int32), first)
+
+    def in_jax(state: TrainState) -> AbstractReward | None:
+        """Return the reward less the reference of a state, None for one outside."""
+        if isinstance(reward, HostReward):
+            return None
+        return reward if state.reference is None else reward.centred()
 
     def draw(state: TrainState) -> tuple[PRNGKeyArray, Trajectory, Record]:
         """Sample fresh trajectories; the key that remains is for the update."""
@@ -106,19 +118,24 @@ def trainer(
         return key, *sample_recorded(key_sample, state.model, env, batch_size, behaviour=behaviour, share=share)
 
     def update(
-        state: TrainState, key: PRNGKeyArray, fresh: Trajectory, record: Record | None = None
+        state: TrainState,
+        key: PRNGKeyArray,
+        fresh: Trajectory,
+        known: Float[Array, " object"] | None,
+        record: Record | None = None,
     ) -> tuple[TrainState, StepInfo]:
+        """Train on trajectories; `known` are the log-rewards of given objects, and like the others less the reference."""
         key_replay, key_choice, key_walk, key = jax.random.split(key, 4)
         batch, buffer, share = fresh, state.buffer, devices.share()
         if replay is not None and buffer is not None:
             buffer = replay.add(buffer, devices.whole(fresh))
             batch = _concatenate(batch, share.take(replay.sample(key_replay, buffer)))
-        if given is not None:
-            batch = _concatenate(batch, _walk_back(key_choice, key_walk, state.model, env, given, share))
+        if given is not None and known is not None:
+            batch = _concatenate(batch, _walk_back(key_choice, key_walk, state.model, env, given, known, share))
         target = state.model if state.target is None else state.target
         # Only an objective that draws takes keys, so that the others' random numbers are what they always were.
         keys = _keys(jax.random.fold_in(key_walk, 1), portions, share) if objective.needs_keys else None
-        aids = Aids(record, devices.total, reward if isinstance(reward, AbstractReward) else None, keys)
+        aids = Aids(record, devices.total, in_jax(state), keys)
         if passes.num_steps > 1:
             descent = descend_in_parts(
                 lambda model, aids, part: objective.loss(model, target, believed, part, aids),
@@ -138,19 +155,22 @@ def trainer(
         model, opt_state = _select(is_finite, (descent.model, descent.opt_state), (state.model, state.opt_state))
         step = state.step + 1
         renewed = None if state.target is None else _renew(objective.target_period, step, model, state.target)
-        state = TrainState(model, renewed, opt_state, buffer, key, step)
+        state = TrainState(model, renewed, opt_state, buffer, key, step, state.reference)
         return state, StepInfo(descent.loss, fresh.terminal, fresh.log_reward, ~is_finite)
 
     jax.eval_shape(make_model, jax.random.key(0))  # a policy that does not fit is refused here, not in the first step
     info = StepInfo(loss=SAME, terminal=ITEMS, log_reward=ITEMS, is_skipped=SAME)
     if isinstance(reward, HostReward):
         draw = devices.spread(draw, takes=(SAME,), gives=(SAME, ITEMS, ITEMS_OVER_TIME))
-        update = devices.spread(update, takes=(SAME, SAME, ITEMS, ITEMS_OVER_TIME), gives=(SAME, info))
-        return hosted(init, jax.jit(draw), jax.jit(update), reward)._replace(devices=devices)
+        update = devices.spread(update, takes=(SAME, SAME, ITEMS, SAME, ITEMS_OVER_TIME), gives=(SAME, info))
+        return hosted(init, jax.jit(draw), jax.jit(update), reward, of_given)._replace(devices=devices)
 
     def step(state: TrainState) -> tuple[TrainState, StepInfo]:
         key, fresh, record = draw(state)
-        return update(state, key, fresh._replace(log_reward=reward(fresh.terminal)), record)
+        own, taken = in_jax(state), 0.0 if state.reference is None or initial is None else initial
+        assert own is not None, "a host reward has a step of its own"
+        known = None if of_given is None else jnp.asarray(reference.less(of_given, taken))
+        return update(state, key, fresh._replace(log_reward=own(fresh.terminal)), known, record)
 
     return Trainer(init, devices.spread(step, takes=(SAME,), gives=(SAME, info)), is_pure=True, devices=devices)
 
@@ -252,12 +272,18 @@ def _make_critics(
 
 
 def _walk_back(
-    key_choice: PRNGKeyArray, key_walk: PRNGKeyArray, model: Model, env: AbstractEnvironment, given: Given, share: Share
+    key_choice: PRNGKeyArray,
+    key_walk: PRNGKeyArray,
+    model: Model,
+    env: AbstractEnvironment,
+    given: Given,
+    known: Float[Array, " object"],
+    share: Share,
 ) -> Trajectory:
     assert isinstance(env, AbstractReversibleEnvironment), "_check_batch has refused anything else"
-    index = share.take(jax.random.randint(key_choice, (given.batch_size,), 0, given.log_reward.shape[0]))
+    index = share.take(jax.random.randint(key_choice, (given.batch_size,), 0, known.shape[0]))
     terminal = jax.tree.map(lambda leaf: jnp.asarray(leaf)[index], given.terminal)
-    return sample_backward(key_walk, model, env, terminal, jnp.asarray(given.log_reward)[index], share=share)
+    return sample_backward(key_walk, model, env, terminal, known[index], share=share)
 
 
 def _keys(key: PRNGKeyArray, portions: list[int], share: Share) -> Key[Array, " batch"]:
