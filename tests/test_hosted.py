@@ -157,8 +157,8 @@ def test_a_run_through_an_executor_says_why_objects_were_set_aside(tmp_path):
         outcome = execute(folder, score=score, console=Console(quiet=True))
     assert outcome.is_finished
     lines = read_set_aside(folder.set_aside)
-    assert lines and all("no pocket to dock into (mine.py, line 2)" in line["reason"] for line in lines)
-    assert all(line["object"].startswith("1") for line in lines)
+    assert lines and all("no pocket to dock into (mine.py, line 2)" in line.reason for line in lines)
+    assert all((line.object or "").startswith("1") for line in lines)
     rows = read_rows(folder.history)
     assert rows[-1]["sampled"] == 12 * 4 and rows[-1]["set_aside"] == len(lines)
     with Archive.open(folder.archive, read_only=True) as archive:

@@ -238,7 +238,7 @@ def test_archive_history_shortlist_and_worst_case_are_the_users(reward, tmp_path
         assert conflicts == 0
         history = [(row["mean_score"] - offset, row["top10_score"] - offset, row["loss"]) for row in read_rows(folder.history)]
         shortlist((folder.path,), by="mean")
-        rows = [(row.sequence, row.proxy_mean - offset) for row in read_csv(folder.shortlist)]
+        rows = [(row.sequence, row.score - offset) for row in read_csv(folder.shortlist)]
         doubt = worst(folder.path, score=score)
         figures = [doubt.mean_score.value - offset, *(row.value.value - offset for row in doubt.rows)]
         kept.append((entries.objects, entries.log_rewards - 2.0 * offset, entries.steps, history, rows, figures))

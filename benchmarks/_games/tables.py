@@ -58,8 +58,8 @@ TEXT = """\
 Adversarial flow networks learn two-player games from their rules alone: both players are one network, trained on games that
 it plays against itself. The players of Connect-4 are trained by matching the flow into each position with the flows out of it,
 and their network is shown, beside the stones, the fields where a stone would make four (*threats*), which the rules give and
-which are no part of the published method; what each of the two is worth is measured below. Here they are solved exactly where a game is small, timed, trained, and measured against perfect play
-and against AlphaZero.
+which are no part of the published method; what each of the two is worth is measured below. Here they are solved exactly where a
+game is small, timed, trained, and measured against perfect play and against AlphaZero.
 
 How play is judged:
 

@@ -160,8 +160,8 @@ uniform sample of them with the 95 % interval in brackets."""
 _CONNECT4 = """\
 ### Connect-4 on 7 columns by 6 rows
 
-From self-play, with threats shown to the network, judged on the quiet positions. Columns without *expected* are of the most probable move, *expected* ones
-of the policy itself, each move counted with its probability."""
+From self-play, with threats shown to the network, judged on the quiet positions. Columns without *expected* are of the most
+probable move, *expected* ones of the policy itself, each move counted with its probability."""
 
 _ABLATION = """\
 ### What each ingredient is worth

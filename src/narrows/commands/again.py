@@ -11,6 +11,7 @@ from narrows.runs import RunFolder
 from narrows.runs.records import VerificationRecord
 from narrows.shortlist import SelectionRecord
 
+_PATH = "reward.path="
 _FIT_OPTIONS = {"members": 5, "seed": 0, "test_fraction": 0.2, "max_distance": None}
 """Options of `narrows fit` with what they are unless told otherwise."""
 
@@ -65,9 +66,9 @@ def _fit(folder: RunFolder, job: Job) -> list[str]:
     if settings.get("refit") is False:
         asked["refit"] = False
     about = folder.about()
-    changed = dict(override.partition("=")[::2] for override in about.overrides)
-    if "reward.path" in changed:
-        asked["out"] = Path(about.job).parent / changed["reward.path"]
+    path = next((override[len(_PATH) :] for override in about.overrides if override.startswith(_PATH)), None)
+    if path is not None:
+        asked["out"] = str(Path(about.job).parent / path)
     return ["fit", about.job, *typed(asked)]
 
 

@@ -15,6 +15,7 @@ from rapidfuzz.process import cdist
 from narrows.archive import Archive
 from narrows.envs import AbstractEnvironment
 from narrows.files import ChangedFile, append, parse_record, read_text, record_text, write_atomically
+from narrows.printing import printable
 from narrows.runs.records import SetAsideLine
 from narrows.training import Chunk, objects_of, reference
 
@@ -106,17 +107,18 @@ class Recorder:
             return
         self.num_set_aside += len(lines)
         append(self.set_aside, "".join(map(_line, lines)))
+        latest = printable(lines[-1]["reason"])
         if self.num_set_aside > self.budget:
             raise TooManySetAside(
                 f"{self.num_set_aside} items or steps were not finite, more than [train] max_set_aside = {self.budget} "
-                f"(the latest at step {lines[-1]['step']}: {reason}). All are listed in {self.set_aside}. "
+                f"(the latest at step {lines[-1]['step']}: {latest}). All are listed in {self.set_aside}. "
                 "Repair the score, or lower beta or the learning rate in a new run; to go on with this one, raise "
                 "max_set_aside in its job.toml and resume it."
             )
         if np.asarray(chunk.info.is_skipped).all():
             raise TooManySetAside(
                 f"none of steps {chunk.last_step - chunk.num_steps + 1} to {chunk.last_step} could train: every loss or "
-                f"gradient was not finite, or no score was ({reason}). All are listed in {self.set_aside}. "
+                f"gradient was not finite, or no score was ({latest}). All are listed in {self.set_aside}. "
                 "Repair the score, or lower beta or the learning rate in a new run."
             )
 

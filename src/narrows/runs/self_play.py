@@ -17,6 +17,7 @@ from narrows.games.folder import GameFolder
 from narrows.games.recipe import Recipe
 from narrows.games.self_play import SelfPlayInfo, SelfPlayTrainer
 from narrows.games.watching import Watch
+from narrows.printing import printable
 from narrows.runs.interrupt import interruptible
 from narrows.runs.progress import PatientConsole
 from narrows.runs.rows import read_rows, write_rows
