@@ -207,9 +207,16 @@ def test_a_folder_that_is_none_or_was_changed_is_refused(encoder, table, tmp_pat
     weights.write_bytes(bytes(data))
     with pytest.raises(ValueError, match=r"model\.safetensors is not the file that was written"):
         Scorer.load(tmp_path / "s")
-    (tmp_path / "s" / "scorer.json").write_text("{")
-    with pytest.raises(ValueError, match="is damaged"):
-        Scorer.load(tmp_path / "s")
+    record = tmp_path / "s" / "scorer.json"
+    fields = json.loads(record.read_text(encoding="utf-8"))
+    wrong = {"format": 2, "members": 10**9, "std_scale": "wide", "reader": {}, "task": {}, "sha256": {}, "std_scale ": 1.0}
+    texts = ["{", "[]", *(json.dumps({**fields, "checksum": None, name: value}) for name, value in wrong.items())]
+    texts.append(json.dumps({**fields, "checksum": None, "sha256": {**fields["sha256"], "../s/scorer.json": "0"}}))
+    texts.append(json.dumps({**fields, "std_scale": fields["std_scale"] * 2}))
+    for text in texts:
+        record.write_text(text, encoding="utf-8")
+        with pytest.raises(ValueError, match=r"scorer\.json is damaged \(.*Tune again"):
+            Scorer.load(tmp_path / "s")
 
 
 def test_a_damaged_checkpoint_is_said_and_not_used(encoder, table, tmp_path):

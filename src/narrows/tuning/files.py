@@ -152,7 +152,7 @@ def read_adapter(directory: str | os.PathLike[str]) -> Adapter:
         ) from error
     if not isinstance(described, dict) or not isinstance(described.get("config"), dict) or "method" not in described:
         raise ValueError(f"{folder / CONFIG_FILE} does not describe an adapter of this library.")
-    if described.get("format", FORMAT) > FORMAT:
+    if described.get("format", FORMAT) not in range(FORMAT + 1):
         raise ValueError(
             f"{folder} was written in format {described['format']}, and this version reads {FORMAT}. Upgrade narrows."
         )

@@ -4,10 +4,11 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any, Final, Self
+from pathlib import Path, PurePosixPath
+from typing import Any, Final, Literal, Self
 
 import numpy as np
+import pydantic
 import torch
 from jaxtyping import Float
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
@@ -25,6 +26,36 @@ _FORMAT: Final = 1
 _MEMBER: Final = "member-"
 _READ_SUFFIXES: Final = (".json", ".txt", ".model", ".bpe", ".vocab", ".jinja")
 """Of files that a tokenizer may be read from."""
+
+
+class _ReaderFields(pydantic.BaseModel, extra="forbid"):
+    max_length: int = pydantic.Field(ge=1)
+    is_spaced: bool
+
+
+class _Fields(pydantic.BaseModel, extra="forbid"):
+    """What `scorer.json` holds."""
+
+    format: Literal[1]
+    task: dict[str, Any]
+    members: int = pydantic.Field(ge=1, le=1000)
+    reader: _ReaderFields
+    std_scale: float = pydantic.Field(ge=0.0, allow_inf_nan=False)
+    precision: Precision
+    positive: str | None
+    sha256: dict[str, str]
+    about: dict[str, Any]
+
+    @pydantic.model_validator(mode="after")
+    def _names_each_member(self) -> Self:
+        """Refuse names that lead out of the folder, and members whose weights could be any."""
+        for name in self.sha256:
+            if PurePosixPath(name).is_absolute() or "\\" in name or {"..", ""} & set(name.split("/")):
+                raise ValueError(f"it names {name!r}, which is no file of the folder")
+        for number in range(self.members):
+            if f"{_MEMBER}{number}/model.safetensors" not in self.sha256:
+                raise ValueError(f"it has no hash of member {number}")
+        return self
 
 
 class Scorer:
@@ -97,14 +128,10 @@ class Scorer:
         refuse_special(place)
         fields = _read(place)
         try:
-            task, num_members = Task.from_dict(fields["task"]), int(fields["members"])
-            hashes = dict(fields["sha256"])
-            settings = fields["reader"]
+            task = Task.from_dict(fields.task)
         except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(
-                f"{place / SCORER_FILE} is damaged ({error}). Tune again, or take the folder from a copy."
-            ) from error
-        for name, known in hashes.items():
+            raise ValueError(_damaged(place / SCORER_FILE, error)) from error
+        for name, known in fields.sha256.items():
             if not (place / name).is_file() or _hash(place / name) != known:
                 raise ValueError(
                     f"{place / name} is not the file that was written. Tune again, or take the folder from a copy."
@@ -112,20 +139,20 @@ class Scorer:
         members = []
         with quiet():
             tokenizer = AutoTokenizer.from_pretrained(place, local_files_only=True, trust_remote_code=False)
-            for number in range(num_members):
+            for number in range(fields.members):
                 model = AutoModelForSequenceClassification.from_pretrained(
                     place / f"{_MEMBER}{number}", use_safetensors=True, local_files_only=True, trust_remote_code=False
                 )
                 members.append(model.to(torch.device(device)).train(False))
         return cls(
             members,
-            Reader(tokenizer, settings["max_length"], settings["is_spaced"]),
+            Reader(tokenizer, fields.reader.max_length, fields.reader.is_spaced),
             task,
-            std_scale=fields["std_scale"],
-            precision=fields["precision"],
-            positive=fields["positive"],
-            about=fields["about"],
-            identity=_identity(place, hashes),
+            std_scale=fields.std_scale,
+            precision=fields.precision,
+            positive=fields.positive,
+            about=fields.about,
+            identity=_identity(place, fields.sha256),
         )
 
 
@@ -157,7 +184,7 @@ def save_scorer(scorer: Scorer, folder: str | os.PathLike[str]) -> None:
         "sha256": {name: _hash(place / name) for name in names},
         "about": scorer.about,
     }
-    replace_text(place / SCORER_FILE, json.dumps(fields, indent=2, sort_keys=True) + "\n")
+    replace_text(place / SCORER_FILE, json.dumps({**fields, "checksum": _checksum(fields)}, indent=2, sort_keys=True) + "\n")
 
 
 def _save_member(member: TunedModel, folder: Path, task: Task) -> None:
@@ -168,17 +195,29 @@ def _save_member(member: TunedModel, folder: Path, task: Task) -> None:
         save_merged(member, folder)
 
 
-def _read(place: Path) -> dict[str, Any]:
+def _read(place: Path) -> _Fields:
     path = place / SCORER_FILE
     if not path.is_file():
         raise ValueError(f"{place} holds no {SCORER_FILE}, so it is no scorer. `narrows tune` writes one.")
     try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path} is damaged ({error}). Tune again, or take the folder from a copy.") from error
-    if not isinstance(fields, dict) or fields.get("format") != _FORMAT:
-        raise ValueError(f"{path} is of another version. Tune again with this one.")
-    return fields
+        content = json.loads(path.read_text(encoding="utf-8"))
+        known = content.pop("checksum", None) if isinstance(content, dict) else None
+        found = _Fields.model_validate(content)
+        if known not in (None, _checksum(content)):
+            raise ValueError("it was changed since it was written")
+        return found
+    except (OSError, ValueError, RecursionError) as error:
+        raise ValueError(_damaged(path, error)) from error
+
+
+def _checksum(fields: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(fields, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _damaged(path: Path, error: Exception) -> str:
+    first = error.errors()[0] if isinstance(error, pydantic.ValidationError) else None
+    why = error if first is None else f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+    return f"{path} is damaged ({why}). Tune again, or take the folder from a copy."
 
 
 def _identity(place: Path, hashes: Mapping[str, str]) -> str:
