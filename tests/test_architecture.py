@@ -94,7 +94,7 @@ def test_nothing_is_unpickled_or_evaluated():
         (path.name, word)
         for path in MODULES
         for word in forbidden
-        if word in path.read_text(encoding="utf-8").replace("re.eval(", "")
+        if word in path.read_text(encoding="utf-8").replace("re.eval(", "").replace("compile_time_eval(", "")
     ]
     assert not found
 

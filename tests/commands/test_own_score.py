@@ -109,7 +109,8 @@ def test_the_commands_on_the_page_make_the_run_again(made, monkeypatch):
 
 
 def test_a_proxy_is_fitted_first_with_the_options_it_was_fitted_with(made, monkeypatch):
-    folder: Any = SimpleNamespace(path="runs/rna", about=lambda: {"job": "jobs/job.toml", "overrides": ["reward.path=p"]})
+    about = SimpleNamespace(job="jobs/job.toml", overrides=("reward.path=p",), options={})
+    folder: Any = SimpleNamespace(path="runs/rna", about=lambda: about)
     settings = {"members": 3, "seed": 0, "test_fraction": 0.2, "max_distance": None, "refit": False}
     monkeypatch.setattr(again, "read_quality", lambda path: SimpleNamespace(settings=settings))
     job = RunFolder.open(made / "a run").job()

@@ -17,7 +17,7 @@ from tests.commands.test_cli import JOB, SCORE
 from narrows.cli import COMMANDS, main
 from narrows.commands import listing
 from narrows.data import write_table
-from narrows.files import WriterLock
+from narrows.files import WriterLock, record_text
 from narrows.printing import lenient_output, name_some, printable, quote, say
 
 HOSTILE = "\x1b[31m\x9b2J\x07\x7f\u202e\u200b\u2028\rspoof"
@@ -83,24 +83,38 @@ def run_copy(made, tmp_path):
     return tmp_path / "copy"
 
 
+def rewrite(path, change):
+    """Change a record as somebody would who knows how its checksum is made."""
+    content = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(
+        record_text(change({name: value for name, value in content.items() if name != "checksum"})), encoding="utf-8"
+    )
+
+
+def without_pins(content):
+    """Return what a run of an older version says of itself, so that its inputs are read and not compared."""
+    return {name: value for name, value in content.items() if name not in ("inputs", "decides", "job_sha256")}
+
+
 @pytest.mark.parametrize("names", [("run.json",), ("shortlist.json", "verification.json")])
 def test_no_text_of_a_json_file_steers_the_terminal(run_copy, names, capsys):
     for path in (run_copy / "run" / name for name in names):
-        path.write_text(json.dumps(poisoned(json.loads(path.read_text(encoding="utf-8")))), encoding="utf-8")
+        rewrite(path, poisoned)
     assert_harmless(shown_by(commands_on(run_copy)[-1], capsys))
 
 
 @pytest.mark.parametrize("value", [f"1{HOSTILE}", [HOSTILE], {HOSTILE: 1}, "x" * 100_000])
 def test_a_format_version_is_shown_and_does_nothing(run_copy, value, capsys):
     path = run_copy / "run" / "run.json"
-    path.write_text(json.dumps({**json.loads(path.read_text(encoding="utf-8")), "format_version": value}), encoding="utf-8")
+    rewrite(path, lambda content: {**content, "format_version": value})
     for words in commands_on(run_copy):
         shown = shown_by(words, capsys)
         assert_harmless(shown)
-        assert "expected format 1, got" in shown and len(shown) < 1000
+        assert "expected format 1" in shown and len(shown) < 1000
 
 
 def test_no_text_of_a_job_steers_the_terminal(run_copy, capsys):
+    rewrite(run_copy / "run" / "run.json", without_pins)
     path = run_copy / "run" / "job.toml"
     text = path.read_text(encoding="utf-8")
     escaped = json.dumps(HOSTILE)[1:-1].replace("\x7f", "\\u007f")
@@ -123,6 +137,7 @@ def test_no_text_of_a_job_steers_the_terminal(run_copy, capsys):
     ("name", "command"), [("shortlist.csv", 4), ("history.csv", 0), ("inputs/measured.csv", 1), ("inputs/landscape.csv", 1)]
 )
 def test_no_cell_steers_the_terminal(run_copy, name, command, capsys):
+    rewrite(run_copy / "run" / "run.json", without_pins)
     path = run_copy / "run" / name
     header, *rows = path.read_text(encoding="utf-8").splitlines()
     poison = HOSTILE.replace("\r", "")

@@ -1,5 +1,6 @@
 """Scores that were paid for once: what is remembered, for whom, and in which files."""
 
+import contextlib
 import json
 import sqlite3
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 
 from narrows.rewards.scoring import ScoreError, load_scorer
+from narrows.rewards.scoring.cache import ScoreCache
 
 LENGTHS = "def score(objects):\n    return [float(len(one)) for one in objects]\n"
 COUNTED = """
@@ -74,3 +76,21 @@ def test_a_file_that_is_no_cache_is_refused_untouched(write, tmp_path):
         assert path.read_bytes() == before
     with pytest.raises(ValueError, match="cannot be"):
         load_scorer(write(LENGTHS), cache=tmp_path / "no" / "such" / "folder.sqlite")
+
+
+def test_a_changed_score_is_noticed_and_an_older_file_goes_on(tmp_path):
+    path = tmp_path / "scores.sqlite"
+    with contextlib.closing(sqlite3.connect(path)) as old, old:  # as version 0.1.0 left it
+        old.execute("CREATE TABLE scores (scorer TEXT, object TEXT, value REAL, PRIMARY KEY (scorer, object)) WITHOUT ROWID")
+        old.execute("INSERT INTO scores VALUES ('s', 'old', 1.0)")
+        old.execute("PRAGMA user_version = 1")
+    with contextlib.closing(ScoreCache(path, read_only=True)) as cache:
+        assert cache.get("s", ["old"]) == {"old": 1.0}
+    with contextlib.closing(ScoreCache(path)) as cache:
+        cache.put("s", {"new": 2.0})
+        assert cache.get("s", ["old", "new"]) == {"old": 1.0, "new": 2.0}
+    for change in ("value = 3.0", "value = 'high'", "object = 'gnu'"):
+        with contextlib.closing(sqlite3.connect(path)) as database, database:
+            database.execute(f"UPDATE scores SET {change} WHERE object = 'new'")
+        with contextlib.closing(ScoreCache(path)) as cache, pytest.raises(ValueError, match="scores.sqlite is damaged.*asked"):
+            cache.get("s", ["new", "gnu"])

@@ -55,7 +55,8 @@ def parse_record(text: str, place: str, schema: type[AnyRecord], cure: str) -> A
         first = error.errors()[0]
         field = ".".join(map(str, first["loc"])) or "the whole"
         came = "it is missing" if first["type"] == "missing" else f"got {quote(first['input'])}"
-        reason = f"{first['msg'][:1].lower()}{first['msg'][1:]}"
+        said = first["msg"].removeprefix("Value error, ")
+        reason = f"{said[:1].lower()}{said[1:]}"
         raise ValueError(f"{place}: {quote(field)}: {reason}, {came}. {cure}") from None
 
 

@@ -1,6 +1,6 @@
 """What a run folder says in JSON: the schema of each file that is written there and read back."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import AliasChoices, Field, field_validator
 
@@ -20,7 +20,7 @@ class RunRecord(Record):
         score_identity: which score of the user's guides the run.
     """
 
-    format_version: int
+    format_version: Any
     run_id: str
     created: str
     job: str = "job.toml"
@@ -36,9 +36,9 @@ class RunRecord(Record):
 
     @field_validator("format_version")
     @classmethod
-    def _is_this_one(cls, version: int) -> int:
+    def _is_this_one(cls, version: object) -> object:
         if version != FORMAT_VERSION:
-            raise ValueError(f"expected format {FORMAT_VERSION}; use the release that made it")
+            raise ValueError(f"expected format {FORMAT_VERSION} (another one is for the release that made it)")
         return version
 
     @field_validator("versions")
