@@ -280,7 +280,7 @@ def _uniform(env):
     [
         (
             ["tfbind8", "--case", "bits_tb"],
-            "--case belongs to the benchmarks speed, games, vi, tuning, robustness and paper, not to tfbind8",
+            "--case belongs to the benchmarks speed, games, vi, tuning, robustness, paper and kills, not to tfbind8",
         ),
         (["guard", "--against", "gfnx"], "--against belongs to the benchmark speed, not to guard"),
         (["speed", "--record"], "--record belongs to the benchmark guard, not to speed"),
