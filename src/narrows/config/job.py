@@ -19,29 +19,12 @@ from narrows.training import Surrogate, adam
 
 Scalar = str | bool | int | float
 PACKAGES = {"env": envs, "noise": noise, "reward": rewards, "policy": policies, "objective": objectives}
-POLICY_CONTEXT = (
-    *("num_features", "num_values", "num_actions", "num_backward_actions", "flow_head", "child_flow_head", "key"),
-)
+POLICY_CONTEXT = tuple("num_features num_values num_actions num_backward_actions flow_head child_flow_head key".split())
 """What a policy is told by the environment and the objective, not by the job."""
-SECTIONS = (
-    *(
-        "env",
-        "noise",
-        "reward",
-        "policy",
-        "objective",
-        "optimizer",
-        "exploration",
-        "replay",
-        "train",
-        "shortlist",
-        "data",
-        "near",
-    ),
-)
+SECTIONS = tuple("env noise reward policy objective optimizer exploration replay train shortlist data near".split())
 SCORE = "Score"
-SURROGATE = "surrogate"
 """The reward that a job names when the score is a function the user gives on the command line."""
+SURROGATE = "surrogate"
 
 
 @dataclass(frozen=True)
