@@ -265,8 +265,9 @@ def _restore(folder: RunFolder, trainer: Trainer, job: Job, console: Console) ->
         console.print(printable(sentence, None), highlight=False, markup=False, soft_wrap=True)
     if found.path is None:
         return trainer.init(key), 0
-    before, now = checkpoint.read_manifest(found.path).metadata["job"], what_decides(job)
-    changed = changed_sections(before, now)
+    # The same text decides the same, also where a later release has sections and fields that the checkpoint knows nothing of.
+    before = {} if folder.has_its_job() else checkpoint.read_manifest(found.path).metadata.get("job", {})
+    changed = changed_sections(before, what_decides(job)) if before else []
     if changed:
         raise RunError(
             f"{folder.job_file} was changed in {', '.join(changed)} since {found.path.name}, so the run cannot go on as if "

@@ -192,19 +192,24 @@ class RunFolder:
                     f"{self.job_file}: [{section}] path is {quote(path)}, which leads out of the run folder. A run reads its "
                     "own copies under inputs/ alone: put the name of the copy there."
                 )
-        changed = [] if about.decides is None else changed_sections(about.decides, what_decides(job))
+        if about.job_sha256 is None or self.has_its_job():
+            return job
+        changed = changed_sections(about.decides or {}, what_decides(job))
         if changed:
             raise RunError(
                 f"{self.job_file} was changed in {', '.join(changed)} since the run began, so it cannot go on as if nothing "
                 "had happened. Undo the change, or start a new run with it. num_steps may be changed."
             )
-        if about.job_sha256 not in (None, sha256_of(self.job_file)):
-            warnings.warn(
-                f"{self.job_file} was changed since the run began or was last resumed; nothing that decides its numbers was.",
-                ChangedFile,
-                stacklevel=2,
-            )
+        warnings.warn(
+            f"{self.job_file} was changed since the run began or was last resumed; nothing that decides its numbers was.",
+            ChangedFile,
+            stacklevel=2,
+        )
         return job
+
+    def has_its_job(self) -> bool:
+        """Say whether the job is, to the letter, the one that the run began with or was last resumed with."""
+        return self.about().job_sha256 == sha256_of(self.job_file)
 
     def about(self) -> RunRecord:
         """Return what is known about the run: when, with which versions, by which command, from which inputs."""
