@@ -88,6 +88,17 @@ def test_light_imports_load_neither_jax_nor_torch(statement):
     assert not loaded_by(statement) & {"jax", "torch", "matplotlib", "RNA"}
 
 
+def test_rooms_are_there_without_being_imported():
+    script = "import narrows; print(*dir(narrows)); print(narrows.data.check_table.__name__, narrows.commands.run.__name__)"
+    listed, found = subprocess.run(
+        [sys.executable, "-c", script], check=True, capture_output=True, text=True
+    ).stdout.splitlines()
+    assert {*narrows.__all__} <= {*listed.split()} and found == "check_table run"
+    assert not {name for name in narrows.__all__ if not (SOURCE / name).is_dir() and not (SOURCE / f"{name}.py").is_file()}
+    with pytest.raises(AttributeError, match="module 'narrows' has no attribute 'molecules'. It has: archive, "):
+        _ = narrows.molecules
+
+
 def test_nothing_is_unpickled_or_evaluated():
     forbidden = ("import pickle", "pickle.load", "allow_pickle=True", "torch.load(", "eval(", "exec(", "yaml.load(")
     found = [
