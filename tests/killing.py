@@ -90,6 +90,7 @@ def kill_everywhere(folder, call, *, is_whole, is_done=lambda: False, changing=(
             if not is_done():
                 call()
             assert set(contents(folder)) == set(after), (place, is_before)
+            assert not [*folder.rglob(".*.tmp")], "the next call tidies what the killed one left"
             is_whole()
     put_back()
     shutil.rmtree(backup)

@@ -3,12 +3,12 @@
 import hashlib
 import itertools
 import json
+import warnings
 from contextlib import nullcontext
 from functools import partial
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -22,6 +22,7 @@ from narrows import checkpoint
 from narrows.commands import fitting, reporting, selecting, verifying
 from narrows.config import load_job
 from narrows.data import space, write_table
+from narrows.files import ChangedFile
 from narrows.games.folder import load_player
 from narrows.games.recipe import Recipe
 from narrows.games.self_play import SelfPlayInfo, SelfPlayTrainer
@@ -31,7 +32,7 @@ from narrows.rewards import ensemble
 from narrows.rewards.fit import Fit
 from narrows.runs import RunFolder, execute
 from narrows.runs import self_play as game_runs
-from narrows.shortlist import read_csv
+from narrows.shortlist import read_selection
 
 JOB = """
 [env]
@@ -83,7 +84,12 @@ def test_shortlist(run, monkeypatch):
     fixed(monkeypatch, selecting, "choose", chosen)
 
     def is_whole():
-        assert len(read_csv(run.shortlist)) in (3, 4)
+        """Each file is the old or the new one, and where they are not of one selection the reader is told."""
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            rows, record = read_selection(run.shortlist)
+        assert record is not None and len(rows) in (3, 4)
+        assert len(rows) == record.k or [one.category for one in told] == [ChangedFile]
 
     kill_everywhere(run.path, partial(selecting.shortlist, (run.path,), k=4), is_whole=is_whole, changing=("shortlist.",))
 
@@ -117,8 +123,9 @@ def test_verify(run, monkeypatch):
 
 def test_fit(tmp_path, monkeypatch):
     write_table(tmp_path / "data.csv", ["".join(letters) for letters in itertools.product("ACGU", repeat=3)], [1.0] * 64)
-    blank = ensemble._blank(space("rna").closed_over(["ACG"]), 2)
-    old, new = (eqx.tree_at(lambda tree: tree.offset, blank, jnp.asarray(offset)) for offset in (0.0, 1.0))
+    rna, one = space("rna").closed_over(["ACG"]), jnp.ones((), jnp.float32)
+    members = ensemble.make_members(rna, 2, jax.random.key(0))
+    old, new = (ensemble.Ensemble(members, offset, one, one, rna) for offset in (0.0, 1.0))
     folder = ensemble.save(old, make_quality(), tmp_path / "proxy")
     fixed(monkeypatch, fitting, "fit_ensemble", Fit(new, make_quality()))
 

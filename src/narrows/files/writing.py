@@ -96,7 +96,8 @@ def _draft(target: Path, content: str | bytes) -> Iterator[Path]:
             yield draft
     finally:
         with contextlib.suppress(OSError):
-            draft.unlink()
+            if draft.exists():
+                draft.unlink()
 
 
 @contextlib.contextmanager
