@@ -89,8 +89,8 @@ def kill_everywhere(folder, call, *, is_whole, is_done=lambda: False, changing=(
             is_whole()
             if not is_done():
                 call()
+                assert not [*folder.rglob(".*.tmp")], "who is called next tidies what a killed one left"
             assert set(contents(folder)) == set(after), (place, is_before)
-            assert not [*folder.rglob(".*.tmp")], "the next call tidies what the killed one left"
             is_whole()
     put_back()
     shutil.rmtree(backup)

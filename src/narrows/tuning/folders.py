@@ -20,12 +20,17 @@ def refuse_special(folder: str | os.PathLike[str]) -> None:
                 raise ValueError(f"{path} is {kind} where only a plain file may be. Remove it, or put the file itself there.")
 
 
+def draft_of(path: Path) -> Path:
+    """Return what a file is called until it is whole."""
+    return path.with_name(f".{path.name}.tmp")
+
+
 def replace_file(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` make a draft beside a file and rename it, so that a reader sees the old file or the new one.
 
     The draft has one name, so that the next writer takes away what a killed one left.
     """
-    draft = path.with_name(f".{path.name}.tmp")
+    draft = draft_of(path)
     draft.unlink(missing_ok=True)
     try:
         write(draft)

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
-from narrows.tuning.folders import refuse_special, replace_text
+from narrows.tuning.folders import draft_of, refuse_special, replace_text
 from narrows.tuning.methods import config_of, tuned
 from narrows.tuning.profile import Profile, profile
 from narrows.tuning.scoring.encoder import Encoder, open_encoder
@@ -240,7 +240,7 @@ def refuse_taken(folder: str | os.PathLike[str]) -> None:
 
 def _is_bare(place: Path) -> bool:
     """Return whether a folder holds nothing, or what a fit leaves that was killed before it could say what it is."""
-    bare = {place / WORK, place / WORK / f".{_REQUEST}"}
+    bare = {place / WORK, draft_of(place / WORK / _REQUEST)}
     return all(path in bare for path in place.rglob("*"))
 
 
