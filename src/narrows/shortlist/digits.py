@@ -34,7 +34,7 @@ def rounded(values: Float[np.ndarray, " number"], *, apart: int = 5) -> Float[np
     """Return the numbers of a column as they are shown.
 
     >>> rounded(np.array([0.12345678, 1.0])).tolist(), rounded(np.array([1e6 + 0.12345678, 1e6 + 1])).tolist()
-    ([0.123457, 1.0], [1000000.1235, 1000001.0])
+    ([0.123457, 1.0], [1000000.12346, 1000001.0])
     """
     values = np.asarray(values, np.float64)
     spread = spread_of(values)
