@@ -1,6 +1,7 @@
 """Checkpoint folders: no kill, full disk, damage or forged file loses the last good one or does harm."""
 
 import errno
+import hashlib
 import itertools
 import json
 import os
@@ -136,7 +137,7 @@ def forge(path, content, arrays=None):
     """Give a checkpoint a manifest whose checksums are right, as someone who knows the format would."""
     if arrays is not None:
         (path / ARRAYS).write_bytes(arrays)
-        content["arrays_sha256"] = checkpoint.hashlib.sha256(arrays).hexdigest()
+        content["arrays_sha256"] = hashlib.sha256(arrays).hexdigest()
     content.pop("checksum", None)
     content["checksum"] = checkpoint._checksum(content)
     (path / MANIFEST).write_text(json.dumps(content))

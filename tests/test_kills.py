@@ -5,6 +5,7 @@ import itertools
 import json
 import warnings
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -20,7 +21,9 @@ from tests.rewards.proxies import make_quality
 
 from narrows import checkpoint
 from narrows.commands import fitting, reporting, selecting, verifying
-from narrows.config import load_job
+from narrows.commands.foretelling import settings_of
+from narrows.commands.predictions import believe
+from narrows.config import build_env, load_job
 from narrows.data import space, write_table
 from narrows.files import ChangedFile
 from narrows.games.folder import load_player
@@ -78,8 +81,8 @@ def fixed(monkeypatch, module, name, value):
 
 def test_shortlist(run, monkeypatch):
     job = run.job()
-    believed = selecting.believe([run], [job], selecting.build_env(job))
-    chosen = selecting.choose(believed, [run], [job], selecting.replace(selecting.settings_of(job, [run]), k=4))
+    believed = believe([run], [job], build_env(job))
+    chosen = selecting.choose(believed, [run], [job], replace(settings_of(job, [run]), k=4))
     fixed(monkeypatch, selecting, "believe", believed)
     fixed(monkeypatch, selecting, "choose", chosen)
 

@@ -7,7 +7,7 @@ import pytest
 
 from narrows.cli import main
 from narrows.config import build, load_job
-from narrows.runs import RunFolder, execute, memory
+from narrows.runs import RunError, RunFolder, execute, memory
 from narrows.training import Devices
 
 JOB = """
@@ -73,7 +73,7 @@ def test_devices_of_one_machine_share_its_memory_and_accelerators_have_their_own
     monkeypatch.setattr(memory, "_on_machine", lambda: 400)
     memory.refuse_too_large(needs, Devices())
     monkeypatch.setattr(memory, "_on_machine", lambda: 399)
-    with pytest.raises(memory.RunError, match=r"b = 2: the run needs at least"):
+    with pytest.raises(RunError, match=r"b = 2: the run needs at least"):
         memory.refuse_too_large(needs, Devices())
     monkeypatch.setattr(memory, "_on_device", lambda: 400)
     memory.refuse_too_large(needs, Devices())

@@ -27,7 +27,6 @@ from narrows.envs.base import CHANCE, AbstractEnvironment
 from narrows.envs.turns import turns_of
 from narrows.objectives.balance import (
     AbstractResidualObjective,
-    Residual,
     Steps,
     check_segment_weight,
     mean_square,
@@ -38,7 +37,7 @@ from narrows.objectives.balance import (
     variance,
     weighted_mean,
 )
-from narrows.objectives.base import ALONE, AbstractObjective, Aids, Total
+from narrows.objectives.base import ALONE, AbstractObjective, Aids, Residual, Total
 from narrows.objectives.children import children_along
 from narrows.operators import GeneralMellowmax, masked_log_softmax, masked_logsumexp, mellowmax, soft_bellman
 from narrows.policies.base import Model
