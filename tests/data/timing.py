@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 
 def processor_seconds(call: Callable[[], object], times: int = 3) -> float:
-    """Return the least processor time of a few calls, without the garbage collector, which looks at all that other tests left."""
+    """Return the least processor time of a few calls, without the garbage collector, which looks at what other tests left."""
     taken = []
     gc.disable()
     try:
