@@ -157,6 +157,7 @@ def outcome(run, expected):
         ("timing.csv", "stap,steps,seconds\n5,5,1.0\n"),
         ("timing.csv", "step,steps,seconds\n5,5,fast\n"),
         ("history.csv", 'step,loss\n5,"0.1\n'),
+        ("history.csv", ""),
         ("shortlist.csv", '"rank,sequence'),
     ],
 )

@@ -37,13 +37,13 @@ def read_rows(path: Path, required: Sequence[str] = ("step",)) -> list[dict[str,
     """
     try:
         text = read_text(path)
-        header, *lines = csv.reader(io.StringIO(text, newline=""), strict=True)
+        header, *lines = list(csv.reader(io.StringIO(text, newline=""), strict=True)) or [[]]
     except FileNotFoundError:
         return []
     except (csv.Error, ValueError) as error:
         raise ValueError(f"{path} is no table of numbers ({error}). {_CURE}") from None
     if not text.endswith("\n"):
-        raise ValueError(f"{path} is cut short: its last line does not end. {_CURE}")
+        raise ValueError(f"{path} is empty or cut short: its last line does not end. {_CURE}")
     columns = header[:-1] if header[-1:] == [_CHECK] else header  # without, it is from before there were checksums
     if lines and (missing := sorted(set(required) - set(columns))):
         raise ValueError(f"{path}: expected a column {missing[0]}, got {', '.join(columns)[:80]!r}. {_CURE}")
