@@ -16,7 +16,6 @@ from scipy.special import log_softmax
 
 from narrows.envs import AbstractReversibleEnvironment
 from narrows.exact import Graph, enumerate_graph, model_law
-from narrows.exploration import Behaviour
 from narrows.metrics.exact import LogLaw, entropy, mass_by_quantile, mean_score
 from narrows.objectives import TrajectoryGeneralMellowmax
 from narrows.policies import AbstractPolicy
@@ -24,6 +23,7 @@ from narrows.policies.base import Model
 from narrows.rewards import AbstractReward, Tempered
 from narrows.training import run, trainer
 from narrows.trajectories import Trajectory, sample, sample_backward, score
+from narrows.trajectories.behaviour import Behaviour
 
 _BLOCK = 4096
 _MAX_INVERSE_TEMPERATURE = 1e4

@@ -27,12 +27,12 @@ from narrows import objectives
 from narrows.envs import Sequence as Sequences
 from narrows.envs.sequence import SequenceState
 from narrows.exact import enumerate_graph, model_law, solve
-from narrows.exploration import Behaviour
 from narrows.metrics.exact import total_variation
 from narrows.objectives.base import AbstractObjective
 from narrows.policies import Tabular
 from narrows.rewards import AbstractReward
 from narrows.training import run, trainer
+from narrows.trajectories.behaviour import Behaviour
 
 BIOLOGY_PARTS = tuple(size.name for size in biology_plan.FULL.sizes)
 PARTS = ("objectives", "bits", *BIOLOGY_PARTS)

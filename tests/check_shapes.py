@@ -20,14 +20,14 @@ with install_import_hook(ROOMS, "beartype.beartype"):
     import numpy as np
 
     from narrows import exact, metrics, objectives
-    from narrows.buffers import Replay
     from narrows.envs import Hypergrid, Sequence, Subsets, perturbed
-    from narrows.exploration import Behaviour
     from narrows.noise import Substitution
     from narrows.policies import MLP, Tabular, Transformer
     from narrows.rewards import AbstractReward, Came, HypergridReward, PairwiseSubsets
     from narrows.training import Given, adam, run, trainer
+    from narrows.training.replay import Replay
     from narrows.trajectories import sample, score
+    from narrows.trajectories.behaviour import Behaviour
 
 CASES: tuple = (
     (Hypergrid(2, 3), MLP, HypergridReward(Hypergrid(2, 3))),

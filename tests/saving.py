@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from narrows.checkpoint import latest, restore, save, tree_hash
+from narrows.storage.checkpoint import latest, restore, save, tree_hash
 
 
 def make_state(step, attempt=0, size=2000):

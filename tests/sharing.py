@@ -14,8 +14,6 @@ import numpy as np
 import optax
 from tests.test_hosted import Scripted
 
-from narrows import checkpoint
-from narrows.buffers import Replay
 from narrows.envs import Hypergrid, Sequence, Subsets, perturbed
 from narrows.noise import Substitution
 from narrows.objectives import (
@@ -29,8 +27,10 @@ from narrows.objectives import (
 from narrows.policies import MLP, Transformer
 from narrows.rewards import Came, HypergridReward
 from narrows.rewards.base import AbstractReward
-from narrows.rewards.host import HostReward
+from narrows.scorers.host import HostReward
+from narrows.storage import checkpoint
 from narrows.training import Devices, Given, objects_of, run, simulate, trainer
+from narrows.training.replay import Replay
 
 NUM = 4
 BATCH = 8

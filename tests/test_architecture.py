@@ -18,13 +18,15 @@ LAYERS = [
     {"runs", "doctor"},
     {"config", "report"},
     {"games"},
-    {"training", "shortlist", "metrics", "outcomes"},
-    {"objectives", "buffers", "archive", "exact", "checkpoint"},
+    {"training", "selection", "metrics", "outcomes"},
+    {"objectives", "exact"},
     {"trajectories"},
-    {"exploration"},
+    {"scorers"},
+    {"proxies"},
     {"rewards", "policies", "noise"},
     {"envs"},
-    {"operators", "edit_distance", "data", "leaves", "vi", "tuning"},
+    {"storage"},
+    {"operators", "edit_distance", "data", "vi", "tuning"},
     {"files"},
     {"printing", "sizes"},
 ]
@@ -95,7 +97,7 @@ def test_rooms_are_there_without_being_imported():
     ).stdout.splitlines()
     assert {*narrows.__all__} <= {*listed.split()} and found == "check_table run"
     assert not {name for name in narrows.__all__ if not (SOURCE / name).is_dir() and not (SOURCE / f"{name}.py").is_file()}
-    with pytest.raises(AttributeError, match="module 'narrows' has no attribute 'molecules'. It has: archive, "):
+    with pytest.raises(AttributeError, match="module 'narrows' has no attribute 'molecules'. It has: commands, "):
         _ = narrows.molecules
 
 

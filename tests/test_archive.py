@@ -17,8 +17,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from narrows.archive import CONFLICT_TOLERANCE, Archive, Entry
 from narrows.files import WriterLock
+from narrows.storage.archive import CONFLICT_TOLERANCE, Archive, Entry
 
 BATCH = 50
 
@@ -37,7 +37,9 @@ def path(tmp_path: Path) -> Path:
 
 def script(body: str, *arguments: object, **options) -> subprocess.Popen:
     """Start another Python that knows `Archive` and `batch` and runs `body`."""
-    imports = "import os, random, sys\nfrom pathlib import Path\nimport numpy as np\nfrom narrows.archive import Archive\n"
+    imports = (
+        "import os, random, sys\nfrom pathlib import Path\nimport numpy as np\nfrom narrows.storage.archive import Archive\n"
+    )
     lines = [imports + f"BATCH = {BATCH}", inspect.getsource(batch), body]
     command = [sys.executable, "-c", "\n".join(lines), *map(str, arguments)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
@@ -448,5 +450,5 @@ def test_a_run_killed_in_its_first_moment_can_start_again(path):
 
 
 def test_needs_no_jax():
-    body = "import sys, narrows.archive, narrows.shortlist; print([m for m in ('jax', 'torch') if m in sys.modules])"
+    body = "import sys, narrows.storage.archive, narrows.selection; print([m for m in ('jax', 'torch') if m in sys.modules])"
     assert output(subprocess.Popen([sys.executable, "-c", body], stdout=subprocess.PIPE, text=True)).strip() == "[]"

@@ -15,7 +15,6 @@ from benchmarks._games.cells import known
 from benchmarks.rows import Context, read_rows, write_rows
 from tests.games.recipes import TINY_PLAY, lived, made_up_run, tiny, without_training
 
-from narrows import checkpoint
 from narrows.envs import ConnectFour, TicTacToe
 from narrows.envs.bitboard import numbers
 from narrows.games.alphazero import AlphaZero, SearchPlayer
@@ -25,6 +24,7 @@ from narrows.games.folder import GameFolder
 from narrows.games.players import NetworkPlayer
 from narrows.games.recipe import preset
 from narrows.games.solver import SmallBoard, small
+from narrows.storage import checkpoint
 
 CONTEXT = Context(False, None, "python -m benchmarks games", {"python": "3.11.0"}, "2 cores, Linux x86_64")
 

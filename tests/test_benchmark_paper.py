@@ -14,6 +14,7 @@ from benchmarks._paper.bits import CLOSENESS, FOUND, BitPlan, BitRun
 from benchmarks._paper.controls import Control
 from benchmarks._paper.plan import GFN, MAIN_SHARE, PPO, SAC, Size
 from benchmarks._paper.plan import Plan as BioPlan
+from benchmarks._paper.tasks.task import UTR
 from benchmarks._paper.trainings import Outcome, Setting, Tuned
 from benchmarks._robustness.methods import CHOSEN, ENTROPY, TEMPERATURE, control_name
 from benchmarks._robustness.reporting import NATS, OFF
@@ -25,7 +26,6 @@ from narrows import objectives
 from narrows.envs import BitSequence
 from narrows.policies import FaithfulTransformer
 from narrows.rewards import BitModes
-from narrows.rewards.published_tasks import UTR
 from narrows.trajectories import sample, score
 
 CONTEXT = Context(False, None, "python -m benchmarks paper", {"python": "3.11.0"}, "2 cores, Linux x86_64")

@@ -24,7 +24,7 @@ from rapidfuzz.distance import Levenshtein
 from scipy.stats import ttest_ind
 
 from narrows.envs import Sequence, perturbed
-from narrows.envs.perturbed import ReversiblePerturbed
+from narrows.envs.perturbation import ReversiblePerturbed
 from narrows.exact import enumerate_graph
 from narrows.noise import Substitution
 from narrows.objectives.base import Aids

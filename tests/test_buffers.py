@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from narrows.buffers import Replay
+from narrows.training.replay import Replay
 from narrows.trajectories import NO_ACTION, Trajectory
 
 

@@ -19,8 +19,8 @@ import safetensors.numpy
 from tests import saving
 from tests.saving import LIKE, load_whole, names, save_step
 
-from narrows import checkpoint
-from narrows.checkpoint import ARRAYS, MANIFEST, latest, read_manifest, restore, save
+from narrows.storage import checkpoint
+from narrows.storage.checkpoint import ARRAYS, MANIFEST, latest, read_manifest, restore, save
 
 # --- newest, damaged, pruned, replaced ---
 

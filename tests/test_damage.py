@@ -14,8 +14,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from narrows import checkpoint
-from narrows.archive import Archive
 from narrows.cli import main
 from narrows.commands.predictions import believe
 from narrows.commands.reporting import gather
@@ -23,9 +21,11 @@ from narrows.commands.verifying import verify
 from narrows.config import build_env
 from narrows.data import write_table
 from narrows.files import ChangedFile, WriterLock, record_text
-from narrows.rewards.scoring.cache import ScoreCache
 from narrows.runs import RunError, RunFolder, read_rows, read_set_aside
-from narrows.shortlist import read_selection
+from narrows.scorers.cache import ScoreCache
+from narrows.selection import read_selection
+from narrows.storage import checkpoint
+from narrows.storage.archive import Archive
 
 JOB = """
 [data]

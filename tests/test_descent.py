@@ -8,7 +8,6 @@ import pytest
 from tests.reference.cases import compile_quickly
 
 from narrows import vi
-from narrows.buffers import Replay
 from narrows.config import JobError, build, dump_job, load_job
 from narrows.envs import Hypergrid
 from narrows.exact import enumerate_graph, model_law, solve
@@ -27,6 +26,7 @@ from narrows.policies import Tabular
 from narrows.rewards.analytic import HypergridReward
 from narrows.rewards.base import AbstractReward
 from narrows.training import Surrogate, adam, run, trainer
+from narrows.training.replay import Replay
 from narrows.trajectories import sample
 
 ENV = Hypergrid(2, 4)

@@ -13,9 +13,9 @@ import jax
 import pytest
 from tests import sharing
 
-from narrows.archive import Archive
 from narrows.cli import main
 from narrows.runs import RunFolder, read_rows
+from narrows.storage.archive import Archive
 from narrows.training import Devices, join
 
 JOB = """

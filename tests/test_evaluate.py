@@ -8,7 +8,7 @@ from tests.reference.cases import quick_jit
 
 from narrows.envs import BitSequence, Hypergrid, Sequence, Subsets, perturbed
 from narrows.envs.base import NO_ACTION
-from narrows.envs.perturbed import AbstractPerturbed, ReversiblePerturbed
+from narrows.envs.perturbation import AbstractPerturbed, ReversiblePerturbed
 from narrows.noise import Substitution
 from narrows.objectives import DetailedBalance, StochasticDetailedBalance
 from narrows.objectives.base import Aids

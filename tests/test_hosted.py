@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from narrows.archive import Archive
 from narrows.config import load_job
 from narrows.envs import Subsets
 from narrows.objectives import TrajectoryBalance
 from narrows.policies import MLP
-from narrows.rewards.host import AbstractAsyncScore, AbstractScoreBatch, HostReward
-from narrows.rewards.scoring import ExecutorScorer
 from narrows.runs import RunFolder, execute, read_rows, read_set_aside
+from narrows.scorers import ExecutorScorer
+from narrows.scorers.host import AbstractAsyncScore, AbstractScoreBatch, HostReward
+from narrows.storage.archive import Archive
 from narrows.training import adam, objects_of, run, trainer
 
 ENV = Subsets(num_items=8)

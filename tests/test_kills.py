@@ -19,7 +19,6 @@ from tests.games.recipes import tiny
 from tests.killing import kill_everywhere
 from tests.rewards.proxies import make_quality
 
-from narrows import checkpoint
 from narrows.commands import fitting, reporting, selecting, verifying
 from narrows.commands.foretelling import settings_of
 from narrows.commands.predictions import believe
@@ -31,11 +30,12 @@ from narrows.games.recipe import Recipe
 from narrows.games.self_play import SelfPlayInfo, SelfPlayTrainer
 from narrows.policies import Scaled
 from narrows.policies.base import Model
-from narrows.rewards import ensemble
-from narrows.rewards.fit import Fit
+from narrows.proxies import ensemble
+from narrows.proxies.fit import Fit
 from narrows.runs import RunFolder, execute
 from narrows.runs import self_play as game_runs
-from narrows.shortlist import read_selection
+from narrows.selection import read_selection
+from narrows.storage import checkpoint
 
 JOB = """
 [env]

@@ -14,7 +14,7 @@ import numpy as np
 import optax
 import pytest
 
-from narrows.checkpoint import read_manifest, restore, save, tree_hash
+from narrows.storage.checkpoint import read_manifest, restore, save, tree_hash
 
 DTYPES = [
     *"bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64 complex64 complex128 >f4 >i8".split(),

@@ -26,7 +26,7 @@ num_steps = 10
 batch_size = 8
 every = 5
 """
-EXECUTE = importlib.import_module("narrows.runs.execute")
+EXECUTE = importlib.import_module("narrows.runs.execution")
 EXHAUSTED = "RESOURCE_EXHAUSTED: Out of memory allocating 123 bytes."
 
 

@@ -11,7 +11,7 @@ from narrows.envs import AbstractKernel, Sequence
 from narrows.envs.base import AbstractEnvironment
 from narrows.noise import Substitution
 from narrows.outcomes import Foreteller, foreteller, plans_of
-from narrows.shortlist import select
+from narrows.selection import select
 
 LETTERS = "ACG"
 END = "."

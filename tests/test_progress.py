@@ -5,10 +5,10 @@ import io
 import pytest
 from rich.console import Console
 
-from narrows.rewards.scoring import load_scorer
-from narrows.rewards.scoring import search as search_module
-from narrows.runs.execute import _heard
+from narrows.runs.execution import _heard
 from narrows.runs.progress import Meter
+from narrows.scorers import load_scorer
+from narrows.scorers import search as search_module
 
 
 @pytest.mark.parametrize("is_terminal", [True, False])

@@ -10,9 +10,6 @@ import pytest
 from rich.console import Console
 from tests.rewards.proxies import make_quality
 
-from narrows import checkpoint
-from narrows.archive import Archive
-from narrows.buffers import Replay
 from narrows.commands.doubting import worst
 from narrows.commands.selecting import shortlist
 from narrows.config import load_job
@@ -30,12 +27,17 @@ from narrows.objectives import (
 )
 from narrows.outcomes import foreteller
 from narrows.policies import Tabular
-from narrows.rewards import Came, HostReward, Landscape, Proxy, Tempered
-from narrows.rewards.ensemble import Ensemble, load, make_members, save
-from narrows.rewards.near import Near, Neighbourhood
+from narrows.proxies import Proxy
+from narrows.proxies.ensemble import Ensemble, load, make_members, save
+from narrows.proxies.near import Near, Neighbourhood
+from narrows.rewards import Came, Landscape, Tempered
 from narrows.runs import RunFolder, execute, read_rows
-from narrows.shortlist import read_csv
+from narrows.scorers import HostReward
+from narrows.selection import read_csv
+from narrows.storage import checkpoint
+from narrows.storage.archive import Archive
 from narrows.training import Given, adam, reference, restore, run, trainer
+from narrows.training.replay import Replay
 
 OFFSETS = (0.0, 1e6, 1e8)
 ENV = Subsets(3)

@@ -10,10 +10,10 @@ import time
 import pytest
 from rich.console import Console
 
-from narrows import checkpoint
-from narrows.archive import Archive
 from narrows.config import load_job
 from narrows.runs import Outcome, RunError, RunFolder, TooManySetAside, execute, read_rows, read_set_aside
+from narrows.storage import checkpoint
+from narrows.storage.archive import Archive
 
 JOB = """
 [env]

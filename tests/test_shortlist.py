@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from tests.reference.diverse import greedy
 from tests.reference.lev import levenshtein
 
-from narrows.archive import Archive
-from narrows.shortlist import (
+from narrows.selection import (
     Candidates,
     Run,
     Shortlist,
@@ -24,8 +23,9 @@ from narrows.shortlist import (
     nearest,
     select,
 )
-from narrows.shortlist import diverse as diverse_module
-from narrows.shortlist.diverse import KEPT
+from narrows.selection import diverse as diverse_module
+from narrows.selection.diverse import KEPT
+from narrows.storage.archive import Archive
 
 STRINGS = st.lists(st.text("AC", max_size=5), min_size=1, max_size=20)
 SCORES = st.sampled_from([-1.0, 0.0, 0.5, 2.0])
@@ -61,7 +61,7 @@ def test_distances_agree_with_plain_loops(items, references, tail):
 def test_distances_in_many_blocks_are_the_same(monkeypatch):
     items, references = random_strings(0, 50), random_strings(1, 30)
     expected, mean = nearest(items, references), mean_pairwise_distance(items)
-    monkeypatch.setattr("narrows.shortlist.distances._PAIRS_AT_ONCE", 70)
+    monkeypatch.setattr("narrows.selection.distances._PAIRS_AT_ONCE", 70)
     found = nearest(items, references)
     assert (found.position == expected.position).all() and (found.distance == expected.distance).all()
     assert mean_pairwise_distance(items) == mean

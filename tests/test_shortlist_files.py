@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from narrows.files import ChangedFile
-from narrows.shortlist import (
+from narrows.selection import (
     COLUMNS,
     OUTCOME_COLUMNS,
     Foretold,
@@ -26,7 +26,7 @@ from narrows.shortlist import (
     write_fasta,
     write_selection,
 )
-from narrows.shortlist.files import guarded, unguarded
+from narrows.selection.files import guarded, unguarded
 
 TEXT = st.text(st.one_of(st.sampled_from(list("=+-@'\"\t\r\n;,|\0＝＠A1 ")), st.characters(exclude_categories=["Cs"])))
 NUMBER = st.floats(allow_nan=False, allow_infinity=False)

@@ -11,10 +11,8 @@ from tests.reference.cases import case_of, compile_quickly, quick_jit
 from tests.reference.doubles import Coin
 from tests.reference.small_envs import Hops
 
-from narrows.buffers import Replay
 from narrows.envs import Hypergrid, Sequence, Subsets
 from narrows.exact import enumerate_graph, model_law, model_log_backward, solve
-from narrows.exploration import Behaviour
 from narrows.metrics import total_variation
 from narrows.objectives import (
     BellmanGeneralMellowmax,
@@ -28,8 +26,10 @@ from narrows.policies import MLP, Tabular, Transformer
 from narrows.policies.base import Scaled
 from narrows.rewards.analytic import HypergridReward
 from narrows.rewards.base import AbstractReward
-from narrows.rewards.host import HostReward
+from narrows.scorers.host import HostReward
 from narrows.training import Given, adam, objects_of, run, trainer
+from narrows.training.replay import Replay
+from narrows.trajectories.behaviour import Behaviour
 
 
 class TableReward(AbstractReward):

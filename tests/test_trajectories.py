@@ -13,11 +13,11 @@ from tests.reference.solution_model import table
 
 from narrows.envs import BitSequence, Hypergrid, Sequence, Subsets
 from narrows.exact import model_law, model_log_backward
-from narrows.exploration import Behaviour, on_policy
 from narrows.metrics import empirical_law, total_variation
 from narrows.policies import Tabular, Transformer
 from narrows.policies.base import Model, Scaled
 from narrows.trajectories import NO_ACTION, Trajectory, follow, sample, sample_backward, score
+from narrows.trajectories.behaviour import Behaviour, on_policy
 
 NUM = 8192
 

@@ -17,7 +17,6 @@ from benchmarks._games.training import (
     trained,
 )
 from benchmarks.rows import Context, Row, Target
-from narrows import checkpoint
 from narrows.envs.connect_four import ConnectFour
 from narrows.exact import enumerate_graph, solve_game
 from narrows.games.elo import wilson
@@ -29,6 +28,7 @@ from narrows.games.solver import SmallBoard
 from narrows.games.solver.small import Solved
 from narrows.games.tournament import play_pairing
 from narrows.games.watching import states_of
+from narrows.storage import checkpoint
 
 WALL = "training time, all of it"
 MEAN, LOG_Z, LOG_Z_ERROR = "outcome, its move, mean of the seeds", "log Z", "error of log Z"

@@ -11,12 +11,12 @@ import numpy as np
 
 from benchmarks.rows import Context, Row, Target
 from narrows.envs.game import AbstractGame
-from narrows.exploration import Behaviour, on_policy
 from narrows.games.looking import Acts, logits
 from narrows.games.recipe import Recipe, preset
 from narrows.games.self_play import SelfPlay, SelfPlayState, SelfPlayTrainer
 from narrows.games.slots import Games, begin, empty_games, play_move
 from narrows.policies.base import Scaled
+from narrows.trajectories.behaviour import Behaviour, on_policy
 
 MOVES, RATIO = "moves a second", "ratio of moves a second"
 STEP, POSITION = "time a step", "time a position learned from"

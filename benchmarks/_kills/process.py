@@ -13,7 +13,7 @@ from typing import NamedTuple
 _POLL = 0.0005
 """Seconds between two looks at a folder: a file of a few kilobytes takes about as long."""
 _LIBRARIES = (
-    *("jax", "equinox", "optax", "narrows.cli", "narrows.runs", "narrows.runs.self_play", "narrows.rewards.fit"),
+    *("jax", "equinox", "optax", "narrows.cli", "narrows.runs", "narrows.runs.self_play", "narrows.proxies.fit"),
     *(f"narrows.commands.{name}" for name in ("fitting", "tuning", "selecting", "verifying", "reporting", "games.training")),
     *("narrows.tuning.scoring", "transformers.models.bert.modeling_bert", "narrows.games.solver"),
 )

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from narrows import checkpoint
-from narrows.archive import Archive
 from narrows.data import write_table
-from narrows.rewards import ensemble
+from narrows.proxies import ensemble
+from narrows.storage import checkpoint
+from narrows.storage.archive import Archive
 
 Call = Callable[[list[str]], None]
 """Runs a command to its end; ValueError where it fails."""

@@ -24,13 +24,13 @@ from benchmarks._robustness.reporting import NATS, OFF
 from benchmarks._stochastic.workers import side_by_side
 from benchmarks.rows import Context, Row, Target, figure, spread, table, verdict
 from narrows.envs import BitSequence
-from narrows.exploration import Behaviour
 from narrows.metrics.samples import MODE_RADIUS
 from narrows.objectives import TrajectoryGeneralMellowmax
 from narrows.policies import MLP
 from narrows.policies.base import Model
 from narrows.rewards import BitModes, Tempered
 from narrows.training import TrainState, trainer
+from narrows.trajectories.behaviour import Behaviour
 
 HEAD = "paper/bits/"
 BETA = 64.0

@@ -18,19 +18,19 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from benchmarks._laws import policy_entropy
 from benchmarks._paper.plan import MAIN_SHARE, SHARES, Method, Plan, Size, named
+from benchmarks._paper.tasks.data import PublishedData, read_classes, read_design_bench
+from benchmarks._paper.tasks.files import load, save
+from benchmarks._paper.tasks.fit import fit_published
+from benchmarks._paper.tasks.stand_ins import Truth, stand_in
+from benchmarks._paper.tasks.task import AMP, GFP, UTR
 from narrows.envs import Sequence as Sequences
 from narrows.exact.blocks import in_blocks
-from narrows.exploration import Behaviour
 from narrows.files import write_atomically
 from narrows.metrics import diverse_top_k, temperature_pool
 from narrows.policies import FaithfulTransformer
 from narrows.rewards import AbstractReward
-from narrows.rewards.published_data import PublishedData, read_classes, read_design_bench
-from narrows.rewards.published_files import load, save
-from narrows.rewards.published_fit import fit_published
-from narrows.rewards.published_tasks import AMP, GFP, UTR
-from narrows.rewards.stand_ins import Truth, stand_in
 from narrows.training import TrainState, trainer
+from narrows.trajectories.behaviour import Behaviour
 
 TASKS = {task.name: task for task in (UTR, AMP, GFP)}
 _FORMAT, _PROXY_FORMAT = 2, 1

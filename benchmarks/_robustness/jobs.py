@@ -34,7 +34,7 @@ from benchmarks._robustness.selection import RULES, Sampled, Worth, shortlists
 from benchmarks._robustness.tasks import Task, task_named
 from benchmarks._robustness.training import Drawn, train
 from narrows.files import write_atomically
-from narrows.shortlist import nearest
+from narrows.selection import nearest
 
 _FORMAT = 5
 _PORTION = 9

@@ -14,10 +14,10 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from benchmarks._robustness.tasks import Task
 from narrows.envs.sequence import SequenceState
-from narrows.rewards.bagging import Bags, draw_bags
+from narrows.proxies.bagging import Bags, draw_bags
+from narrows.proxies.quality import rank_agreement
 from narrows.rewards.base import AbstractReward
-from narrows.rewards.quality import rank_agreement
-from narrows.shortlist import nearest
+from narrows.selection import nearest
 
 ENTRIES = ("mean", "lower", "min")
 KAPPA = 1.0

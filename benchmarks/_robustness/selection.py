@@ -8,7 +8,7 @@ from jaxtyping import Float
 
 from benchmarks._robustness.proxies import Measured, Scale
 from benchmarks._robustness.tasks import Task
-from narrows.shortlist import choose_diverse, mean_pairwise_distance, nearest
+from narrows.selection import choose_diverse, mean_pairwise_distance, nearest
 
 LIKELIEST, GREEDY, DRAWN = "likeliest", "greedy", "in order"
 RULES = (LIKELIEST, GREEDY, DRAWN)

@@ -14,7 +14,7 @@ from benchmarks.case import ROOT
 from narrows.envs import Sequence as Sequences
 from narrows.rewards.ehrlich import Ehrlich
 from narrows.rewards.landscape import Landscape
-from narrows.rewards.rna import RnaBinding
+from narrows.scorers.rna import RnaBinding
 
 TABLES = ROOT.parent / "shared" / "data" / "tfbind8"
 FAMILIES = ("tfbind8", "ehrlich", "rna")

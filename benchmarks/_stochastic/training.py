@@ -15,14 +15,14 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from benchmarks._stochastic.methods import Method, named
 from benchmarks._stochastic.worlds import Figures, learned_kernel, world
 from narrows.envs import perturbed
-from narrows.envs.perturbed import AbstractPerturbed, ReversiblePerturbed
+from narrows.envs.perturbation import AbstractPerturbed, ReversiblePerturbed
 from narrows.exact import model_law
-from narrows.exploration import Behaviour
 from narrows.policies import MLP, Tabular
 from narrows.policies.base import AbstractPolicy, Model
 from narrows.rewards import Came
 from narrows.rewards.landscape import Landscape
 from narrows.training import trainer
+from narrows.trajectories.behaviour import Behaviour
 
 _TRANSITION_SEED = 1000
 """Added to a seed for the transitions that its kernel is learned from."""

@@ -10,7 +10,7 @@ from jaxtyping import Float
 
 from benchmarks._stochastic import methods
 from narrows.envs import Sequence, perturbed
-from narrows.envs.perturbed import AbstractKernel, ReversiblePerturbed
+from narrows.envs.perturbation import AbstractKernel, ReversiblePerturbed
 from narrows.exact import (
     Graph,
     enumerate_graph,

@@ -23,7 +23,7 @@ from narrows.tuning import (
     get_learner_model,
 )
 from narrows.tuning.baselines import BaselineConfig
-from narrows.tuning.probe import probe
+from narrows.tuning.structure import probe
 
 Build = Callable[[PreTrainedModel], Any]
 """From a plain model, which it may change, to what is trained."""

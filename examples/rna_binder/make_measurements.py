@@ -1,7 +1,7 @@
 """Write measurements.csv: 2,000 RNAs of 14 nt with a noisy binding score, as an assay of weak and mid binders would give.
 
 70 % are weak binders (true score below 0.40) and 30 % mid binders (0.40 to 0.60); nothing stronger was measured, so the
-search has to go where no measurement is. Each score is the physics of `narrows.rewards.rna` plus normal noise of standard
+search has to go where no measurement is. Each score is the physics of `narrows.scorers.rna` plus normal noise of standard
 deviation 0.02. Everything comes from one seed:
 
     python make_measurements.py [--out measurements.csv] [--seed 0]
@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from narrows.data import write_table
-from narrows.rewards.rna import RnaBinding
+from narrows.scorers.rna import RnaBinding
 
 NUM = 2000
 SHARE_MID = 0.30

@@ -8,11 +8,11 @@ from narrows.data import Table, space
 from narrows.envs import Sequence
 from narrows.objectives import TrajectoryGeneralMellowmax
 from narrows.policies import MLP
+from narrows.proxies.ensemble import save
+from narrows.proxies.fit import fit
 from narrows.rewards import Proxy, Tempered
-from narrows.rewards.ensemble import save
-from narrows.rewards.fit import fit
-from narrows.rewards.rna import RnaBinding
-from narrows.shortlist import select
+from narrows.scorers.rna import RnaBinding
+from narrows.selection import select
 from narrows.training import adam, objects_of, run, trainer
 
 

@@ -10,8 +10,8 @@ from types import ModuleType
 __version__ = "0.1.0"
 
 _ROOMS = (
-    "archive buffers checkpoint commands config data envs exact exploration games metrics noise objectives operators outcomes "
-    "policies report rewards runs shortlist training trajectories tuning vi"
+    "commands config data envs exact games metrics noise objectives operators outcomes policies proxies report rewards runs "
+    "scorers selection storage training trajectories tuning vi"
 )
 
 __all__ = _ROOMS.split()  # pyright: ignore[reportUnsupportedDunderAll]  # modules, which no statement here imports

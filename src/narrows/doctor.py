@@ -297,7 +297,7 @@ def _checkpoint(scratch: Path) -> str:
     import jax
     import jax.numpy as jnp
 
-    from narrows.checkpoint import latest, restore, save, tree_hash
+    from narrows.storage.checkpoint import latest, restore, save, tree_hash
 
     state = {"key": jax.random.key(1), "weights": jnp.arange(1000, dtype=jnp.bfloat16)}
     saved = save(scratch / "checkpoints", state, step=1, metadata={})
@@ -321,7 +321,7 @@ def _sqlite(scratch: Path) -> str:
 def _archive(scratch: Path) -> str:
     import numpy as np
 
-    from narrows.archive import Archive
+    from narrows.storage.archive import Archive
 
     path = scratch / "archive.sqlite"
     with Archive.open(path, create=True) as archive:

@@ -18,7 +18,7 @@ from narrows.data import write_table
 from narrows.exact import enumerate_graph, solve
 from narrows.operators import GeneralMellowmax
 from narrows.runs import RunFolder
-from narrows.shortlist import PROXY_GUIDE, read_csv
+from narrows.selection import PROXY_GUIDE, read_csv
 
 OBJECTS = ["".join(word) for word in itertools.product("ACG", repeat=3)]
 SCORES = np.array([(text.count("G") + 0.5 * text.count("C")) / 3 for text in OBJECTS])

@@ -8,14 +8,14 @@ import json
 import numpy as np
 import pytest
 
-from narrows.archive import Archive
 from narrows.cli import main
 from narrows.commands import foretelling
 from narrows.config import load_job, parse_job
 from narrows.data import write_table
 from narrows.outcomes import foreteller
 from narrows.runs import RunFolder
-from narrows.shortlist import COLUMNS, OUTCOME_COLUMNS, read_csv
+from narrows.selection import COLUMNS, OUTCOME_COLUMNS, read_csv
+from narrows.storage.archive import Archive
 
 LETTERS = "ACGU"
 OBJECTS = ["".join(word) for word in itertools.product(LETTERS, repeat=4)]

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from narrows import checkpoint, commands
+from narrows import commands
 from narrows.cli import main
 from narrows.commands.adversary import sets_of
 from narrows.commands.doubting import COLUMNS, render, worst
@@ -18,6 +18,7 @@ from narrows.envs import Sequence
 from narrows.exact import enumerate_graph, solve
 from narrows.operators import GeneralMellowmax
 from narrows.runs import RunFolder
+from narrows.storage import checkpoint
 
 LETTERS, BETA = "ACG", 4.0
 OBJECTS = ["".join(word) for word in itertools.product(LETTERS, repeat=3)]

@@ -5,11 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from narrows import noise
 from narrows.config import JobError, build, build_kernel, parse_job
+from narrows.config.names import NAMES
 from narrows.envs import AbstractKernel, AbstractPerturbed, Sequence
 from narrows.noise import Substitution, Table
-from narrows.rewards import HostReward
+from narrows.scorers import HostReward
 
 GRID = {"env": {"name": "Hypergrid", "side": 4}, "reward": {"name": "HypergridReward", "beta": 2.0}}
 
@@ -116,7 +116,6 @@ class Leaky(AbstractKernel):
 
 
 def test_a_kernel_that_breaks_its_laws_is_a_mistake_of_the_job(tmp_path, monkeypatch):
-    monkeypatch.setattr(noise, "Table", Leaky)
-    monkeypatch.setattr(noise, "__all__", ["Table"])
+    monkeypatch.setitem(NAMES, "noise", {"Table": Leaky})
     with pytest.raises(JobError, match=r"\[noise\] .* law 'chance': .* after asking for action 1, .* sum to 0.93\. State"):
         build_with(tmp_path, name="Table")

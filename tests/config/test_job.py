@@ -3,7 +3,8 @@
 import pytest
 
 from narrows.config import JobError, dump_job, known_names, load_job
-from narrows.config.job import PACKAGES, fields_of
+from narrows.config.job import fields_of
+from narrows.config.names import NAMES
 
 JOB = """
 seed = 3
@@ -126,4 +127,4 @@ def test_every_name_has_a_line_and_fields():
         for name, line in entries.items():
             assert len(line) > 10, f"{section} {name} has no docstring"
             assert isinstance(fields_of(section, name), dict)
-    assert set(known_names()) == set(PACKAGES)
+    assert set(known_names()) == set(NAMES)

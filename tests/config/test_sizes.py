@@ -7,18 +7,19 @@ from typing import get_type_hints
 
 import pytest
 
-from narrows.buffers import Replay
 from narrows.cli import COMMANDS, GAMES, main
 from narrows.config import JobError, NearSettings, ShortlistSettings, TrainSettings, load_job, parse_job
-from narrows.config.build import build_env
-from narrows.config.job import PACKAGES, POLICY_CONTEXT
+from narrows.config.job import POLICY_CONTEXT
+from narrows.config.names import NAMES
+from narrows.config.parts import build_env
 from narrows.config.schema import checked
 from narrows.sizes import MOST, Count, Few, Seed, check_sizes
 from narrows.training import Surrogate, adam
+from narrows.training.replay import Replay
 
 HUGE = 10**23
 SCHEMAS = [
-    *((section, getattr(package, name)) for section, package in PACKAGES.items() for name in package.__all__),
+    *((section, made) for section, names in NAMES.items() for made in names.values()),
     *(("train", TrainSettings), ("shortlist", ShortlistSettings), ("near", NearSettings), ("replay", Replay)),
     *(("optimizer", adam), ("optimizer.surrogate", Surrogate)),
 ]

@@ -9,7 +9,7 @@ from tests.reference.doubles import Coin, Double
 from narrows.envs import CHANCE, AbstractReversibleEnvironment, Sequence, perturbed
 from narrows.envs.base import NO_ACTION
 from narrows.envs.check import ContractError, check_chance, check_environment
-from narrows.envs.perturbed import AbstractKernel, Perturbed
+from narrows.envs.perturbation import AbstractKernel, Perturbed
 from narrows.noise import Substitution
 
 RULES = Sequence("AC", 1, 3)

@@ -12,7 +12,6 @@ import optax
 import pytest
 from tests.games.loops import Node, wins_of
 
-from narrows import checkpoint
 from narrows.envs.tic_tac_toe import TicTacToe, TicTacToeState
 from narrows.games.alphazero import AlphaZero, SearchPlayer, alphazero_trainer
 from narrows.games.alphazero import search as search_function
@@ -22,6 +21,7 @@ from narrows.games.compute import Compute, forward_flops
 from narrows.games.solver import solve_tic_tac_toe
 from narrows.policies import MLP, ResidualMLP
 from narrows.policies.base import Model, Uniform
+from narrows.storage import checkpoint
 
 ENV, ROWS, SIMULATIONS = TicTacToe(), 16, 200
 

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from narrows import checkpoint
 from narrows.cli import main
 from narrows.commands.games.training import render
 from narrows.files import WriterLock
@@ -22,6 +21,7 @@ from narrows.games.players import NetworkPlayer
 from narrows.games.recipe import Recipe, preset
 from narrows.runs import read_rows
 from narrows.runs.self_play import train
+from narrows.storage import checkpoint
 
 SMALL = {
     "num_slots": 16,

@@ -9,12 +9,12 @@ import pytest
 
 from narrows import objectives
 from narrows.envs import TicTacToe
-from narrows.exploration import on_policy
 from narrows.games.losses import BALANCES, BalanceLoss, FlowMatching, Loss
 from narrows.games.packing import Packed, pack
 from narrows.games.slots import begin, empty_games, play_move
 from narrows.policies import MLP
 from narrows.policies.base import Model
+from narrows.trajectories.behaviour import on_policy
 
 ENV = TicTacToe()
 

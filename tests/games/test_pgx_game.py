@@ -12,7 +12,6 @@ import pytest
 from narrows.cli import main
 from narrows.envs import TicTacToe, check_environment
 from narrows.envs.declarations import check_declarations
-from narrows.exploration import on_policy
 from narrows.games import game_named
 from narrows.games.losses import FlowMatching
 from narrows.games.pgx_game import TAKEN, pgx_game
@@ -22,6 +21,7 @@ from narrows.games.self_play import SelfPlay, self_play_trainer
 from narrows.games.slots import begin, empty_games, play_move
 from narrows.policies import ResidualMLP
 from narrows.training import adam
+from narrows.trajectories.behaviour import on_policy
 
 pytest.importorskip("pgx", reason="pgx is not installed: pip install 'narrows[games]'")
 

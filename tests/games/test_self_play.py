@@ -13,7 +13,6 @@ from narrows.envs import ConnectFour, TicTacToe
 from narrows.envs.base import NO_ACTION
 from narrows.exact import enumerate_graph
 from narrows.exact.games import solve_game
-from narrows.exploration import on_policy
 from narrows.games.looking import children, logits
 from narrows.games.losses import BalanceLoss, FlowMatching
 from narrows.games.packing import pack
@@ -26,6 +25,7 @@ from narrows.policies.base import AbstractPolicy, Model
 from narrows.rewards import Outcome
 from narrows.training import adam
 from narrows.trajectories import Trajectory
+from narrows.trajectories.behaviour import on_policy
 
 ENV = TicTacToe()
 SCALE = 5.0

@@ -9,10 +9,10 @@ from narrows.data import DataError
 from narrows.envs import Hypergrid, Sequence, perturbed
 from narrows.envs.base import AbstractEnvironment
 from narrows.envs.check import check_chance
-from narrows.envs.perturbed import AbstractKernel
+from narrows.envs.perturbation import AbstractKernel
 from narrows.noise import Matrix, Observed, Substitution, fit_kernel, transitions
+from narrows.noise.dataset import cross_entropy
 from narrows.noise.observed import read_transitions
-from narrows.noise.transitions import cross_entropy
 
 ENV = Sequence("ACGT", 2, 4)
 LAW = np.array(

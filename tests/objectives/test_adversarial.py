@@ -16,7 +16,6 @@ from tests.reference.solution_model import random_model, table
 
 from narrows.envs import Sequence, Subsets, TicTacToe, perturbed
 from narrows.exact import enumerate_graph, minimax, model_log_policy, optimal_rates, solve_game, solve_unadjusted
-from narrows.exploration import Behaviour
 from narrows.noise import Substitution
 from narrows.objectives import (
     AdversarialDetailedBalance,
@@ -37,6 +36,7 @@ from narrows.policies.base import Model
 from narrows.rewards import Outcome
 from narrows.training import adam, run, trainer
 from narrows.trajectories import Trajectory
+from narrows.trajectories.behaviour import Behaviour
 
 TURNS = TreeGame(random_tree(np.random.default_rng(5), depth=4))
 ANY_ORDER = TreeGame(random_tree(np.random.default_rng(5), depth=4, takes_turns=False))

@@ -12,12 +12,12 @@ from tests.reference.solution_model import random_model, solution_model, table, 
 
 from narrows.envs import Sequence, Subsets
 from narrows.exact import enumerate_graph, model_law, solve
-from narrows.exploration import Behaviour
 from narrows.metrics.exact import total_variation
 from narrows.objectives import LaggedGeneralMellowmax, VarGrad
 from narrows.policies import MLP, Tabular
 from narrows.rewards import AbstractReward
 from narrows.training import run, trainer
+from narrows.trajectories.behaviour import Behaviour
 
 ENVS = (Subsets(3), Sequence("AB", 1, 3))
 

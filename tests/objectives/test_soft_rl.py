@@ -10,10 +10,8 @@ from scipy.special import logsumexp
 from tests.reference.cases import case_of, quick_jit
 from tests.reference.solution_model import random_model, table
 
-from narrows.buffers import Replay
 from narrows.envs import Sequence, Subsets
 from narrows.exact import enumerate_graph, model_law, solve
-from narrows.exploration import Behaviour
 from narrows.metrics.exact import total_variation
 from narrows.objectives import (
     BellmanGeneralMellowmax,
@@ -29,7 +27,9 @@ from narrows.policies import Tabular
 from narrows.policies.base import Critics, Model
 from narrows.rewards.base import AbstractReward
 from narrows.training import Surrogate, run, trainer
+from narrows.training.replay import Replay
 from narrows.trajectories import sample
+from narrows.trajectories.behaviour import Behaviour
 
 BETA = 4.0
 

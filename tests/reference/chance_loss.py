@@ -6,7 +6,7 @@ import numpy as np
 from tests.reference.solution_model import table, table_rows
 
 from narrows.envs.base import CHANCE, NO_ACTION
-from narrows.envs.perturbed import AbstractPerturbed
+from narrows.envs.perturbation import AbstractPerturbed
 
 
 class Loop:

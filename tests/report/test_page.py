@@ -30,7 +30,7 @@ from narrows.report import (
     render,
     write_report,
 )
-from narrows.shortlist import SCORE_GUIDE
+from narrows.selection import SCORE_GUIDE
 
 NAN, INF = float("nan"), float("inf")
 PARTS = ("space", "search", "selection", "truth", "history", "data", "proxy", "provenance")

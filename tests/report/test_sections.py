@@ -17,7 +17,7 @@ from narrows.report.sections.outcomes import describe_noise
 from narrows.report.sections.run import run_view
 from narrows.report.sections.shortlist import shortlist_view, with_differences
 from narrows.report.sections.truth import truth_view
-from narrows.shortlist import ShortlistRow
+from narrows.selection import ShortlistRow
 
 
 def verdict(groups) -> str:

@@ -43,7 +43,7 @@ class LocalCluster:
         log = self._folder / f"worker-{len(self._processes)}.log"
         settings = ["--nthreads", "1", "--no-nanny", "--local-directory", str(self._folder)]
         if has_narrows:  # loaded before it takes work, or the other worker would have done it all by then
-            settings += ["--preload", "narrows.rewards.scoring.remote"]
+            settings += ["--preload", "narrows.scorers.remote"]
         process = self._start("worker", self.address, *settings, log=log, has_narrows=has_narrows)
         wait_until(lambda: "Registered to" in log.read_text())
         self.workers[process.pid] = process

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from narrows.rewards.quality import Quality
+from narrows.proxies.quality import Quality
 
 
 def make_quality(**changed):

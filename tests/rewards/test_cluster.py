@@ -16,12 +16,12 @@ pytest.importorskip("distributed")
 
 from tests.rewards.dask_cluster import LocalCluster, wait_until
 
-from narrows.archive import Archive
 from narrows.cli import main
-from narrows.rewards.scoring import ExecutorScorer, ScoreError, load_scorer
-from narrows.rewards.scoring import cluster as cluster_module
-from narrows.rewards.scoring.cluster import connected
 from narrows.runs import RunFolder, read_rows
+from narrows.scorers import ExecutorScorer, ScoreError, load_scorer
+from narrows.scorers import cluster as cluster_module
+from narrows.scorers.cluster import connected
+from narrows.storage.archive import Archive
 
 NUM_STEPS, BATCH = 30, 8
 JOB = f"""

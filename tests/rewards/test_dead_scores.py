@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from tests.rewards.alive import is_alive, needs_proc, wait_until
 
-from narrows.rewards.scoring import ExecutorScorer, load_scorer
+from narrows.scorers import ExecutorScorer, load_scorer
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
 

@@ -12,9 +12,9 @@ import safetensors.numpy
 from tests.rewards.proxies import make_quality
 
 from narrows.data import Space
-from narrows.leaves import tree_hash
-from narrows.rewards import ensemble as module
-from narrows.rewards.ensemble import MANIFEST, Ensemble, encode, load, make_members, read_quality, save
+from narrows.proxies import ensemble as module
+from narrows.proxies.ensemble import MANIFEST, Ensemble, encode, load, make_members, read_quality, save
+from narrows.storage.pytree import tree_hash
 
 SPACE = Space("rna", "ACGU", 0, 9)
 

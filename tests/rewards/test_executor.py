@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from narrows.rewards.scoring import ExecutorScorer, ScoreError, load_scorer, remote
-from narrows.rewards.scoring.backends import Reply
-from narrows.rewards.scoring.dispatch import Dispatcher
-from narrows.rewards.scoring.remote import ScoreFile, run_file
-from narrows.rewards.scoring.search import Piece
+from narrows.scorers import ExecutorScorer, ScoreError, load_scorer, remote
+from narrows.scorers.backends import Reply
+from narrows.scorers.dispatch import Dispatcher
+from narrows.scorers.remote import ScoreFile, run_file
+from narrows.scorers.search import Piece
 
 COUNTED = """
 import json, os, pathlib, time

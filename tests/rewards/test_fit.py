@@ -9,12 +9,12 @@ import pytest
 from rapidfuzz.distance import Levenshtein
 
 from narrows.data import Space, Table
-from narrows.leaves import tree_hash
-from narrows.rewards import bagging
-from narrows.rewards.bagging import draw_bags, train_members
-from narrows.rewards.ensemble import encode, make_members
-from narrows.rewards.fit import distance_to_nearest, fit
-from narrows.rewards.splits import cluster_split
+from narrows.proxies import bagging
+from narrows.proxies.bagging import draw_bags, train_members
+from narrows.proxies.ensemble import encode, make_members
+from narrows.proxies.fit import distance_to_nearest, fit
+from narrows.proxies.splits import cluster_split
+from narrows.storage.pytree import tree_hash
 
 SPACE = Space("rna", "ACGU", 8, 8)
 NUM = 240
@@ -134,7 +134,7 @@ def test_progress_tells_stages_and_epochs():
 
 
 def test_too_few_rows_to_calibrate_is_said(monkeypatch):
-    monkeypatch.setattr("narrows.rewards.fit.MIN_CALIBRATION", 1000)
+    monkeypatch.setattr("narrows.proxies.fit.MIN_CALIBRATION", 1000)
     few = small_fit(max_epochs=5, refit=False)
     assert (few.quality.num_calibration, few.quality.std_scale) == (0, 1.0)
     assert "too few sequences to calibrate" in few.quality.description
@@ -227,7 +227,7 @@ def test_distance_to_nearest_is_that_of_all_pairs(monkeypatch):
     queries, references = sequences[:30], sequences[30:80]
     expected = [min(Levenshtein.distance(one, other) for other in references) for one in queries]
     np.testing.assert_array_equal(distance_to_nearest(queries, references), expected)
-    monkeypatch.setattr("narrows.rewards.fit._MAX_PAIRS", 500)
+    monkeypatch.setattr("narrows.proxies.fit._MAX_PAIRS", 500)
     some = distance_to_nearest(queries, references)
     assert np.isfinite(some).sum() == 10
     np.testing.assert_array_equal(some[np.isfinite(some)], np.array(expected)[np.isfinite(some)])

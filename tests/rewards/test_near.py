@@ -7,8 +7,9 @@ from tests.reference.lev import levenshtein
 
 from narrows.config import JobError, build, parse_job
 from narrows.envs import Hypergrid, Sequence
-from narrows.rewards import Ehrlich, HostReward, HypergridReward, Tempered
-from narrows.rewards.near import Near, Neighbourhood
+from narrows.proxies.near import Near, Neighbourhood
+from narrows.rewards import Ehrlich, HypergridReward, Tempered
+from narrows.scorers import HostReward
 
 MEASURED = ("ACGTAC", "TTTTTT", "GGG")
 SCORES = np.array([0.5, -1.0, 2.0])

@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import spearmanr
 from tests.rewards.proxies import make_quality
 
-from narrows.rewards.quality import Quality, rank_agreement
+from narrows.proxies.quality import Quality, rank_agreement
 
 
 def test_error_by_distance_has_a_row_for_each_distance():

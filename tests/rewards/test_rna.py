@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 
-from narrows.rewards.rna import TARGET_1, RnaBinding
+from narrows.scorers.rna import TARGET_1, RnaBinding
 
 RNA = pytest.importorskip("RNA")
 

@@ -7,8 +7,8 @@ import sqlite3
 import numpy as np
 import pytest
 
-from narrows.rewards.scoring import ScoreError, load_scorer
-from narrows.rewards.scoring.cache import ScoreCache
+from narrows.scorers import ScoreError, load_scorer
+from narrows.scorers.cache import ScoreCache
 
 LENGTHS = "def score(objects):\n    return [float(len(one)) for one in objects]\n"
 COUNTED = """

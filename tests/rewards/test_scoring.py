@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from tests.rewards.alive import is_alive, needs_proc, wait_until
 
-from narrows.rewards.rna import RnaBinding
-from narrows.rewards.scoring import ExecutorScorer, ScoreError, ScoreResult, load_scorer
-from narrows.rewards.scoring.worker import WrongResult, as_floats
+from narrows.scorers import ExecutorScorer, ScoreError, ScoreResult, load_scorer
+from narrows.scorers.rna import RnaBinding
+from narrows.scorers.worker import WrongResult, as_floats
 
 LENGTHS = "def score(objects):\n    return [float(len(one)) for one in objects]\n"
 
@@ -128,7 +128,7 @@ def test_names_that_lead_nowhere(name, match):
 
 
 def test_a_file_that_takes_too_long_to_load(write, monkeypatch):
-    monkeypatch.setattr("narrows.rewards.scoring.backends.START_TIMEOUT", 0.5)
+    monkeypatch.setattr("narrows.scorers.backends.START_TIMEOUT", 0.5)
     with (
         pytest.raises(ScoreError, match=r"could not be loaded: took longer than 0.5 s"),
         load_scorer(write("while True: pass\n")),
@@ -276,7 +276,7 @@ def test_the_worker_ends_with_its_parent(write, tmp_path, how):
     script = f"""
 import signal
 signal.signal(signal.SIGINT, signal.default_int_handler)
-from narrows.rewards.scoring import load_scorer
+from narrows.scorers import load_scorer
 with load_scorer({write(PID)!r}) as score:
     score(["loop"])
 """

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from narrows.commands import scores as commands
-from narrows.rewards.scoring import ExecutorScorer, ScoreError, Scorer
-from narrows.rewards.scoring import search as search_module
-from narrows.rewards.scoring.backends import AbstractBackend, BatchFailed, Reply
-from narrows.rewards.scoring.search import LIMIT, LOADING, Search
+from narrows.scorers import ExecutorScorer, ScoreError, Scorer
+from narrows.scorers import search as search_module
+from narrows.scorers.backends import AbstractBackend, BatchFailed, Reply
+from narrows.scorers.search import LIMIT, LOADING, Search
 
 TIMEOUT = 600.0
 HANG = 1e9
@@ -22,7 +22,7 @@ class Clock:
     def __init__(self, monkeypatch):
         self.now = 0.0
         for room in ("backends", "executor", "search"):
-            monkeypatch.setattr(f"narrows.rewards.scoring.{room}.time", self)
+            monkeypatch.setattr(f"narrows.scorers.{room}.time", self)
 
     def monotonic(self):
         return self.now
@@ -189,7 +189,7 @@ class Pool(Executor):
 
     def __init__(self, backend, monkeypatch):
         self.backend, self.sent = backend, []
-        monkeypatch.setattr("narrows.rewards.scoring.dispatch.wait", self.wait)
+        monkeypatch.setattr("narrows.scorers.dispatch.wait", self.wait)
 
     def submit(self, fn, /, *args, **kwargs):
         self.sent.append((Future(), args))

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.reference.lev import levenshtein
 
-from narrows.rewards import splits
-from narrows.rewards.splits import cluster_split, default_distance, held_out, near_duplicates
+from narrows.proxies import splits
+from narrows.proxies.splits import cluster_split, default_distance, held_out, near_duplicates
 
 LETTERS = st.text("AC", max_size=5)
 

@@ -8,8 +8,8 @@ from tests.rewards.proxies import make_quality
 
 from narrows.data import Space
 from narrows.envs import Sequence
-from narrows.rewards import Proxy
-from narrows.rewards.ensemble import Ensemble, make_members, save
+from narrows.proxies import Proxy
+from narrows.proxies.ensemble import Ensemble, make_members, save
 
 
 @pytest.fixture(scope="module")

@@ -5,9 +5,9 @@ import copy
 import pytest
 
 zoo = pytest.importorskip("tests.tuning.zoo", reason="PyTorch or transformers is missing: pip install 'narrows[tuning]'")
-probe = pytest.importorskip("narrows.tuning.probe")
+probe = pytest.importorskip("narrows.tuning.structure")
 inject = pytest.importorskip("narrows.tuning.far.inject")
-profile = pytest.importorskip("narrows.tuning.profile")
+profile = pytest.importorskip("narrows.tuning.profiling")
 torch, nn, F = zoo.torch, zoo.nn, zoo.F
 
 EXACT = ("tier1", "keep", "lean", "recompute")

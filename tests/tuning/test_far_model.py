@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 zoo = pytest.importorskip("tests.tuning.zoo", reason="PyTorch or transformers is missing: pip install 'narrows[tuning]'")
-profile = pytest.importorskip("narrows.tuning.profile")
+profile = pytest.importorskip("narrows.tuning.profiling")
 torch, tuning = zoo.torch, zoo.tuning
 
 MODES = ("tier1", "keep", "lean", "recompute")

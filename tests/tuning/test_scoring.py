@@ -20,7 +20,7 @@ from tests.tuning.tiny import make_encoder, make_sequences
 
 from narrows.tuning.scoring import FitSettings, Request, Scorer, Sides, Watch, fit, foreseen, is_scorer, prepare
 from narrows.tuning.scoring.encoder import open_encoder
-from narrows.tuning.scoring.fit import MembersBy
+from narrows.tuning.scoring.fitting import MembersBy
 from narrows.tuning.scoring.quality import calibrated, matthews, quality
 from narrows.tuning.scoring.reading import Reader, epoch_batches
 from narrows.tuning.scoring.task import Prediction, Task, combined, sample_weights
@@ -70,7 +70,7 @@ def test_a_fit_that_is_killed_as_it_begins_or_ends_can_be_given_again(encoder, t
         os.replace(place / ".scorer.json", place / "scorer.json")
         return "fitted"
 
-    monkeypatch.setattr(importlib.import_module("narrows.tuning.scoring.fit"), "_fit", trained)
+    monkeypatch.setattr(importlib.import_module("narrows.tuning.scoring.fitting"), "_fit", trained)
 
     def is_done():
         return is_scorer(place) and not (place / "training").exists()

@@ -11,7 +11,7 @@ import pytest
 
 from narrows import vi
 from narrows.vi.base import Result
-from narrows.vi.gauss_newton import Solver
+from narrows.vi.least_squares import Solver
 
 
 @pytest.fixture(autouse=True)

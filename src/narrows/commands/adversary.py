@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from narrows import checkpoint
 from narrows.config import Job, Parts
 from narrows.envs import AbstractEnvironment
 from narrows.envs import Sequence as SequenceEnv
@@ -22,9 +21,9 @@ from narrows.metrics.worst_case import Mean, SampledWorstCase, object_changes, s
 from narrows.operators import GeneralMellowmax, masked_log_softmax, mellowmax, soft_bellman, soft_mellowmax
 from narrows.policies.base import Model
 from narrows.report.uncertainty import TwoActions
-from narrows.rewards import HostReward
-from narrows.rewards.scoring import Scorer
 from narrows.runs import RunError, RunFolder
+from narrows.scorers import HostReward, Scorer
+from narrows.storage import checkpoint
 from narrows.training import restore
 from narrows.trajectories import NO_ACTION, follow
 

@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from narrows.config import SCORE, Job
+from narrows.proxies.ensemble import read_quality
 from narrows.report.words import command
-from narrows.rewards.ensemble import read_quality
 from narrows.runs import RunFolder
 from narrows.runs.records import VerificationRecord
-from narrows.shortlist import SelectionRecord
+from narrows.selection import SelectionRecord
 
 _PATH = "reward.path="
 _FIT_OPTIONS = {"members": 5, "seed": 0, "test_fraction": 0.2, "max_distance": None}

@@ -25,9 +25,9 @@ from narrows.files import open_plain, write_atomically
 from narrows.metrics.worst_case import Mean
 from narrows.report.uncertainty import write_two_actions
 from narrows.runs import RunFolder
-from narrows.shortlist import read_selection
-from narrows.shortlist.digits import digits
-from narrows.shortlist.files import guarded
+from narrows.selection import read_selection
+from narrows.selection.digits import digits
+from narrows.selection.files import guarded
 from narrows.sizes import Count
 
 COLUMNS = ("object", "probability", "score", "worst_change", "worst_score", "from")

@@ -10,12 +10,12 @@ from tyro.conf import Positional
 from narrows.config import Job, build_env, load_job
 from narrows.data import Table, accept_table, check_table
 from narrows.data import space as named_space
-from narrows.data.space import CUSTOM_PREFIX, OpenSpace, Space
+from narrows.data.spaces import CUSTOM_PREFIX, OpenSpace, Space
 from narrows.envs import Sequence
-from narrows.rewards.ensemble import save
-from narrows.rewards.fit import Progress
-from narrows.rewards.fit import fit as fit_ensemble
-from narrows.rewards.quality import Quality
+from narrows.proxies.ensemble import save
+from narrows.proxies.fit import Progress
+from narrows.proxies.fit import fit as fit_ensemble
+from narrows.proxies.quality import Quality
 from narrows.sizes import Few, Seed
 
 

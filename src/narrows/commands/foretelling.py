@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from narrows.checkpoint import latest
 from narrows.commands.predictions import Believed, score_of
 from narrows.config import SCORE, Job, ShortlistSettings, build_env, build_kernel
 from narrows.envs import AbstractEnvironment
@@ -14,8 +13,9 @@ from narrows.envs.sequence import AbstractSequence
 from narrows.metrics.likelihood import is_tree
 from narrows.outcomes import Foreteller, foreteller
 from narrows.runs import RunFolder
-from narrows.shortlist import Candidates, Foretold, Outcomes, Shortlist, with_outcomes
-from narrows.shortlist.digits import rounded
+from narrows.selection import Candidates, Foretold, Outcomes, Shortlist, with_outcomes
+from narrows.selection.digits import rounded
+from narrows.storage.checkpoint import latest
 
 _WEIGHED = (4096, 16_384, 65_536)
 """Candidates, best means first, whose every outcome is weighed: more of them if fewer do not fill the list."""

@@ -10,19 +10,21 @@ from typing import Any
 import numpy as np
 from jaxtyping import Array, Float
 
-from narrows import rewards
-from narrows.archive import Archive
 from narrows.commands.scores import CACHE
 from narrows.config import SCORE, Job, JobError, build
+from narrows.config.names import NAMES
 from narrows.config.schema import construct
 from narrows.envs import AbstractEnvironment
 from narrows.files import ChangedFile, sha256_of
-from narrows.rewards import AbstractReward, HostReward, Proxy
-from narrows.rewards.ensemble import MANIFEST, Ensemble
-from narrows.rewards.scoring.cache import ScoreCache, stds_of
+from narrows.proxies import Proxy
+from narrows.proxies.ensemble import MANIFEST, Ensemble
+from narrows.rewards import AbstractReward
 from narrows.runs import RunError, RunFolder, conflict_note, read_rows
-from narrows.shortlist import Candidates, Run, merge_candidates
-from narrows.shortlist.digits import rounded
+from narrows.scorers import HostReward
+from narrows.scorers.cache import ScoreCache, stds_of
+from narrows.selection import Candidates, Run, merge_candidates
+from narrows.selection.digits import rounded
+from narrows.storage.archive import Archive
 
 _POOL = 200_000
 """Best objects of a run that can enter a shortlist: far more than any minimum distance passes over."""
@@ -133,7 +135,7 @@ def score_of(job: Job, env: AbstractEnvironment) -> AbstractReward | None:
     settings = {key: value for key, value in job.reward.items() if key not in ("name", "beta")}
     if "path" in settings:
         settings["path"] = str(job.folder / settings["path"])
-    return construct("reward", lambda **fields: getattr(rewards, job.reward["name"])(env, **fields), settings)
+    return construct("reward", lambda **fields: NAMES["reward"][job.reward["name"]](env, **fields), settings)
 
 
 def load_proxy(job: Job, env: AbstractEnvironment) -> Proxy | None:

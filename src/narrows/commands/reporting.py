@@ -15,6 +15,7 @@ from narrows.data import space as named_space
 from narrows.envs import Sequence as SequenceEnv
 from narrows.files import read_record
 from narrows.noise import Observed
+from narrows.proxies.ensemble import read_quality
 from narrows.report import (
     Candidate,
     DataQuality,
@@ -32,11 +33,10 @@ from narrows.report import (
     write_report,
 )
 from narrows.report.content import Status
-from narrows.rewards.ensemble import read_quality
 from narrows.runs import RunFolder, read_rows, read_set_aside
 from narrows.runs.records import SetAsideLine, VerificationRecord
 from narrows.runs.rows import TIMING
-from narrows.shortlist import SelectionRecord, read_csv, read_selection
+from narrows.selection import SelectionRecord, read_csv, read_selection
 
 _LISTED_SET_ASIDE = 50
 _RANKINGS = {

@@ -11,8 +11,8 @@ import tyro
 
 from narrows.config import SCORE, Job
 from narrows.printing import say
-from narrows.rewards.scoring import ExecutorScorer, Scorer, load_scorer
-from narrows.rewards.scoring.cluster import connected
+from narrows.scorers import ExecutorScorer, Scorer, load_scorer
+from narrows.scorers.cluster import connected
 
 Score = Annotated[str | Callable[[Sequence[str]], Any], tyro.conf.arg(constructor=str, metavar="FILE.py:FUNCTION")]
 MaybeScore = Annotated[str | Callable[[Sequence[str]], Any] | None, tyro.conf.arg(constructor=str, metavar="FILE.py:FUNCTION")]

@@ -16,7 +16,7 @@ from narrows.commands.scores import kappa_of
 from narrows.config import Job, build_env, measurements
 from narrows.files import open_plain
 from narrows.runs import RunFolder
-from narrows.shortlist import Candidates, Shortlist, ShortlistRow, select, write_selection
+from narrows.selection import Candidates, Shortlist, ShortlistRow, select, write_selection
 
 
 @dataclass(frozen=True)

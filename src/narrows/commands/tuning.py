@@ -14,12 +14,12 @@ from tyro.conf import Positional
 
 from narrows.data import Check, Table, accept_table, check_table
 from narrows.data import space as named_space
-from narrows.data.space import OpenSpace, Space
+from narrows.data.spaces import OpenSpace, Space
 from narrows.printing import printable, say
 from narrows.sizes import Count, Few, Seed
 
 if TYPE_CHECKING:
-    from narrows.tuning.profile import Profile
+    from narrows.tuning.profiling import Profile
     from narrows.tuning.scoring import Fitted, Plan, Sides, Watch
 
 Method = Literal["far", "far_paper", "far_frugal", "learner", "lora", "full", "freeze_ffn", "bitfit", "head_only"]
@@ -197,7 +197,7 @@ def _what(rows: Table) -> str:
 
 def _sides(rows: Table, space: Space | OpenSpace, fraction: float, max_distance: int | None, seed: int) -> "Sides":
     """Split clusters of sequences, which keep near-duplicates together, or texts at random within their class."""
-    from narrows.rewards.splits import cluster_split, held_out
+    from narrows.proxies.splits import cluster_split, held_out
     from narrows.tuning.scoring import Sides
 
     if not 0.0 < fraction < 1.0:

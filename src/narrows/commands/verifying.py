@@ -20,9 +20,9 @@ from narrows.config import SCORE, Job, ShortlistSettings, build_env, measurement
 from narrows.files import record_text, write_atomically
 from narrows.policies.base import Model, Uniform
 from narrows.printing import printable, quote
-from narrows.rewards.scoring import Scorer
 from narrows.runs import RunFolder, execute
-from narrows.shortlist import read_selection
+from narrows.scorers import Scorer
+from narrows.selection import read_selection
 from narrows.trajectories import sample
 
 _RANDOM_SEED = 0

@@ -8,17 +8,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from narrows import envs, noise, objectives, policies, rewards
-from narrows.buffers import Replay
+from narrows import proxies
+from narrows.config.names import NAMES
 from narrows.config.schema import JobError, Section, checked, construct, named, refuse_unknown
-from narrows.exploration import Behaviour
 from narrows.printing import name_some, printable, quote
-from narrows.shortlist.guide import PROXY_GUIDE, SCORE_GUIDE, Guide
+from narrows.selection.guide import PROXY_GUIDE, SCORE_GUIDE, Guide
 from narrows.sizes import Count
 from narrows.training import Surrogate, adam
+from narrows.training.replay import Replay
+from narrows.trajectories.behaviour import Behaviour
 
 Scalar = str | bool | int | float
-PACKAGES = {"env": envs, "noise": noise, "reward": rewards, "policy": policies, "objective": objectives}
 POLICY_CONTEXT = tuple("num_features num_values num_actions num_backward_actions flow_head child_flow_head key".split())
 """What a policy is told by the environment and the objective, not by the job."""
 SECTIONS = tuple("env noise reward policy objective optimizer exploration replay train shortlist data near".split())
@@ -155,7 +155,7 @@ class Job:
     def guide(self) -> Guide:
         """Return what guides the run, in words: a proxy that was fitted to measurements, or the score itself."""
         name = self.reward["name"]
-        is_fitted = name != SCORE and issubclass(getattr(rewards, name), rewards.AbstractProxy)
+        is_fitted = name in proxies.__all__
         return PROXY_GUIDE if is_fitted else SCORE_GUIDE
 
 
@@ -205,17 +205,19 @@ def parse_job(document: Mapping[str, Any], folder: Path, name: str = "job") -> J
     return Job(
         name=str(document.get("name", name)),
         seed=seed,
-        env=named("env", tables["env"], envs, ()),
+        env=named("env", tables["env"], NAMES["env"], ()),
         reward=_reward_section(tables["reward"]),
         policy=_policy_section({"name": "MLP", **tables.get("policy", {})}),
-        objective=named("objective", {"name": "TrajectoryGeneralMellowmax", **tables.get("objective", {})}, objectives, ()),
+        objective=named(
+            "objective", {"name": "TrajectoryGeneralMellowmax", **tables.get("objective", {})}, NAMES["objective"], ()
+        ),
         optimizer=_optimizer_section(tables.get("optimizer", {})),
         exploration=checked("exploration", tables.get("exploration", {}), Behaviour, ()),
         train=construct("train", TrainSettings, checked("train", tables.get("train", {}), TrainSettings, ())),
         shortlist=construct(
             "shortlist", ShortlistSettings, checked("shortlist", tables.get("shortlist", {}), ShortlistSettings, ())
         ),
-        noise=named("noise", tables["noise"], noise, ("env",)) if "noise" in tables else None,
+        noise=named("noise", tables["noise"], NAMES["noise"], ("env",)) if "noise" in tables else None,
         replay=None if replay is None else checked("replay", replay, Replay, ()),
         data=None if data is None else construct("data", DataSettings, checked("data", data, DataSettings, ())),
         near=None if near is None else construct("near", NearSettings, checked("near", near, NearSettings, ())),
@@ -239,8 +241,7 @@ def dump_job(job: Job) -> str:
 def known_names() -> dict[str, dict[str, str]]:
     """Return every name a job may use, by section, each with the first sentence of its docstring."""
     names = {
-        section: {name: _first_line(getattr(package, name)) for name in package.__all__}
-        for section, package in PACKAGES.items()
+        section: {name: _first_line(constructor) for name, constructor in names.items()} for section, names in NAMES.items()
     }
     names["reward"][SCORE] = "The function given on the command line as `--score FILE.py:FUNCTION`."
     return names
@@ -248,11 +249,10 @@ def known_names() -> dict[str, dict[str, str]]:
 
 def fields_of(section: str, name: str) -> dict[str, str]:
     """Return the fields of one name of one section, each with its default or `required`."""
-    package = PACKAGES[section]
     if name == SCORE:
         return {"kappa": "0.0", "beta": "1.0"}
     context = POLICY_CONTEXT if section == "policy" else ("env",)
-    signature = {key: p for key, p in inspect.signature(getattr(package, name)).parameters.items() if key not in context}
+    signature = {key: p for key, p in inspect.signature(NAMES[section][name]).parameters.items() if key not in context}
     shown = {key: "required" if p.default is p.empty else repr(p.default) for key, p in signature.items()}
     extra = {"reward": {"beta": "1.0"}, "policy": {"learned_backward": "False"}}
     return shown | extra.get(section, {})
@@ -267,7 +267,7 @@ def _reward_section(table: Section) -> Section:
         if not 0.0 <= kappa["kappa"] < float("inf"):
             raise JobError(f"[reward] kappa must be at least 0 and finite, got {kappa['kappa']}.")
         return {"name": SCORE, **kappa, **beta}
-    return {**named("reward", rest, rewards, ("env",), extra=("beta",), also=(SCORE,)), **beta}
+    return {**named("reward", rest, NAMES["reward"], ("env",), extra=("beta",), also=(SCORE,)), **beta}
 
 
 def _policy_section(table: Section) -> Section:
@@ -275,7 +275,7 @@ def _policy_section(table: Section) -> Section:
     learned = table.get("learned_backward", False)
     if not isinstance(learned, bool):
         raise JobError(f"[policy] learned_backward must be true or false, got {quote(learned)}.")
-    return {**named("policy", rest, policies, POLICY_CONTEXT, extra=("learned_backward",)), "learned_backward": learned}
+    return {**named("policy", rest, NAMES["policy"], POLICY_CONTEXT, extra=("learned_backward",)), "learned_backward": learned}
 
 
 def _beta(beta: float = 1.0) -> None:

@@ -3,7 +3,7 @@
 from narrows.config.job import Job
 from narrows.config.schema import JobError
 from narrows.data import DataError, Table, read_table, space
-from narrows.rewards.ensemble import read_table_sha256
+from narrows.proxies.ensemble import read_table_sha256
 
 
 def measurements(job: Job) -> Table | None:

@@ -2,7 +2,6 @@
 
 import inspect
 from collections.abc import Callable, Mapping
-from types import ModuleType
 from typing import Any, get_type_hints
 
 import pydantic
@@ -32,7 +31,7 @@ def construct(section: str, make: Callable[..., Any], settings: Section) -> Any:
 def named(
     section: str,
     table: Section,
-    package: ModuleType,
+    names: Mapping[str, Callable[..., Any]],
     context: tuple[str, ...],
     *,
     extra: tuple[str, ...] = (),
@@ -43,17 +42,17 @@ def named(
     Args:
         section: what the table is called, for messages.
         table: what the job says.
-        package: its `__all__` has the names.
+        names: the constructors that the table may name.
         context: parameters of the constructor that the job does not give.
         extra: fields of the table that are no parameters.
-        also: names that are known without being in the package.
+        also: names that are known without a constructor.
     """
     name = table.get("name")
-    if not isinstance(name, str) or name not in package.__all__:
+    if not isinstance(name, str) or name not in names:
         came = "it has no name" if name is None else f"unknown name {quote(name)}"
-        raise JobError(f"[{section}] {came}. Known: {', '.join((*package.__all__, *also))}.")
+        raise JobError(f"[{section}] {came}. Known: {', '.join((*names, *also))}.")
     rest = {key: value for key, value in table.items() if key != "name"}
-    return {"name": name, **checked(section, rest, getattr(package, name), context, extra)}
+    return {"name": name, **checked(section, rest, names[name], context, extra)}
 
 
 def checked(

@@ -5,9 +5,9 @@ from narrows.data.check import Rejected as Rejected
 from narrows.data.check import Table as Table
 from narrows.data.findings import DataError as DataError
 from narrows.data.findings import Finding as Finding
-from narrows.data.space import OpenSpace as OpenSpace
-from narrows.data.space import Space as Space
-from narrows.data.space import space as space
+from narrows.data.spaces import OpenSpace as OpenSpace
+from narrows.data.spaces import Space as Space
+from narrows.data.spaces import space as space
 from narrows.data.table import accept_table as accept_table
 from narrows.data.table import check_table as check_table
 from narrows.data.table import read_table as read_table

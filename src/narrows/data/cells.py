@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from narrows.data.findings import Finding, count, error
 from narrows.data.layout import NUMBER, Layout
 from narrows.data.records import Record
-from narrows.data.space import NAMED_ALPHABETS, OpenSpace, Space
+from narrows.data.spaces import NAMED_ALPHABETS, OpenSpace, Space
 from narrows.printing import printable, quote
 
 _NOT_FINITE = re.compile(r"[+-]?(nan|inf|infinity)", re.IGNORECASE)

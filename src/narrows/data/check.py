@@ -10,7 +10,7 @@ import numpy as np
 
 from narrows.data.findings import Finding, list_first
 from narrows.data.layout import Layout
-from narrows.data.space import OpenSpace, Space
+from narrows.data.spaces import OpenSpace, Space
 from narrows.data.text import DELIMITERS
 from narrows.printing import printable, quote
 

@@ -15,7 +15,7 @@ from narrows.data.check import Check, ScoreSense, Table
 from narrows.data.findings import DataError, FileRefused, Finding, count, error, list_first, warning
 from narrows.data.layout import NUMBER, Layout, find_layout
 from narrows.data.rows import Rows, merge_duplicates, read_rows
-from narrows.data.space import OpenSpace, Space
+from narrows.data.spaces import OpenSpace, Space
 from narrows.data.text import escape_bytes, read_text
 from narrows.files import write_atomically
 from narrows.printing import printable, quote

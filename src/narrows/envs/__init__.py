@@ -12,10 +12,10 @@ from narrows.envs.check import check_environment as check_environment
 from narrows.envs.connect_four import ConnectFour
 from narrows.envs.game import AbstractGame as AbstractGame
 from narrows.envs.hypergrid import Hypergrid
-from narrows.envs.perturbed import AbstractKernel as AbstractKernel
-from narrows.envs.perturbed import AbstractPerturbed as AbstractPerturbed
-from narrows.envs.perturbed import Perturbed as Perturbed
-from narrows.envs.perturbed import perturbed as perturbed
+from narrows.envs.perturbation import AbstractKernel as AbstractKernel
+from narrows.envs.perturbation import AbstractPerturbed as AbstractPerturbed
+from narrows.envs.perturbation import Perturbed as Perturbed
+from narrows.envs.perturbation import perturbed as perturbed
 from narrows.envs.sequence import Sequence
 from narrows.envs.subsets import Subsets
 from narrows.envs.tic_tac_toe import TicTacToe

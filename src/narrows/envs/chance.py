@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool
 from narrows.envs.base import CHANCE, AbstractEnvironment
 from narrows.envs.contract import ContractError, raise_first, rows_of
 from narrows.envs.declarations import check_declarations
-from narrows.envs.perturbed import PerturbedState
+from narrows.envs.perturbation import PerturbedState
 from narrows.envs.play import play
 
 TOLERANCE = 1e-5

@@ -1,10 +1,7 @@
 """Exact dynamic programming on every environment small enough to list: the judge of everything that is learned."""
 
 from narrows.exact.enumeration import enumerate_graph
-from narrows.exact.games import GameSolution, PlayersSolution, solve_game, solve_unadjusted
-from narrows.exact.graph import Graph
-from narrows.exact.law import model_law, model_log_backward, model_log_policy
-from narrows.exact.minimax import (
+from narrows.exact.game_values import (
     BestResponse,
     Minimax,
     OptimalRates,
@@ -17,6 +14,9 @@ from narrows.exact.minimax import (
     optimal_rates,
     regularised_value,
 )
+from narrows.exact.games import GameSolution, PlayersSolution, solve_game, solve_unadjusted
+from narrows.exact.graph import Graph
+from narrows.exact.law import model_law, model_log_backward, model_log_policy
 from narrows.exact.noise import Deconvolution, NoiseFree, Played, noise_free_graph, solve_deconvolution, solve_noise_free
 from narrows.exact.robust import WorstCase, second_reward, smallest_shift, softmax_reference, worst_case, worst_rewards
 from narrows.exact.solution import Operator, Solution, rollout_law, solve, terminal_law, uniform_log_backward

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from narrows.envs.base import AbstractEnvironment
-from narrows.envs.perturbed import AbstractPerturbed
+from narrows.envs.perturbation import AbstractPerturbed
 from narrows.exact.blocks import in_blocks, pad
 from narrows.exact.graph import Graph
 from narrows.exact.noise import noise_free_graph

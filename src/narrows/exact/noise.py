@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from narrows.envs.base import NO_ACTION
-from narrows.envs.perturbed import PerturbedState
+from narrows.envs.perturbation import PerturbedState
 from narrows.exact.graph import Graph, state_keys
 from narrows.exact.solution import Operator, rollout_law, solve, with_chance
 from narrows.operators import soft_bellman

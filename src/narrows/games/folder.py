@@ -8,12 +8,12 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from narrows import checkpoint
 from narrows.files import new_folder, parse_content, read_text, record_text, refuse_special_within, write_atomically
 from narrows.games.players import NetworkPlayer
 from narrows.games.recipe import Recipe
 from narrows.policies.base import AbstractPolicy, Scaled
 from narrows.printing import quote
+from narrows.storage import checkpoint
 
 FORMAT_VERSION = 1
 _HALVED = "is_halved"

@@ -10,12 +10,12 @@ import optax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from narrows.envs.game import AbstractGame
-from narrows.exploration import Behaviour
 from narrows.games.looking import Acts, logits
 from narrows.games.losses import Loss
 from narrows.games.packing import pack
 from narrows.games.slots import Games, Logits, Slots, begin, empty_games, play_move
 from narrows.policies.base import AbstractPolicy, Model, Scaled
+from narrows.trajectories.behaviour import Behaviour
 
 
 class SelfPlay(eqx.Module):

@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float, Int, Int8, PRNGKeyArray
 
 from narrows.envs.base import NO_ACTION
 from narrows.envs.game import AbstractGame
-from narrows.exploration import Behaviour
+from narrows.trajectories.behaviour import Behaviour
 from narrows.trajectories.draw import draw
 
 Logits: TypeAlias = Callable[[Any], Float[Array, "slot action"]]

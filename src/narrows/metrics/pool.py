@@ -6,9 +6,9 @@ import jax
 from jaxtyping import PRNGKeyArray
 
 from narrows.envs.base import AbstractEnvironment
-from narrows.exploration import Behaviour
 from narrows.policies.base import Model
 from narrows.trajectories import sample
+from narrows.trajectories.behaviour import Behaviour
 
 
 def temperature_pool(

@@ -11,7 +11,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from jaxtyping import Float, Int
 
-from narrows.shortlist import choose_diverse, is_closer, mean_pairwise_distance, nearest
+from narrows.selection import choose_diverse, is_closer, mean_pairwise_distance, nearest
 
 Item = TypeVar("Item")
 

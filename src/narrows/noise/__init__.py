@@ -1,5 +1,7 @@
 """What becomes of an action that was asked for; a job names it in its `[noise]` table."""
 
+from narrows.noise.dataset import Transitions as Transitions
+from narrows.noise.dataset import transitions as transitions
 from narrows.noise.fit import KernelFit as KernelFit
 from narrows.noise.fit import KernelQuality as KernelQuality
 from narrows.noise.fit import fit_kernel as fit_kernel
@@ -7,7 +9,5 @@ from narrows.noise.observed import Observed
 from narrows.noise.substitution import Substitution
 from narrows.noise.table import Matrix as Matrix
 from narrows.noise.table import Table
-from narrows.noise.transitions import Transitions as Transitions
-from narrows.noise.transitions import transitions as transitions
 
 __all__ = ["Observed", "Substitution", "Table"]

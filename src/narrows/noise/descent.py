@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
+from narrows.noise.dataset import Transitions, mean_surprise
 from narrows.noise.learned import Corrected, Correction, Frequencies, inputs_of
 from narrows.noise.like import like
-from narrows.noise.transitions import Transitions, mean_surprise
 from narrows.operators import masked_log_softmax
 
 LEARNING_RATE = 1e-3

@@ -9,12 +9,12 @@ import numpy as np
 from jaxtyping import Array, Int
 
 from narrows.envs.base import AbstractEnvironment
-from narrows.envs.perturbed import AbstractKernel
+from narrows.envs.perturbation import AbstractKernel
+from narrows.noise.dataset import BLOCK, Transitions, cross_entropy
 from narrows.noise.descent import train_correction
 from narrows.noise.learned import Frequencies
 from narrows.noise.like import like
 from narrows.noise.substitution import Substitution
-from narrows.noise.transitions import BLOCK, Transitions, cross_entropy
 
 Learned: TypeAlias = Literal["table", "network"]
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from narrows.envs.base import AbstractEnvironment, Prefix, features
-from narrows.envs.perturbed import AbstractKernel
+from narrows.envs.perturbation import AbstractKernel
 from narrows.noise.like import all_like, like
 from narrows.operators import masked_log_softmax
 from narrows.policies.layers import HEAD_GAIN, Affine

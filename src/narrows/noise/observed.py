@@ -9,11 +9,11 @@ from jaxtyping import Array, Float, Int
 
 from narrows.data.findings import Finding, count, error
 from narrows.envs.base import AbstractEnvironment
-from narrows.envs.perturbed import AbstractKernel
+from narrows.envs.perturbation import AbstractKernel
 from narrows.envs.sequence import Sequence, SequenceState
+from narrows.noise.dataset import Transitions
 from narrows.noise.fit import KernelQuality, Learned, fit_kernel
 from narrows.noise.rows import Row, read_columns, refuse, refuse_any
-from narrows.noise.transitions import Transitions
 from narrows.printing import name_some, quote
 from narrows.sizes import Count, Seed
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from narrows.envs.base import AbstractEnvironment
-from narrows.envs.perturbed import AbstractKernel
+from narrows.envs.perturbation import AbstractKernel
 from narrows.noise.like import all_like, like
 
 

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from narrows.data.findings import Finding, error, name_rows
 from narrows.data.layout import NUMBER
 from narrows.envs.base import AbstractEnvironment
-from narrows.envs.perturbed import AbstractKernel
+from narrows.envs.perturbation import AbstractKernel
 from narrows.envs.sequence import Sequence, SequenceState
 from narrows.noise.rows import Columns, Row, read_columns, refuse_any
 from narrows.printing import name_some, quote

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from narrows.envs.base import CHANCE, NO_ACTION, AbstractEnvironment
-from narrows.envs.perturbed import AbstractPerturbed, PerturbedState
+from narrows.envs.perturbation import AbstractPerturbed, PerturbedState
 from narrows.operators import masked_logsumexp
 from narrows.rewards.base import AbstractReward
 from narrows.trajectories import Path

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from narrows.envs.base import CHANCE, AbstractEnvironment
-from narrows.envs.perturbed import AbstractPerturbed
+from narrows.envs.perturbation import AbstractPerturbed
 from narrows.envs.turns import turns_of
 from narrows.objectives.nature import Nature
 from narrows.operators import masked_log_softmax, masked_logsumexp

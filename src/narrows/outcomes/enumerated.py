@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from narrows.envs.perturbed import AbstractKernel
+from narrows.envs.perturbation import AbstractKernel
 from narrows.envs.sequence import AbstractSequence, SequenceState
 from narrows.outcomes.chunks import in_chunks, scores_of
 

@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 
 from narrows.data import Finding, Space
-from narrows.shortlist.guide import PROXY_GUIDE, Guide
+from narrows.selection.guide import PROXY_GUIDE, Guide
 
 Values = Sequence[float] | np.ndarray
 """One number an item, of any numeric type; entries that are not finite are counted and left out of a drawing."""

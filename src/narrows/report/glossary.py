@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple, final
 
-from narrows.shortlist.guide import Guide
+from narrows.selection.guide import Guide
 
 
 @final

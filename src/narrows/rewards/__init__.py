@@ -7,10 +7,7 @@ from narrows.rewards.base import Came as Came
 from narrows.rewards.base import Tempered as Tempered
 from narrows.rewards.ehrlich import Ehrlich
 from narrows.rewards.ehrlich import EhrlichFunction as EhrlichFunction
-from narrows.rewards.host import HostReward as HostReward
+from narrows.rewards.game_result import Outcome
 from narrows.rewards.landscape import Landscape
-from narrows.rewards.outcome import Outcome
-from narrows.rewards.proxy import Proxy
-from narrows.rewards.published_files import PublishedProxy
 
-__all__ = ["BitModes", "Ehrlich", "HypergridReward", "Landscape", "Outcome", "PairwiseSubsets", "Proxy", "PublishedProxy"]
+__all__ = ["BitModes", "Ehrlich", "HypergridReward", "Landscape", "Outcome", "PairwiseSubsets"]

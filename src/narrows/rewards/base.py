@@ -7,7 +7,7 @@ import equinox as eqx
 import numpy as np
 from jaxtyping import Array, Float
 
-from narrows.envs.perturbed import PerturbedState
+from narrows.envs.perturbation import PerturbedState
 
 
 class AbstractReward(eqx.Module):

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from narrows.data import read_table, space
-from narrows.data.space import CUSTOM_PREFIX
+from narrows.data.spaces import CUSTOM_PREFIX
 from narrows.envs.base import AbstractEnvironment
 from narrows.envs.sequence import Sequence, SequenceState
 from narrows.rewards.base import AbstractReward

@@ -1,11 +1,11 @@
 """Run folders: made, trained, killed, continued and read."""
 
-from narrows.runs.execute import Followed as Followed
-from narrows.runs.execute import Outcome as Outcome
-from narrows.runs.execute import conflict_note as conflict_note
-from narrows.runs.execute import execute as execute
-from narrows.runs.execute import follow as follow
-from narrows.runs.execute import rehearse as rehearse
+from narrows.runs.execution import Followed as Followed
+from narrows.runs.execution import Outcome as Outcome
+from narrows.runs.execution import conflict_note as conflict_note
+from narrows.runs.execution import execute as execute
+from narrows.runs.execution import follow as follow
+from narrows.runs.execution import rehearse as rehearse
 from narrows.runs.folder import RunError as RunError
 from narrows.runs.folder import RunFolder as RunFolder
 from narrows.runs.memory import OutOfMemory as OutOfMemory

@@ -23,7 +23,7 @@ from narrows.files import (
     write_atomically,
 )
 from narrows.printing import printable, quote
-from narrows.rewards import ensemble
+from narrows.proxies import ensemble
 from narrows.runs.pinned import (
     INPUTS,
     changed_inputs,

@@ -12,11 +12,11 @@ import numpy as np
 from rapidfuzz.distance import Levenshtein
 from rapidfuzz.process import cdist
 
-from narrows.archive import Archive
 from narrows.envs import AbstractEnvironment
 from narrows.files import ChangedFile, append, parse_record, read_text, record_text, write_atomically
 from narrows.printing import printable
 from narrows.runs.records import SetAsideLine
+from narrows.storage.archive import Archive
 from narrows.training import Chunk, objects_of, reference
 
 _NUM_COMPARED = 64

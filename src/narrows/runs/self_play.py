@@ -11,7 +11,6 @@ import jax
 import numpy as np
 from rich.console import Console
 
-from narrows import checkpoint
 from narrows.files import WriterLock
 from narrows.games.folder import GameFolder
 from narrows.games.recipe import Recipe
@@ -21,6 +20,7 @@ from narrows.printing import printable
 from narrows.runs.interrupt import interruptible
 from narrows.runs.progress import PatientConsole
 from narrows.runs.rows import read_rows, write_rows
+from narrows.storage import checkpoint
 
 SAVE_SECONDS = 120.0
 """Seconds of training between two checkpoints."""

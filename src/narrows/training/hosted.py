@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, PRNGKeyArray
 
-from narrows.rewards.host import AbstractAsyncScore, AbstractScoreBatch, HostReward
+from narrows.scorers.host import AbstractAsyncScore, AbstractScoreBatch, HostReward
 from narrows.training import reference
 from narrows.training.state import Step, StepInfo, Trainer, TrainState
 from narrows.trajectories import Trajectory

@@ -14,11 +14,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Num, UInt32
 
-from narrows import checkpoint
 from narrows.envs.base import AbstractEnvironment
 from narrows.envs.game import AbstractGame
 from narrows.rewards.base import AbstractReward
-from narrows.rewards.host import HostReward
+from narrows.scorers.host import HostReward
+from narrows.storage import checkpoint
 from narrows.training.state import TrainState
 
 UNKNOWN = math.nan

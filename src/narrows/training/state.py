@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 
 from jaxtyping import Array, Bool, Float, Int, Num, PRNGKeyArray, UInt32
 
-from narrows.buffers import BufferState
 from narrows.policies.base import Model
 from narrows.training.devices import ONE, Devices
+from narrows.training.replay import BufferState
 
 
 class TrainState(NamedTuple):

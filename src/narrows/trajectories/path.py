@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from narrows.envs.base import NO_ACTION, AbstractEnvironment, AbstractReversibleEnvironment
-from narrows.envs.perturbed import AbstractPerturbed
+from narrows.envs.perturbation import AbstractPerturbed
 from narrows.operators import masked_log_softmax
 from narrows.policies.base import AbstractPolicy, Model, PolicyOutput
 from narrows.trajectories.evaluate import evaluate

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from narrows.envs.base import CHANCE, NO_ACTION, AbstractEnvironment, AbstractReversibleEnvironment
-from narrows.envs.perturbed import AbstractPerturbed
-from narrows.exploration import Behaviour, on_policy
+from narrows.envs.perturbation import AbstractPerturbed
 from narrows.policies.base import Model, PolicyOutput, Tape
+from narrows.trajectories.behaviour import Behaviour, on_policy
 from narrows.trajectories.draw import draw
 
 ROOM = 32

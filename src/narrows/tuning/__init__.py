@@ -39,8 +39,8 @@ from narrows.tuning.learners import (
 )
 from narrows.tuning.opening import from_pretrained, saved_indices
 from narrows.tuning.optimizer import FlatAdamW, decay_groups, repair_optimizer
-from narrows.tuning.probe import probe
-from narrows.tuning.profile import Profile, kept_bytes, optimizer_bytes, profile
+from narrows.tuning.profiling import Profile, kept_bytes, optimizer_bytes, profile
+from narrows.tuning.structure import probe
 
 __all__ = [
     "BitFitConfig",

@@ -13,8 +13,8 @@ from narrows.tuning.base import Swap, TunedModel, Tuning, attach, check_plain, u
 from narrows.tuning.config import TuningConfig
 from narrows.tuning.far.inject import check_same, is_meta, reconfigure
 from narrows.tuning.precision import widened
-from narrows.tuning.probe import Architecture, probe
 from narrows.tuning.recording import Batch, example_batch, logits
+from narrows.tuning.structure import Architecture, probe
 from narrows.tuning.verbs import VERBS
 
 

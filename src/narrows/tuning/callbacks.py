@@ -19,8 +19,8 @@ from narrows.tuning.far.selection import Selection, choose, draw, num_learners
 from narrows.tuning.optimizer import Grouped, Origin, repair_optimizer
 from narrows.tuning.phases import PhaseCallback
 from narrows.tuning.precision import widened
-from narrows.tuning.probe import Architecture, probe
 from narrows.tuning.recording import Batch
+from narrows.tuning.structure import Architecture, probe
 
 PRIMING_FILE: Final = "far_priming.safetensors"
 

@@ -15,8 +15,8 @@ from narrows.tuning.learners.config import LearnerConfig
 from narrows.tuning.learners.inject import get_learner_model
 from narrows.tuning.learners.phases import end_priming, is_priming
 from narrows.tuning.precision import widened
-from narrows.tuning.probe import Architecture, probe
 from narrows.tuning.recording import Batch
+from narrows.tuning.structure import Architecture, probe
 
 
 def from_pretrained(

@@ -13,14 +13,14 @@ Surrogate Losses" (arXiv:2411.05228).
 from narrows.vi import problems, td
 from narrows.vi.base import Info, Method, OfParams, Point, Reached, Result
 from narrows.vi.fields import game, minimum, regularised_gap, saddle
-from narrows.vi.gauss_newton import damped_gauss_newton, gauss_newton, levenberg_marquardt, preconditioned_hidden_gradient
 from narrows.vi.inner import Inner, descend
+from narrows.vi.least_squares import damped_gauss_newton, gauss_newton, levenberg_marquardt, preconditioned_hidden_gradient
 from narrows.vi.methods import anchored, extragradient, forward, optimistic, proximal_point
 from narrows.vi.metric import batch_mean, euclidean, matrix, weighted
-from narrows.vi.projected import Projected, projected
+from narrows.vi.projecting import Projected, projected
 from narrows.vi.projections import affine, ball, box, distance_bound, everywhere, product, simplex
-from narrows.vi.solve import Solution, Stats, solve
-from narrows.vi.surrogate import Surrogate, SurrogateState, surrogate
+from narrows.vi.solving import Solution, Stats, solve
+from narrows.vi.surrogate_loss import Surrogate, SurrogateState, surrogate
 
 __all__ = [
     "Info",

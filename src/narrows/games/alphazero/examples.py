@@ -8,8 +8,8 @@ from jaxtyping import Array, Bool, Float, Int, Int8, PRNGKeyArray
 
 from narrows.envs.base import features
 from narrows.envs.game import AbstractGame
-from narrows.games.alphazero.search import search
 from narrows.games.alphazero.settings import AlphaZero
+from narrows.games.alphazero.tree_search import search
 from narrows.policies.base import AbstractPolicy
 
 

@@ -10,7 +10,7 @@ from jaxtyping import Array, Int, PRNGKeyArray
 
 from narrows.envs.contract import rows_of
 from narrows.envs.game import AbstractGame
-from narrows.games.alphazero.search import Found, Kind, Search, check_searchable, search
+from narrows.games.alphazero.tree_search import Found, Kind, Search, check_searchable, search
 from narrows.games.players import ROWS, in_rows
 from narrows.policies.base import AbstractPolicy
 

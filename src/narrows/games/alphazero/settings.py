@@ -4,7 +4,7 @@ from typing import Self
 
 import equinox as eqx
 
-from narrows.games.alphazero.search import Kind, Search
+from narrows.games.alphazero.tree_search import Kind, Search
 
 
 class AlphaZero(eqx.Module):

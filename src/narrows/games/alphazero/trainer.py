@@ -10,8 +10,8 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from narrows.envs.game import AbstractGame
 from narrows.games.alphazero.examples import Batch, Examples, Slots, begin, draw_batch, empty_examples, play_move
-from narrows.games.alphazero.search import check_searchable
 from narrows.games.alphazero.settings import AlphaZero
+from narrows.games.alphazero.tree_search import check_searchable
 from narrows.games.self_play import SelfPlayInfo, SelfPlayTrainer
 from narrows.operators import masked_log_softmax
 from narrows.policies.base import AbstractPolicy, Model, Scaled

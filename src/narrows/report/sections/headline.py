@@ -13,7 +13,7 @@ from narrows.report.plots import stream
 from narrows.report.sections.outcomes import describe_noise
 from narrows.report.statistics import finite, largest, num_objects, pairwise_distances
 from narrows.report.words import UNKNOWN, count, duration, listing, number, percent, plural
-from narrows.shortlist.guide import Guide
+from narrows.selection.guide import Guide
 
 _KINDS = {"rna": "RNA sequences", "dna": "DNA sequences", "protein": "peptides"}
 

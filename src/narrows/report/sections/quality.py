@@ -13,7 +13,7 @@ from narrows.report.content import DataQuality, ProxyQuality, ReportData
 from narrows.report.plots import MAX_POINTS, Cloud, bars, histogram, scatter
 from narrows.report.statistics import error_by_distance, finite, finite_together
 from narrows.report.words import UNKNOWN, count, duration, listing, number, percent, plural
-from narrows.shortlist.guide import Guide
+from narrows.selection.guide import Guide
 
 MOST_FINDINGS = 100
 """Findings shown on the page; the page says how many more there are."""

@@ -19,7 +19,7 @@ from narrows.report.statistics import (
     rank_correlation,
 )
 from narrows.report.words import UNKNOWN, count, decimals_for, fixed, number, plural
-from narrows.shortlist.guide import Guide
+from narrows.selection.guide import Guide
 
 _TONES: dict[Role, str] = {"shortlist": "accent", "measured": "plum", "random": "stone", "control": "warm"}
 _MARKERS: dict[Role, str] = {"shortlist": "o", "measured": "s", "random": "D", "control": "^"}

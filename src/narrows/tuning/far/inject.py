@@ -14,8 +14,8 @@ from narrows.tuning.far.functions import CODED, MemoryMode, Recipe
 from narrows.tuning.far.layers import FarDown, FarPassed, FarShell, FarUp
 from narrows.tuning.far.selection import Selection, Site, draw, imported
 from narrows.tuning.precision import widened
-from narrows.tuning.probe import Architecture, FfnPair, probe
 from narrows.tuning.recording import Batch, example_batch, logits
+from narrows.tuning.structure import Architecture, FfnPair, probe
 from narrows.tuning.verbs import VERBS
 
 

@@ -14,8 +14,8 @@ from narrows.tuning.far.inject import is_trained_outside, sites_of
 from narrows.tuning.far.scores import NodeScorer, positions, scorer_of, shares
 from narrows.tuning.far.selection import Selection, choose, draw, num_learners
 from narrows.tuning.precision import cast, widened
-from narrows.tuning.probe import Architecture, probe
 from narrows.tuning.recording import Batch, mode
+from narrows.tuning.structure import Architecture, probe
 
 _LEARNING_RATES: Final = {"sgd": 0.05, "adamw": 5e-5}
 

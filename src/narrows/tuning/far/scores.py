@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from narrows.tuning.far.config import FarConfig
-from narrows.tuning.probe import FfnPair
+from narrows.tuning.structure import FfnPair
 
 
 class Share(NamedTuple):

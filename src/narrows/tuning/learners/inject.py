@@ -14,8 +14,8 @@ from narrows.tuning.far.layers import FarPassed, FarShell
 from narrows.tuning.learners.config import LearnerConfig
 from narrows.tuning.learners.layers import LearnerLinear
 from narrows.tuning.precision import widened
-from narrows.tuning.probe import Architecture, FfnPair, probe
 from narrows.tuning.recording import Batch, example_batch, logits
+from narrows.tuning.structure import Architecture, FfnPair, probe
 from narrows.tuning.verbs import VERBS
 
 

@@ -1,6 +1,6 @@
 """Tables of texts to scores: an encoder tuned by any method of this room, judged on held-out rows, kept in a folder."""
 
-from narrows.tuning.scoring.fit import Fitted, Plan, Request, Sides, fit, foreseen, prepare, refuse_taken
+from narrows.tuning.scoring.fitting import Fitted, Plan, Request, Sides, fit, foreseen, prepare, refuse_taken
 from narrows.tuning.scoring.quality import Quality
 from narrows.tuning.scoring.scorer import Scorer, is_scorer, save_scorer
 from narrows.tuning.scoring.task import Prediction, Task

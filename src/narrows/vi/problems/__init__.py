@@ -23,7 +23,7 @@ from narrows.vi.problems.counterexamples import (
 )
 from narrows.vi.problems.hidden import Network, hidden_matching_pennies, hidden_rock_paper_scissors
 from narrows.vi.problems.matrix_games import MATCHING_PENNIES, ROCK_PAPER_SCISSORS, duality_gap, matrix_game
-from narrows.vi.problems.quadratic import bilinear, quadratic, random_quadratic, rotation
+from narrows.vi.problems.quadratics import bilinear, quadratic, random_quadratic, rotation
 
 __all__ = [
     "MATCHING_PENNIES",

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from narrows.vi.base import Params, Z
 from narrows.vi.projections import Projection, everywhere
-from narrows.vi.surrogate import Predict
+from narrows.vi.surrogate_loss import Predict
 
 
 class Problem(NamedTuple):

@@ -12,7 +12,7 @@ from narrows.vi.base import Result
 from narrows.vi.methods import extragradient
 from narrows.vi.problems.base import Problem
 from narrows.vi.projections import simplex
-from narrows.vi.solve import Solution, solve
+from narrows.vi.solving import Solution, solve
 
 Payoff: TypeAlias = Array | np.ndarray | Sequence[Sequence[float]]
 """What player 1 pays player 2: a row for each action of player 1, a column for each of player 2."""

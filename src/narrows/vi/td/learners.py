@@ -13,8 +13,8 @@ from narrows.vi.base import Info, MethodState, Params, Reached, Result, StepSize
 from narrows.vi.inner import Inner, as_inner
 from narrows.vi.methods import forward
 from narrows.vi.metric import Metric, batch_mean, half_square
-from narrows.vi.projected import kept, outcome, told
-from narrows.vi.surrogate import Surrogate, SurrogateState, surrogate
+from narrows.vi.projecting import kept, outcome, told
+from narrows.vi.surrogate_loss import Surrogate, SurrogateState, surrogate
 from narrows.vi.td.transitions import Transitions, Value, field, metric_of, td_error, valued
 
 

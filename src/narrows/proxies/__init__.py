@@ -1,0 +1,5 @@
+"""Models of a table of measurements: fitted with an honest account of their quality, and rewards that a job names."""
+
+from narrows.proxies.reward import Proxy
+
+__all__ = ["Proxy"]

@@ -1,0 +1,71 @@
+"""What a shortlist chooses from: distinct objects with the run and the step that first saw them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from narrows.storage.archive import Archive
+
+
+class Run(NamedTuple):
+    """Name a run, and its seed where one is known."""
+
+    name: str
+    seed: int | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Candidates:
+    """Hold `n` objects; object `i` was first seen by `runs[run_index[i]]` at `steps[i]`.
+
+    `run_index` and `steps` are int64 of shape `[n]`; a step below 0 is not known.
+    """
+
+    objects: tuple[str, ...]
+    runs: tuple[Run, ...]
+    run_index: np.ndarray
+    steps: np.ndarray
+
+    def __post_init__(self) -> None:
+        lengths = {"objects": len(self.objects), "run_index": len(self.run_index), "steps": len(self.steps)}
+        if len(set(lengths.values())) > 1:
+            raise ValueError(f"expected one run and one step an object, got {lengths}.")
+        if len(self.run_index) and not 0 <= self.run_index.min() <= self.run_index.max() < len(self.runs):
+            raise ValueError(f"run_index must lie in 0..{len(self.runs) - 1}, the positions in runs.")
+
+
+def candidates_from_archive(archive: Archive, run: Run) -> Candidates:
+    """Return every object of an archive, best log-reward first."""
+    objects, _, steps = archive.entries()
+    return Candidates(objects, (run,), np.zeros(len(objects), np.int64), steps)
+
+
+def candidates_from_objects(objects: Sequence[str]) -> Candidates:
+    """Return objects that came from nowhere in particular, in their order."""
+    num = len(objects)
+    return Candidates(tuple(objects), (Run(""),), np.zeros(num, np.int64), np.full(num, -1, np.int64))
+
+
+def merge_candidates(parts: Sequence[Candidates]) -> Candidates:
+    """Return the distinct objects of several runs; one that is in many keeps its first run and there its first step.
+
+    >>> first = Candidates(("ACGU", "GGGG"), (Run("a", seed=0),), np.array([0, 0]), np.array([7, 2]))
+    >>> second = Candidates(("CCCC", "ACGU"), (Run("b", seed=1),), np.array([0, 0]), np.array([1, 3]))
+    >>> merged = merge_candidates([first, second])
+    >>> merged.objects, merged.run_index.tolist(), merged.steps.tolist()
+    (('ACGU', 'GGGG', 'CCCC'), [0, 0, 1], [7, 2, 1])
+    """
+    if not parts:
+        raise ValueError("expected the candidates of at least one run, got none.")
+    runs = tuple(run for part in parts for run in part.runs)
+    objects = [name for part in parts for name in part.objects]
+    offsets = np.cumsum([0, *(len(part.runs) for part in parts)])
+    run_index = np.concatenate([part.run_index + offset for part, offset in zip(parts, offsets[:-1], strict=True)])
+    steps = np.concatenate([part.steps for part in parts])
+    first: dict[str, int] = {}
+    for position in np.lexsort((steps, run_index)).tolist():
+        first.setdefault(objects[position], position)
+    chosen = sorted(first.values())
+    return Candidates(tuple(objects[i] for i in chosen), runs, run_index[chosen], steps[chosen])

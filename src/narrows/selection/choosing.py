@@ -1,0 +1,281 @@
+"""From candidates with predicted scores to a shortlist in which every row says why it is there."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from narrows.selection.candidates import Candidates, candidates_from_objects
+from narrows.selection.digits import digits
+from narrows.selection.distances import distance_matrix, nearest
+from narrows.selection.diverse import choose_diverse
+from narrows.selection.guide import SCORE_GUIDE, Guide
+from narrows.selection.reasons import Fence, Pool, reason_fewer, reasons
+from narrows.selection.rows import Diversity, Shortlist, ShortlistRow, letter_counts
+
+_GIVEN = {
+    "expected": ("expected score", "an expected score", "expected scores"),
+    "sampler": ("log-probability", "a log-probability", "log-probabilities"),
+}
+"""What ranks by numbers of its own, and what they are called: by itself, one of them, several."""
+
+
+class _Scored(NamedTuple):
+    """Hold candidates with the numbers that rank them, NaN where `std` is not known."""
+
+    candidates: Candidates
+    mean: np.ndarray
+    std: np.ndarray
+    kappa: float
+    ranked_by: str
+    ranks: np.ndarray | None
+    guide: Guide
+
+    def ranking_scores(self) -> np.ndarray:
+        if self.ranks is not None:
+            return self.ranks
+        return self.mean if self.ranked_by == "mean" else self.mean - self.kappa * self.std
+
+    def label(self) -> str:
+        names = {"mean": self.guide.mean, "expected": "expected score", "sampler": "probability under the sampler"}
+        return names.get(self.ranked_by, f"lower bound (mean - {self.kappa:g} std)")
+
+
+class _Measured(NamedTuple):
+    """Hold the measured sequence nearest to a row."""
+
+    sequence: str | None = None
+    score: float | None = None
+    distance: int | None = None
+
+
+def select(
+    objects: Candidates | Sequence[str],
+    mean: np.ndarray,
+    std: np.ndarray | None = None,
+    *,
+    k: int,
+    min_distance: int,
+    measured: Sequence[str] = (),
+    measured_scores: Sequence[float] | np.ndarray | None = None,
+    lower_bound_kappa: float = 1.0,
+    by: str = "mean",
+    expected: np.ndarray | None = None,
+    log_prob: np.ndarray | None = None,
+    exclude_measured: bool = True,
+    max_from_measured: int | None = None,
+    cluster_distance: int | None = None,
+    guide: Guide = SCORE_GUIDE,
+) -> Shortlist:
+    """Choose the `k` best candidates that are at least `min_distance` edits apart (see `choose_diverse`).
+
+    Rows fall into clusters by the same rule with a larger distance: the best row heads the first cluster; in order of
+    rank, a row at least `cluster_distance` edits from every head becomes the head of a new one; the others join their
+    nearest head (the better one of two). So the heads are what that distance leaves of the list.
+
+    Args:
+        objects: `n` candidates, with or without the run and step they are from. An object that occurs twice counts
+            once, with its better score.
+        mean: scores, predicted or exact, higher is better, finite, shape `[n]`.
+        std: how unsure they are, shape `[n]`; NaN or `None` where that is not known.
+        k: how many rows, at least 1.
+        min_distance: least number of edits between any two rows; 0 and 1 allow everything that is not equal.
+        measured: sequences whose true score is known.
+        measured_scores: those scores, one each.
+        lower_bound_kappa: the lower bound is `mean - lower_bound_kappa std`.
+        by: rank by `mean`, by `lower_bound`, by `expected` or by `sampler`.
+        expected: expected scores of what comes out, finite, shape `[n]`; with `by="expected"` only.
+        log_prob: how likely the sampler is to make each, in nats, shape `[n]`; with `by="sampler"` only.
+        exclude_measured: choose only what is not measured yet.
+        max_from_measured: choose only what is at most so many edits from something measured; None for no limit.
+        cluster_distance: `1.5 min_distance`, rounded up, by default: wide enough to group variants, too narrow to join
+            unrelated sequences: random RNAs of 14 letters are 9 edits apart on average, 7 at the lowest twentieth.
+        guide: what the means come from, `PROXY_GUIDE` for a fitted one, as the rows' reasons name it.
+
+    Returns exactly `k` rows, or fewer with a reason. Raises ValueError for arguments that make no sense, a mean that
+    is not finite and an empty list of candidates.
+
+    >>> shortlist = select(["ACGU", "ACGG", "UUUU"], np.array([3.0, 2.0, 1.0]), k=2, min_distance=2)
+    >>> [row.sequence for row in shortlist.rows]
+    ['ACGU', 'UUUU']
+    >>> shortlist.rows[1].why
+    'number 3 of 3 by score; 1 better one was passed over, closer than 2 edits to row 1'
+    """
+    _check_distance("min_distance", min_distance)
+    cluster_distance = (3 * min_distance + 1) // 2 if cluster_distance is None else cluster_distance
+    scored = _checked(objects, mean, std, {"expected": expected, "sampler": log_prob}, lower_bound_kappa, by, guide)
+    _check_distance("cluster_distance", cluster_distance)
+    references = _checked_measured(measured, measured_scores)
+    pool = _pool(scored, set(measured) if exclude_measured else set())
+    fence = None if max_from_measured is None else _fence(max_from_measured, references[0])
+    is_allowed = None if fence is None else fence.holds
+    choice = choose_diverse(pool.objects, pool.scores, k=k, min_distance=min_distance, is_allowed=is_allowed)
+    sequences = [pool.objects[position] for position in choice.kept]
+    distances = distance_matrix(sequences)
+    clusters = _clusters(sequences, distances, cluster_distance)
+    nearest_measured = _nearest_measured(sequences, *references)
+    why = reasons(choice, min_distance, scored.label(), fence)
+    positions = pool.positions[choice.kept].tolist()
+    rows = [
+        _row(row + 1, scored, position, nearest_measured[row], clusters[row], why[row])
+        for row, position in enumerate(positions)
+    ]
+    return Shortlist(
+        rows=tuple(rows),
+        reason_fewer=reason_fewer(pool, choice, k, min_distance, fence),
+        k=k,
+        min_distance=min_distance,
+        cluster_distance=cluster_distance,
+        ranked_by=by,
+        kappa=lower_bound_kappa,
+        num_candidates=len(pool.objects),
+        num_considered=len(choice.blocker),
+        num_left_out=pool.num_left_out,
+        diversity=_diversity(distances, nearest_measured, clusters),
+        letter_counts=letter_counts(sequences),
+        distances=distances,
+        guide=guide,
+    )
+
+
+def _checked(
+    objects: Candidates | Sequence[str],
+    mean: np.ndarray,
+    std: np.ndarray | None,
+    given: dict[str, np.ndarray | None],
+    kappa: float,
+    by: str,
+    guide: Guide,
+) -> _Scored:
+    """Return candidates with their numbers or say which number is missing or wrong."""
+    candidates = objects if isinstance(objects, Candidates) else candidates_from_objects(objects)
+    names = candidates.objects
+    mean = np.asarray(mean, np.float64)
+    std = np.full(len(names), np.nan) if std is None else np.asarray(std, np.float64)
+    if not names:
+        raise ValueError("there are no candidates to choose from: the archive is empty. Run the sampler first.")
+    if mean.shape != (len(names),) or std.shape != mean.shape:
+        raise ValueError(
+            f"expected one mean and one std for each of {len(names)} candidates, "
+            f"got means of shape {mean.shape} and stds of shape {std.shape}."
+        )
+    if by not in ("mean", "lower_bound", *given):
+        raise ValueError(f"by must be 'mean', 'lower_bound', 'expected' or 'sampler', got {by!r}.")
+    for name, values in given.items():
+        if (by == name) != (values is not None):
+            raise ValueError(f"by='{name}' and {_GIVEN[name][2]} go together: give both or neither.")
+    ranks = given.get(by)
+    if ranks is not None:
+        ranks, (what, one, _) = np.asarray(ranks, np.float64), _GIVEN[by]
+        if ranks.shape != mean.shape:
+            raise ValueError(f"expected one {what} for each of {len(names)} candidates, got shape {ranks.shape}.")
+        _refuse(~np.isfinite(ranks), names, ranks, f"{one} must be finite", "Leave out what cannot be scored.")
+    if not (math.isfinite(kappa) and kappa >= 0):
+        raise ValueError(f"lower_bound_kappa must be a number of at least 0, got {kappa}.")
+    _refuse(~np.isfinite(mean), names, mean, "the mean must be finite", "Leave out candidates without a prediction.")
+    _refuse((std < 0) | np.isinf(std), names, std, "a std is at least 0 and finite, or NaN if not known", "")
+    if by == "lower_bound":
+        _refuse(np.isnan(std), names, std, "a lower bound needs a std", "Rank by the mean, or fit several members.")
+    return _Scored(candidates, mean, std, kappa, by, ranks, guide)
+
+
+def _refuse(wrong: np.ndarray, names: Sequence[str], values: np.ndarray, expected: str, cure: str) -> None:
+    if wrong.any():
+        index = int(np.flatnonzero(wrong)[0])
+        raise ValueError(
+            f"{expected}: got {values[index]} for candidate {index} ({names[index]!r}), "
+            f"{int(wrong.sum())} such candidates in all. {cure}".rstrip()
+        )
+
+
+def _check_distance(name: str, value: int) -> None:
+    if not isinstance(value, int | np.integer) or value < 0:
+        raise ValueError(f"{name} counts edits: it must be a whole number of at least 0, got {value}.")
+
+
+def _checked_measured(
+    measured: Sequence[str], scores: Sequence[float] | np.ndarray | None
+) -> tuple[list[str], list[float] | None]:
+    """Return measured sequences and their scores, the best scored first, so that the nearest one is the best of several."""
+    if scores is None:
+        return list(measured), None
+    values = np.asarray(scores, np.float64)
+    if values.shape != (len(measured),) or not np.isfinite(values).all():
+        raise ValueError(
+            f"expected one finite score for each of {len(measured)} measured sequences, got shape {values.shape} "
+            f"with {int((~np.isfinite(values)).sum())} that are not finite."
+        )
+    order = np.argsort(-values, kind="stable")
+    return [measured[int(position)] for position in order], values[order].tolist()
+
+
+def _fence(limit: int, measured: Sequence[str]) -> Fence:
+    if limit < 0:
+        raise ValueError(f"max_from_measured must be at least 0 edits, got {limit}.")
+    if not measured:
+        raise ValueError("max_from_measured counts edits from what is measured, and nothing is. Give measured sequences.")
+    return Fence(limit, lambda objects: nearest(objects, measured).distance <= limit)
+
+
+def _pool(scored: _Scored, excluded: set[str]) -> Pool:
+    """Return the distinct candidates that are not excluded, best first."""
+    scores = scored.ranking_scores()
+    names = scored.candidates.objects
+    best: dict[str, int] = {}
+    for position in np.argsort(-scores, kind="stable").tolist():
+        best.setdefault(names[position], position)
+    positions = [position for name, position in best.items() if name not in excluded]
+    objects = [names[position] for position in positions]
+    return Pool(np.array(positions, np.int64), objects, scores[positions], len(best) - len(objects))
+
+
+def _row(rank: int, scored: _Scored, position: int, measured: _Measured, cluster: int, why: str) -> ShortlistRow:
+    candidates, mean, std = scored.candidates, float(scored.mean[position]), float(scored.std[position])
+    run, step = candidates.runs[candidates.run_index[position]], int(candidates.steps[position])
+    return ShortlistRow(
+        rank=rank,
+        sequence=candidates.objects[position],
+        score=mean,
+        score_std=None if math.isnan(std) else std,
+        # To 12 digits: 0.554579, where a subtraction of binary fractions leaves 0.5545789999999999.
+        lower_bound=None if math.isnan(std) else float(f"{mean - scored.kappa * std:.{digits(mean, std, least=12)}g}"),
+        nearest_measured=measured.sequence,
+        nearest_measured_score=measured.score,
+        distance_to_measured=measured.distance,
+        cluster=cluster,
+        why=why,
+        run=run.name,
+        seed=run.seed,
+        step=step if step >= 0 else None,
+    )
+
+
+def _nearest_measured(sequences: list[str], measured: list[str], scores: list[float] | None) -> list[_Measured]:
+    if not measured:
+        return [_Measured() for _ in sequences]
+    found = nearest(sequences, measured)
+    return [
+        _Measured(measured[index], None if scores is None else scores[index], distance)
+        for index, distance in zip(found.position.tolist(), found.distance.tolist(), strict=True)
+    ]
+
+
+def _clusters(sequences: list[str], distances: np.ndarray, cluster_distance: int) -> list[int]:
+    """Return the number of each row's cluster, from 1 in order of the best rank."""
+    if not sequences:
+        return []
+    by_rank = -np.arange(len(sequences))
+    heads = choose_diverse(sequences, by_rank, k=len(sequences), min_distance=cluster_distance).kept
+    return (distances[:, heads].argmin(1) + 1).tolist()
+
+
+def _diversity(distances: np.ndarray, measured: list[_Measured], clusters: list[int]) -> Diversity:
+    pairs = distances[np.triu_indices(len(distances), 1)]
+    novelty = [row.distance for row in measured if row.distance is not None]
+    return Diversity(
+        mean_distance=float(pairs.mean()) if pairs.size else None,
+        min_distance=int(pairs.min()) if pairs.size else None,
+        novelty=float(np.mean(novelty)) if novelty else None,
+        num_clusters=max(clusters, default=0),
+    )

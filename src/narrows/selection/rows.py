@@ -1,0 +1,180 @@
+"""A shortlist as data: its rows, what it was chosen from, and how diverse it is."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from narrows.selection.digits import rounded
+from narrows.selection.foretold import Foretold, Outcomes
+from narrows.selection.guide import SCORE_GUIDE, Guide
+
+
+@dataclass(frozen=True)
+class ShortlistRow:
+    """Hold one row of a shortlist; what is not known is `None`.
+
+    Args:
+        rank: 1 for the best.
+        sequence: the object.
+        score: what guided the run says of it: the mean that a proxy predicts, or the score itself.
+        score_std: how unsure that is, one standard deviation.
+        lower_bound: `score - kappa score_std`.
+        nearest_measured: the measured sequence with the fewest edits to this one; of several the best scored.
+        nearest_measured_score: its score.
+        distance_to_measured: the number of those edits.
+        cluster: the family of the row, from 1 in order of rank; see `select`.
+        why: a sentence that says why the row is here, and what was passed over before it.
+        run: the run that saw the object first.
+        seed: the seed of that run.
+        step: the training step of that run.
+        asked: in a run under noise, what to ask for letter by letter so that the object may come out: the sequence itself.
+        expected_mean: in a run under noise, the mean score of what comes out.
+        expected_std: the standard deviation of that score from one outcome to the next.
+        prob_as_asked: the probability that exactly this object comes out.
+    """
+
+    rank: int
+    sequence: str
+    score: float
+    score_std: float | None
+    lower_bound: float | None
+    nearest_measured: str | None
+    nearest_measured_score: float | None
+    distance_to_measured: int | None
+    cluster: int
+    why: str
+    run: str
+    seed: int | None
+    step: int | None
+    asked: str | None = None
+    expected_mean: float | None = None
+    expected_std: float | None = None
+    prob_as_asked: float | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class LetterCounts:
+    """Count letters by position, sequences aligned at their first letter.
+
+    `counts[p, l]` is how many sequences have letter `letters[l]` at position `p`, int64; a row sums to the number of
+    sequences that long.
+    """
+
+    letters: str
+    counts: np.ndarray
+
+
+@dataclass(frozen=True)
+class Diversity:
+    """Describe how different the rows are, in edits; `None` where there are too few rows or nothing measured.
+
+    Args:
+        mean_distance: mean over all pairs of rows.
+        min_distance: least over all pairs of rows.
+        novelty: mean over rows of the distance to the nearest measured sequence.
+        num_clusters: number of families.
+    """
+
+    mean_distance: float | None
+    min_distance: int | None
+    novelty: float | None
+    num_clusters: int
+
+
+@dataclass(frozen=True, eq=False)
+class Shortlist:
+    """Hold the rows of a shortlist, best first, and how they were chosen.
+
+    Args:
+        rows: at most `k` of them.
+        reason_fewer: why there are fewer than `k`, and what would help; `None` when there are `k`.
+        k: how many rows were asked for.
+        min_distance: the edits that any two rows are apart, at least.
+        cluster_distance: rows fewer edits than this from the head of a cluster belong to it.
+        ranked_by: what "better" means here, `mean`, `lower_bound`, `expected` or `sampler`.
+        kappa: how many standard deviations the lower bound lies below the mean.
+        num_candidates: distinct objects that could have been chosen.
+        num_considered: how many of those, from the best down, were looked at until the list was complete.
+        num_left_out: distinct objects that could not be chosen because they are measured already.
+        diversity: how different the rows are.
+        letter_counts: letters by position.
+        distances: edits between rows, int64 `[rows, rows]`.
+        foretold: how it was found out what comes out of the rows; `None` where everything comes out as asked.
+        guide: what the scores come from.
+    """
+
+    rows: tuple[ShortlistRow, ...]
+    reason_fewer: str | None
+    k: int
+    min_distance: int
+    cluster_distance: int
+    ranked_by: str
+    kappa: float
+    num_candidates: int
+    num_considered: int
+    num_left_out: int
+    diversity: Diversity
+    letter_counts: LetterCounts
+    distances: np.ndarray
+    foretold: Foretold | None = None
+    guide: Guide = SCORE_GUIDE
+
+    def summary(self) -> str:
+        """Return a few lines for a terminal."""
+        diversity = self.diversity
+        lines = [
+            f"{len(self.rows)} rows of {self.k}, from {self.num_candidates:,} candidates "
+            f"({self.num_considered:,} looked at, {self.num_left_out:,} left out as measured already)",
+            f"edits between rows: at least {_number(diversity.min_distance)}, on average "
+            f"{_number(diversity.mean_distance)}; {diversity.num_clusters} clusters",
+        ]
+        if diversity.novelty is not None:
+            lines.append(f"edits to the nearest measured sequence, on average: {_number(diversity.novelty)}")
+        if self.foretold is not None:
+            lines += [f"noise: {self.foretold.noise}{self._probabilities()}", *self.foretold.sentences()]
+        return "\n".join([*lines, self.reason_fewer] if self.reason_fewer else lines)
+
+    def _probabilities(self) -> str:
+        known = [row.prob_as_asked for row in self.rows if row.prob_as_asked is not None]
+        if not known:
+            return ""
+        shown = _number(min(known)) if min(known) == max(known) else f"{_number(min(known))} to {_number(max(known))}"
+        return f"; a row comes out exactly as asked with probability {shown}"
+
+
+def with_outcomes(shortlist: Shortlist, outcomes: Outcomes | None, foretold: Foretold) -> Shortlist:
+    """Return a shortlist whose rows say what comes out of them, to six digits; NaN where it is not known.
+
+    Args:
+        shortlist: its rows are objects to ask for.
+        outcomes: what comes out of them, in order of rank; None where that is not known at all.
+        foretold: how it was found out.
+    """
+    columns = [[None] * len(shortlist.rows)] * 3 if outcomes is None else [_known(column) for column in outcomes]
+    rows = (
+        replace(row, asked=row.sequence, expected_mean=mean, expected_std=std, prob_as_asked=probability)
+        for row, mean, std, probability in zip(shortlist.rows, *columns, strict=True)
+    )
+    return replace(shortlist, rows=tuple(rows), foretold=foretold)
+
+
+def _known(values: np.ndarray) -> list[float | None]:
+    # Rows of one list may lie close together: three digits tell them apart.
+    return [None if np.isnan(value) else value for value in rounded(values, apart=3).tolist()]
+
+
+def letter_counts(sequences: list[str]) -> LetterCounts:
+    """Count letters by position.
+
+    >>> letter_counts(["ACG", "AA"]).counts.tolist()
+    [[2, 0, 0], [1, 1, 0], [0, 0, 1]]
+    """
+    letters = "".join(sorted(set("".join(sequences))))
+    counts = np.zeros((max(map(len, sequences), default=0), len(letters)), np.int64)
+    for sequence in sequences:
+        counts[np.arange(len(sequence)), [letters.index(letter) for letter in sequence]] += 1
+    return LetterCounts(letters, counts)
+
+
+def _number(value: float | None) -> str:
+    return "not known" if value is None else f"{value:.4g}"

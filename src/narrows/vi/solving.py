@@ -1,0 +1,124 @@
+"""Solve a variational inequality in prediction space: step until the residual is small, in one compiled loop."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.core
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from narrows.vi.base import Info, Method, MethodState, Result, Z
+from narrows.vi.projecting import projected
+from narrows.vi.projections import Projection, everywhere
+
+_DIVERGED = 1e8
+"""A residual that has grown so much will not come back."""
+
+
+class Stats(NamedTuple):
+    """What a run cost and how far it came.
+
+    Attributes:
+        num_steps: taken.
+        residual: `||z - T(z)|| / eta` where the last step began.
+        gap_root: `r_t` there, an upper bound of the distance to the solution times `1 - rho` (spec 3.1, B4).
+        average: the mean of all iterates. For an operator that is only monotone it converges where the last iterate cycles.
+    """
+
+    num_steps: Int[Array, ""]
+    residual: Float[Array, ""]
+    gap_root: Float[Array, ""]
+    average: Z
+
+
+class Solution(NamedTuple):
+    """What `solve` found.
+
+    Attributes:
+        value: the last predictions.
+        result: a `Result`; its message says what to do where it is not `CONVERGED`.
+        stats: what it cost.
+        state: the method's memory, to go on from.
+    """
+
+    value: Z
+    result: Int[Array, ""]
+    stats: Stats
+    state: MethodState
+
+    @property
+    def message(self) -> str:
+        """What happened and what to do about it; outside compiled code only."""
+        return Result(int(self.result)).message
+
+
+class _Loop(NamedTuple):
+    z: Z
+    state: MethodState
+    average: Z
+    step: Int[Array, ""]
+    first: Float[Array, ""]
+    residual: Float[Array, ""]
+    gap_root: Float[Array, ""]
+    result: Int[Array, ""]
+
+
+def solve(
+    operator: Callable[..., Z],
+    z0: Z,
+    method: Method,
+    *,
+    project: Projection = everywhere,
+    max_steps: int = 10_000,
+    tol: float = 1e-6,
+    key: Array | None = None,
+    state: MethodState | None = None,
+) -> Solution:
+    """Return the solution of `<F(z*), z - z*> >= 0` for all z in the set, from `z0`.
+
+    Args:
+        operator: F, from predictions to a pytree like them; with `key`, from a key and predictions, drawn anew in each step.
+        z0: where to begin; brought into the set first.
+        method: `forward`, `extragradient`, `optimistic` or `proximal_point` with its step size.
+        project: on the set.
+        max_steps: at most so many.
+        tol: residual `||z - T(z)|| / eta` to stop at. With a noisy operator it is noisy; 0 takes all steps.
+        key: randomness of a stochastic operator. Extragradient evaluates both times with the same key.
+        state: memory of an earlier run, to go on from.
+
+    Raises ValueError where the operator's answer is not like the predictions, or a number is out of its range.
+    """
+    if max_steps < 1:
+        raise ValueError(f"max_steps must be at least 1, got {max_steps}.")
+    if not isinstance(tol, jax.core.Tracer) and not tol >= 0:
+        raise ValueError(f"tol must be at least 0, got {tol}.")
+    runner = projected(method, project)
+    z0 = project(jax.tree.map(jnp.asarray, z0))
+    if not jax.tree.leaves(z0):
+        raise ValueError(f"z0 must hold at least one array to begin at, got {z0!r}.")
+    dtype = jnp.result_type(*jax.tree.leaves(z0))
+    if not jnp.issubdtype(dtype, jnp.floating):
+        raise ValueError(f"z0 must hold floating-point numbers, got {dtype}. Write 0.0 rather than 0.")
+
+    def once(loop: _Loop) -> tuple[Z, MethodState, Info]:
+        drawn = operator if key is None else partial(operator, jax.random.fold_in(key, loop.state.step))
+        return runner.step(drawn, loop.z, loop.state)
+
+    def body(loop: _Loop) -> _Loop:
+        z, memory, info = once(loop)
+        first = jnp.where(loop.step == 0, info.residual, loop.first)
+        weight = 1.0 / (loop.step + 1.0)
+        average = jax.tree.map(lambda mean, new: mean + weight.astype(mean.dtype) * (new - mean), loop.average, z)
+        result = jnp.where(info.residual > _DIVERGED * first, jnp.int32(Result.DIVERGED), info.result)
+        result = jnp.where(info.residual <= tol, jnp.int32(Result.CONVERGED), result)
+        result = jnp.where(info.result == Result.RUNNING, result, info.result)
+        return _Loop(z, memory, average, loop.step + 1, first, info.residual, info.gap_root, result)
+
+    zero, count = jnp.zeros((), dtype), jnp.zeros((), jnp.int32)
+    memory = runner.init(z0) if state is None else state
+    start = _Loop(z0, memory, z0, count, zero, zero, zero, jnp.full((), Result.RUNNING, jnp.int32))
+    end = jax.lax.while_loop(lambda loop: (loop.result == Result.RUNNING) & (loop.step < max_steps), body, start)
+    result = jnp.where(end.result == Result.RUNNING, jnp.int32(Result.MAX_STEPS), end.result)
+    return Solution(end.z, result, Stats(end.step, end.residual, end.gap_root, end.average), end.state)
