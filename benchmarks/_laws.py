@@ -1,4 +1,4 @@
-"""Exact laws, learned laws and the controls of tgm section 6.4."""
+"""Exact laws, learned laws and the controls of tgm 6.4."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -165,7 +165,7 @@ def train(truth: Truth, objective: TrajectoryGeneralMellowmax, recipe: Recipe, s
 
 
 def residuals(truth: Truth, objective: TrajectoryGeneralMellowmax, model: Model) -> Float[Array, " terminal"]:
-    """Return rho of every object (tgm section 3.2): minus the root's value wherever the model is exact."""
+    """Return rho of every object (tgm 3.2): minus the root's value wherever the model is exact."""
     log_reward = jax.numpy.asarray(truth.log_reward, jax.numpy.float32)
     # In a tree there is one way back, whatever the key.
     trajectories = sample_backward(jax.random.key(0), model, truth.env, truth.graph.terminal_states, log_reward)

@@ -81,7 +81,7 @@ def frontier_rows(context: Context, alpha: float, exact: References, learned: di
 
 
 def claim_rows(context: Context, plan: Plan, exact: References, found: Sequence[Found]) -> Iterator[Row]:
-    """Yield how near a trained expected flow network comes to its exact law (eflow test T15)."""
+    """Yield how near a trained expected flow network comes to its exact law (eflow T15)."""
     peers = {one.beta: one.figures for one in exact.found[methods.EFLOW]}
     for beta in plan.claim_betas:
         figures, peer = [one.figures for one in found if one.beta == beta], peers[beta]

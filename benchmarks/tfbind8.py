@@ -102,7 +102,7 @@ def measure(context: Context) -> Iterator[Row]:
 
 
 def exact_rows(context: Context, truth: Truth, factor: str, setting: Setting) -> Iterator[Row]:
-    """Yield the dynamic programme's law and the two controls of tgm section 6.4, which are exact too."""
+    """Yield the dynamic programme's law and the two controls of tgm 6.4, which are exact too."""
     solution = _solution(truth, setting)
     shape = shape_of(solution.log_law, truth.scores)
     laws = {"exact": shape}
@@ -116,7 +116,7 @@ def exact_rows(context: Context, truth: Truth, factor: str, setting: Setting) ->
 
 
 def learned_rows(context: Context, truth: Truth, plan: Plan) -> Iterator[Row]:
-    """Yield what training reaches, and whether the mass of the top decile grows with q at equal omega (tgm test T13a)."""
+    """Yield what training reaches, and whether the mass of the top decile grows with q at equal omega (tgm T13a)."""
     masses: dict[Setting, list[float]] = {}
     for setting in plan.settings:
         solution = _solution(truth, setting)

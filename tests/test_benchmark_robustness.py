@@ -219,7 +219,7 @@ def test_exact_laws_are_those_of_the_gibbs_law_and_its_controls_match_exactly(tm
     assert even.entropy == pytest.approx(tgm.entropy, abs=1e-3)
     assert warm.beta == pytest.approx(6.0)
     assert flow.entropy > tgm.entropy
-    # No TGM beats the Gibbs law of its own entropy in the score that both were made for (T9).
+    # No TGM beats the Gibbs law of its own entropy in the score that both were made for (tgm T9).
     assert even.mean_phi >= tgm.mean_phi - 1e-6
 
 

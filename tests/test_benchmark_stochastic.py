@@ -312,7 +312,7 @@ def test_a_missing_table_is_named(tmp_path):
 
 @pytest.mark.skipif(not (DATA / "SIX6_REF_R1_8mers.txt").is_file(), reason="the measured 8-mers are not here")
 def test_the_world_of_the_measured_table_has_the_known_figures():
-    """Mean y, entropy and distance of the exact expected flow network at exponent 10 and alpha = 0.25 (eflow table 7.4)."""
+    """Mean y, entropy and distance of the exact expected flow network at exponent 10 and alpha = 0.25 (eflow 7.4)."""
     here = worlds.world(DATA / "SIX6_REF_R1_8mers.txt", 0.25)
     found = here.figures(here.exact_law(methods.EFLOW, 10.0), 10.0, 0)
     assert found[:3] == pytest.approx((0.6840, 10.316, 0.841), abs=1e-3)

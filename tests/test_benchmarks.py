@@ -204,7 +204,7 @@ def test_the_example_reads_the_same_table():
 
 
 def test_the_matched_gibbs_law_has_the_entropy_and_the_larger_mean(truth):
-    """Among laws of one entropy the Gibbs law has the largest mean score (tgm section 4.3, point 1)."""
+    """Among laws of one entropy the Gibbs law has the largest mean score (tgm 4.3, point 1)."""
     solution = solve(truth.graph, truth.log_reward, SETTING.objective.operator)
     shape = _laws.shape_of(solution.log_law, truth.scores)
     matched = _laws.gibbs(_laws.matching_inverse_temperature(shape.entropy, truth.scores), truth.scores)

@@ -1,4 +1,4 @@
-"""T1 to T3 of tgm.md: values, identities, bounds and counter-examples of the operators, in float64."""
+"""Laws tgm T1 to T3: values, identities, bounds and counter-examples of the operators, in float64."""
 
 import math
 
@@ -62,7 +62,7 @@ def gradient(operator, q_values):
     return np.asarray(jax.grad(operator.value)(*padded(q_values)))
 
 
-# T1. The figures are tgm.md's, printed to six decimals.
+# tgm T1. The figures are printed there to six decimals.
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_t1_limits():
     assert value(GeneralMellowmax(2.0, 1e5, 0.5), np.array([1.0, 1.0, 0.0])) == pytest.approx(1.173287, abs=1e-6)
 
 
-# T2, section 2 and every row of section 2.2.
+# tgm T2: section tgm 2 and every row of tgm 2.2.
 
 
 @laws
@@ -272,7 +272,7 @@ def test_a_mask_is_the_same_as_deletion_whatever_stands_there(q_values, mask, ju
     assert not slopes[~mask].any()
 
 
-# T3, section 2.3 and the counter-examples of section 2.4.
+# tgm T3: tgm 2.3 and the counter-examples of tgm 2.4.
 
 
 @laws
@@ -300,7 +300,7 @@ def test_two_level_values_reach_but_never_pass_the_bounds(size, omega, alpha, q)
 
 
 def test_the_tight_dilution_is_smaller_than_the_bound():
-    # Section 2.3: n = 20, omega = alpha = 1, the worst distance to the maximum over all values.
+    # tgm 2.3: n = 20, omega = alpha = 1, the worst distance to the maximum over all values.
     gaps = np.linspace(0.0, 12.0, 12_001)
     levels = jnp.asarray(-np.concatenate([np.zeros((len(gaps), 1)), np.repeat(gaps[:, None], 19, axis=1)], axis=1))
     mask = jnp.ones(20, bool)

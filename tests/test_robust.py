@@ -1,4 +1,4 @@
-"""T8 and T9 of tgm.md: the operator as a game against an adversarial reward, and its place on the Gibbs frontier."""
+"""Laws tgm T8 and T9: the operator as a game against an adversarial reward, and its place on the Gibbs frontier."""
 
 import jax
 import jax.numpy as jnp
@@ -144,7 +144,7 @@ def test_t8_worst_case_along_a_trajectory_is_flat(q):
     np.testing.assert_allclose(worst, values[""] - scores, atol=1e-12)
 
 
-# T9.
+# tgm T9.
 
 
 def entropy(law):

@@ -343,7 +343,7 @@ def test_target_copy_is_renewed_on_time():
 
 
 def test_networks_act_at_the_scale_of_the_operator():
-    """Parametrisation P1 (tgm section 3.2): the network's outputs are Q, the policy's logits `(q alpha + omega) Q`."""
+    """Parametrisation P1 (tgm 3.2): the network's outputs are Q, the policy's logits `(q alpha + omega) Q`."""
     env = Subsets(3)
     policy = Tabular(env.num_features, env.num_values, env.num_actions, 1.0, key=jax.random.key(3))
     made = trainer(env, policy, _subset_reward(), TrajectoryGeneralMellowmax(4.0, 2.0, 0.5), adam(), batch_size=4)

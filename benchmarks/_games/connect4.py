@@ -1,4 +1,4 @@
-"""Connect-4 on the usual board, from self-play alone (T13), and what each ingredient of the recipe is worth."""
+"""Connect-4 on the usual board, from self-play alone (eflow T13), and what each ingredient of the recipe is worth."""
 
 import time
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Adversarial flow networks solved exactly, beside the figures of the specification (eflow sections 7.2 and 7.3, T5 and T6)."""
+"""Adversarial flow networks solved exactly, beside the figures of the specification (eflow 7.2 and 7.3, T5 and T6)."""
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple

@@ -28,7 +28,7 @@ SPECIFIED_NODES = {
     **{8: 1.4e7, 10: 4.6e6, 12: 1.5e6, 14: 3.7e5, 16: 9.9e4, 18: 2.6e4, 20: 9.7e3},
     **{22: 3.4e3, 24: 1.4e3, 26: 4.0e2, 28: 1.3e2, 30: 56.0},
 }
-"""Mean nodes of another program that does the same, by ply (eflow section 8.2)."""
+"""Mean nodes of another program that does the same, by ply (eflow 8.2)."""
 
 SPECIFIED_RATES = {
     (RANDOM_SET, UNIFORM): (0.625, 0.392),
@@ -38,7 +38,7 @@ SPECIFIED_RATES = {
     (LATE_QUIET_SET, CENTRE): (0.539, 0.400),
     (LATE_QUIET_SET, TACTIC): (0.600, 0.444),
 }
-"""Outcome and strict, on smaller draws of the same kinds (eflow section 8.3)."""
+"""Outcome and strict, on smaller draws of the same kinds (eflow 8.3)."""
 
 _MANY = 20_000
 """Nodes from which on a position's time is the search's and not that of asking for it."""

@@ -1,4 +1,4 @@
-"""Adversarial flow networks against AlphaZero with the same network, at equal time and at equal arithmetic (T14)."""
+"""Adversarial flow networks against AlphaZero with the same network, at equal time and at equal arithmetic (eflow T14)."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -44,7 +44,7 @@ class Plan(NamedTuple):
         seed: of both.
         num_openings: each is played with both colours.
         simulations: of AlphaZero's search.
-        reproduces: whether the configuration that the authors probably beat is trained too (eflow section 6.4).
+        reproduces: whether the configuration that the authors probably beat is trained too (eflow 6.4).
     """
 
     game: str

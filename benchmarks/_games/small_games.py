@@ -1,4 +1,4 @@
-"""Networks for games that are solved completely: tic-tac-toe (T11) and Connect-4 on small boards (T12)."""
+"""Networks for games that are solved completely: tic-tac-toe (eflow T11) and Connect-4 on small boards (eflow T12)."""
 
 import tempfile
 from collections.abc import Iterator

@@ -115,7 +115,7 @@ def _difference_rows(context: Context, plan: BitPlan, name: str, runs: dict[tupl
     for rival in (name_of(0.0), *(control_name(control, name) for control in CONTROLS)):
         pairs = [(runs[name, seed], runs[rival, seed]) for seed in plan.seeds]
         ahead = [float(ours.found[-1] - other.found[-1]) for ours, other in pairs]
-        # Test T13b of the specification asks it of every q. That a control is no better is asked of none.
+        # tgm T13b asks it of every q. That a control is no better is asked of none.
         target = Target(">=", 0.0) if rival == name_of(0.0) else None
         yield context.row(f"{HEAD}{name} less {rival}", FOUND, ahead, seeds=plan.seeds, target=target)
         if rival == control_name(ENTROPY, name):
@@ -207,10 +207,10 @@ def bit_tables(rows: Sequence[Row]) -> list[str]:
 
 
 TEXT = """\
-**Bit sequences** (tgm section 5.3): 120 bits in words of 8, 60 hidden modes, a mode is found when a sample lies within 28
+**Bit sequences** (tgm 5.3): 120 bits in words of 8, 60 hidden modes, a mode is found when a sample lies within 28
 edits; closeness is the mean over modes of the least distance. TGM with omega = 4, alpha = 1, beta = 64, batches of 16,
 epsilon = 0.0005, AdamW at 0.001, an MLP of two layers of 128 in place of the published transformer, and 80,000 samples where
 the paper goes to 100,000: its figures are not ours to compare with. Every q has two GFlowNets (q = 0) beside it, trained alike
-(section 6.4): *temperature-matched* with beta times `1 + q alpha / omega`, *entropy-matched* with the beta at which the policy
+(tgm 6.4): *temperature-matched* with beta times `1 + q alpha / omega`, *entropy-matched* with the beta at which the policy
 in the end has the TGM's entropy on the same seed, `-mean log P` of 2,048 samples, found by two more trainings.
 """

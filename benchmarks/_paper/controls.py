@@ -1,4 +1,4 @@
-"""The two controls of tgm section 6.4 for the TGM whose q was chosen: a GFlowNet of its temperature, and one of its entropy."""
+"""The two controls of tgm 6.4 for the TGM whose q was chosen: a GFlowNet of its temperature, and one of its entropy."""
 
 from collections.abc import Sequence
 from pathlib import Path

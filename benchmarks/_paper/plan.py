@@ -18,7 +18,7 @@ PUBLISHED = {
     "AMP": {SAC: 9.79, PPO: 10.04, GFN: 10.13, CHOSEN: 10.43},
     "GFP": {SAC: 0.66, PPO: 1.90, GFN: 2.44, CHOSEN: 2.95},
 }
-"""Average mode rewards (tgm section 8), to stand beside figures on the published data alone."""
+"""Average mode rewards (tgm 8), to stand beside figures on the published data alone."""
 _PERIOD = 20
 
 
@@ -81,7 +81,7 @@ class Plan:
         seeds: that are reported.
         tuning_seed: on which beta and the learning rate are chosen, for each method, from the grid.
         rates: of the grid.
-        batch_size: objects a step (tgm section 6.2).
+        batch_size: objects a step (tgm 6.2).
         num_kept: objects of the average mode reward.
         methods: names.
         control_rounds: trainings for each control that has to find the exponent of an entropy.
@@ -120,5 +120,5 @@ def named(name: str) -> Method:
 
 
 def temperature_factor(q: float) -> float:
-    """Return how many times the exponent of a TGM makes a GFlowNet as sharp (tgm section 6.4)."""
+    """Return how many times the exponent of a TGM makes a GFlowNet as sharp (tgm 6.4)."""
     return (OMEGA + q * ALPHA) / OMEGA

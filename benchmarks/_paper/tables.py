@@ -77,7 +77,7 @@ def _spread(known: dict[tuple[str, str], Row], case: str, metric: str) -> str:
 
 
 TEXT = """\
-**UTR, AMP, GFP** (tgm sections 5.4, 6, 7.1): letters, lengths, proxy and policy network as published (encoders of 4 or 3
+**UTR, AMP, GFP** (tgm 5.4, 6, 7.1): letters, lengths, proxy and policy network as published (encoders of 4 or 3
 blocks; a causal transformer of 3 blocks with 8 heads of full width), omega = 4, alpha = 1, batches of 16, epsilon = 0.01,
 AdamW with weight decay 0.0001, a gradient norm of at most 10. The published data are not here. A *stand-in* has their shape
 and a truth of its own, drawn from a seed; its figures say nothing about the published data, and stand beside no published
@@ -86,7 +86,7 @@ the rows a proxy learns from, its epochs (at a larger learning rate; GFP's in sm
 which PPO goes through four times in four parts by its defaults; GFP 20), the grid (beta 4 and 16, GFP 4 alone; one learning
 rate), 3 seeds. *Average mode reward*: mean `exp(Phi)` of the 100 best of 768 samples (GFP 384) at three temperatures that lie
 so far apart; the published distance is not known. Beta is chosen on a seed that is not reported, and so is q. The TGM of that
-q stands beside its two controls (section 6.4), trained like every GFlowNet here: *temperature-matched* with beta times `1 + q
+q stands beside its two controls (tgm 6.4), trained like every GFlowNet here: *temperature-matched* with beta times `1 + q
 alpha / omega`, *entropy-matched* with the beta whose policy has the entropy of the TGM's of the same seed (`-mean log P` of
 samples), found by two more trainings; how far off it ended is in the table. GFP's trainings without an entropy are of a run
 before entropies were estimated. Random sequences lie farther apart than any of these distances, so that the three columns are

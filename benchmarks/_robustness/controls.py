@@ -1,4 +1,4 @@
-"""Tuning by what the other seeds found, the two controls of tgm section 6.4, and the exact laws where objects can be listed."""
+"""Tuning by what the other seeds found, the two controls of tgm 6.4, and the exact laws where objects can be listed."""
 
 import functools
 from collections.abc import Iterable, Sequence

@@ -42,7 +42,7 @@ class Method:
     def temperature_factor(self, stop: int) -> float:
         """How many times the exponent beta a GFlowNet needs to be as sharp as this one after so many batches.
 
-        That of its logits where the reference is its own (tgm section 6.4). A lagged one has made `stop` exact steps at most.
+        That of its logits where the reference is its own (tgm 6.4). A lagged one has made `stop` exact steps at most.
         """
         if isinstance(self.objective, LaggedGeneralMellowmax):
             return OMEGA * (1.0 - self.objective.q**stop)

@@ -1,7 +1,7 @@
 """Comparing methods at equal entropy: each one's curve of mean score over entropy, and differences with intervals.
 
 At one exponent an expected flow network is more diffuse than others, so that a comparison there says nothing about what either
-can do (eflow section 7.4). Over the exponents each method draws a curve, and curves can be compared where both have a point.
+can do (eflow 7.4). Over the exponents each method draws a curve, and curves can be compared where both have a point.
 """
 
 import math

@@ -71,7 +71,7 @@ QUICK = Effort(
 )
 
 TRAINED_TARGETS = {"FAR_10 keep": 41_456_180, "FAR_40 keep": 49_949_642, "Learner_64": 5_961_986, "BitFit": 643_586}
-"""Of DistilBERT with two labels, exactly (specification A7 and B5)."""
+"""Of DistilBERT with two labels, exactly (far 7 and learners 5)."""
 KEPT_TARGETS = {
     "FAR_10 keep": Target("<=", 0.83),
     "FAR_10 recompute": Target("<=", 0.62),

@@ -52,7 +52,7 @@ APARTS: Final = {
     "m = 20": {10: 0.211, 100: 42.0, 1000: 0.193, 5000: 0.029, 20_000: 0.0062},
     "m = 100": {10: 0.026, 100: 38.5, 1000: 0.017, 5000: 0.0014, 20_000: 0.0003},
 }
-"""What an independent program had found (spec 6.2)."""
+"""What an independent program had found (surrogate 6.2)."""
 
 TIGHT, CLOSE, SAME, FACT = Target("<=", 1e-5), Target("<=", 1e-4), Target("<=", 1.0), Target("<=", 1e-6)
 NEARER = Target("<", 0.5)

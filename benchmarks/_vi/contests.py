@@ -40,7 +40,7 @@ SPECIFIED: Final[Mapping[tuple[str, str], Mapping[float, Counts]]] = {
     (FREE, "surrogate optimistic"): {0.1: (33, 75, 157), 0.125: (18, 33, 61)},
     (FREE, "simultaneous GD"): dict.fromkeys((0.1, 1.0, 5.0), (None, None, None)),
 }
-"""Steps to a distance of 1e-2, 1e-4 and 1e-8 that an independent program took (spec 5.2)."""
+"""Steps to a distance of 1e-2, 1e-4 and 1e-8 that an independent program took (surrogate 5.2)."""
 
 
 class Entry(NamedTuple):
@@ -201,7 +201,7 @@ def rock_paper_scissors(effort: Effort, regularisation: float) -> Contest:
         Entry(algorithms.extragradient(), (), grid, most),
         *(Entry(algorithms.optimistic_adam(momentum), (), (3e-4, 1e-3, 3e-3, 1e-2), most) for momentum in _MOMENTA),
     )
-    # Not PHGD: one Gauss-Newton step towards a target outside the simplex ends at a vertex for many draws (spec 7.4).
+    # Not PHGD: one Gauss-Newton step towards a target outside the simplex ends at a vertex for many draws (surrogate 7.4).
     exact_enough = [inner[-1].name, "Levenberg-Marquardt, 0.01"]
     return Contest(
         name=f"rock-paper-scissors, lam = {regularisation:g}",

@@ -178,7 +178,7 @@ def _run_rows(context: Context, case: str, runs: Sequence[Trail], seeds: tuple[i
 
 
 def _limit(case: str, metric: str) -> Target | None:
-    """Return what a run that should not converge has to stay above (tests T9 and T10)."""
+    """Return what a run that should not converge has to stay above (surrogate T9 and T10)."""
     _, _, contest, setting, name = case.split("/")
     circles = {"step = 8": 0.30, "step = 20": 0.45}
     if metric == LEAST and (contest, name) == (PENNIES, "simultaneous GD") and setting in circles:

@@ -1,4 +1,4 @@
-"""Value prediction on tasks of MuJoCo: TD(0) beside its surrogates, by transitions, gradients and seconds (spec 6.3, 6.4)."""
+"""Value prediction on tasks of MuJoCo: TD(0) beside its surrogates, by transitions, gradients, seconds (surrogate 6.3, 6.4)."""
 
 import statistics
 from collections.abc import Iterator, Sequence

@@ -29,7 +29,7 @@ SPECIFIED: Final = {
     ("SGD", 20): (80, 100, 160),
     ("SGD", 50): (60, 80, 160),
 }
-"""Outer steps to the errors, medians of 5 seeds of an independent program (spec 6.4)."""
+"""Outer steps to the errors, medians of 5 seeds of an independent program (surrogate 6.4)."""
 
 
 LATE_SPECIFIED: Final = {1: 1.9, 5: 3.2, 20: 4.1, 50: 5.2}

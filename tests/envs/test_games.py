@@ -183,7 +183,7 @@ def test_every_position_of_tic_tac_toe():
 
 
 def test_positions_of_connect_four_by_their_number_of_stones():
-    """The counts of eflow section 8.4, which are of positions without a four; none is possible before the seventh stone."""
+    """The counts of eflow 8.4, which are of positions without a four; none is possible before the seventh stone."""
     env = ConnectFour()
 
     @jax.jit

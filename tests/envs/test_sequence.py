@@ -1,4 +1,4 @@
-"""Sequences against a brute-force tree (T10: the masks at both ends; the end is not counted as length)."""
+"""Sequences against a brute-force tree (tgm T10: the masks at both ends; the end is not counted as length)."""
 
 import itertools
 

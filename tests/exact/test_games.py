@@ -164,7 +164,7 @@ def test_a_player_alone_with_nature_has_the_expected_flow_network():
     assert np.allclose(found.log_policy, solution.log_policy, atol=1e-12)
 
 
-# eflow T5 and section 7.2: log Z, then shares of wins, draws and losses in self-play, worst cases of either player, rates.
+# eflow T5 and 7.2: log Z, then shares of wins, draws and losses in self-play, worst cases of either player, rates.
 @pytest.mark.parametrize(
     ("scale", "log_z", "results", "worst", "argmax", "mass"),
     [
@@ -226,7 +226,7 @@ def test_t7_optimal_sets_of_tic_tac_toe(tic_tac_toe):
     assert optimal_rates(uniform, is_optimal).mass == pytest.approx(0.57965, abs=1e-5)
 
 
-# eflow T6 and section 7.3: log Z, without the branch term, rates of optimal moves, those of the unadjusted network.
+# eflow T6 and 7.3: log Z, without the branch term, rates of optimal moves, those of the unadjusted network.
 @pytest.mark.parametrize(
     ("scale", "log_z", "missing", "argmax", "unadjusted"),
     [

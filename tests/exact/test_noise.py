@@ -125,7 +125,7 @@ def test_the_noise_free_policy_in_the_noise(env, operator):
 @pytest.mark.parametrize("scale", [0.3, 3.0])
 @pytest.mark.parametrize("env", ENVS, ids=repr)
 def test_deconvolution_of_substitution_is_the_closed_form(env, scale):
-    """Of n moves that end or n that do not, each is drawn anew with probability rate / n (eflow section 2.5)."""
+    """Of n moves that end or n that do not, each is drawn anew with probability rate / n (eflow 2.5)."""
     graph = _graph(env)
     found = solve_deconvolution(graph, _log_reward(graph, scale))
     target = np.exp(solve_noise_free(graph, _log_reward(graph, scale)).log_policy)
@@ -182,7 +182,7 @@ def test_mild_rewards_need_no_clipping_and_steep_ones_do():
 
 @pytest.mark.parametrize("scale", [0.2, 1.0, 5.0])
 def test_stochastic_gflownets_with_a_learned_way_back_exist_where_nothing_is_clipped(scale):
-    """`F(s) pi(a|s) P(s'|s,a) = F(s') P_B(a|s')` in every state, or in none whose policy had to be clipped (section 2.5)."""
+    """`F(s) pi(a|s) P(s'|s,a) = F(s') P_B(a|s')` in every state, or in none whose policy had to be clipped (eflow 2.5)."""
     graph = _graph(Sequence("ACG", 2, 2))
     log_reward = _log_reward(graph, scale)
     found, target = solve_deconvolution(graph, log_reward), np.exp(solve_noise_free(graph, log_reward).log_policy)
@@ -247,7 +247,7 @@ def _unfold(graph, scale):
 
 
 def test_a_folded_graph_and_its_tree_of_histories():
-    """Expected flows and soft values are the same in both (section 1.2); the compromise can do better on the tree."""
+    """Expected flows and soft values are the same in both (eflow 1.2); the compromise can do better on the tree."""
     graph = _graph(Sequence("AC", 1, 2))
     tree, log_reward, origins = _unfold(graph, 2.0)
     assert len(origins) > graph.num_states

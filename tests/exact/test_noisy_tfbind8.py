@@ -1,4 +1,4 @@
-"""Exact references on measured DNA 8-mers in noise: eflow test T8, table 7.4, by the graph and by arrays over prefixes."""
+"""Exact references on measured DNA 8-mers in noise: eflow T8 and 7.4, by the graph and by arrays over prefixes."""
 
 import dataclasses
 from typing import NamedTuple
@@ -26,11 +26,11 @@ TABLE = DATA / "SIX6_REF_R1_8mers.txt"
 pytestmark = pytest.mark.skipif(not TABLE.is_file(), reason=f"the measured 8-mers are not at {TABLE}")
 
 LETTERS = "ACGT"
-LOG_Z = {1: 10.3220, 3: 9.1596, 10: 7.1919, 30: 5.3665}  # section 4.1
+LOG_Z = {1: 10.3220, 3: 9.1596, 10: 7.1919, 30: 5.3665}  # eflow 4.1
 
 
 class Row(NamedTuple):
-    """Mean y, entropy and distance of a policy's law, as table 7.4 has them."""
+    """Mean y, entropy and distance of a policy's law, as eflow 7.4 has them."""
 
     mean: float
     entropy: float

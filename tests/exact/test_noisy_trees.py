@@ -1,4 +1,4 @@
-"""Expected flow networks on trees in which nature moves: the worked example and eflow section 2.3 by plain enumeration."""
+"""Expected flow networks on trees in which nature moves: the worked example and eflow 2.3 by plain enumeration."""
 
 import functools
 import itertools
@@ -43,7 +43,7 @@ def _kullback_leibler(p, q):
     return sum(p[leaf] * math.log(p[leaf] / q[leaf]) for leaf in p)
 
 
-# eflow T1, every figure of section 2.4.
+# eflow T1, every figure of eflow 2.4.
 def test_t1_worked_example():
     graph = enumerate_graph(EXAMPLE)
     log_reward = np.log(EXAMPLE_REWARDS)
@@ -133,7 +133,7 @@ def _perturbed_policies(graph, log_policy, rng):
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_t2_no_policy_is_nearer_to_the_posterior(seed):
-    """Forward divergence is least at the expected flow network, reverse divergence at maximum entropy (section 2.3)."""
+    """Forward divergence is least at the expected flow network, reverse divergence at maximum entropy (eflow 2.3)."""
     tree, graph, log_reward = _case(seed)
     posterior = _posterior(tree, _rewards(tree, log_reward))
     expected, soft = (solve(graph, log_reward, soft_bellman(), averaging=way).log_policy for way in ("flow", "value"))

@@ -93,7 +93,7 @@ def test_margins_shrink_as_q_grows_and_end_at_none(env):
 
 
 def test_chance_in_a_tree_leaves_objects_the_sum_of_the_players_steps():
-    # T4's tree whose child is nature's: the root's choice is the only one.
+    # The tree of tgm T4 whose child is nature's: the root's choice is the only one.
     plain = case_of(HandTree())
     child = int(np.flatnonzero(~plain.graph.is_terminal)[1])
     chance = np.full(plain.graph.children.shape, -np.inf)

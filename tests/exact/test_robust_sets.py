@@ -49,7 +49,7 @@ def solution(env, operator):
     return solve(case.graph, case.log_reward, operator, averaging="value")
 
 
-# T4, and T8 for the functions of one state.
+# tgm T4, and tgm T8 for the functions of one state.
 
 
 @pytest.mark.parametrize(("omega", "alpha", "q"), [(1, 1, 0), (1, 1, 0.5), (1, 1, 1), (4, 1, 0.5), (1, 0, 1)])
@@ -75,7 +75,7 @@ def test_t4_worst_case_of_the_optimum(omega, alpha, q):
 
 
 def test_the_set_moved_by_its_margin_is_that_of_another_bound():
-    """T8: with a bound C in place of 1 the value is less by `(1/omega) log C`, and no change at all has the mass C."""
+    """tgm T8: with a bound C in place of 1 the value is less by `(1/omega) log C`, and no change at all has the mass C."""
     case, operator = case_of(HandTree()), SETS[3]
     found = worst_case(case.graph, random_rows(case.graph, 5), case.log_reward, operator)
     weights = np.exp(found.log_object_weights)

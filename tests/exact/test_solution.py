@@ -1,4 +1,4 @@
-"""Backward induction against the specification's figures (tgm section 9), the NumPy oracle and plain enumeration."""
+"""Backward induction against the specification's figures (tgm 9), the NumPy oracle and plain enumeration."""
 
 import dataclasses
 import functools
@@ -214,7 +214,7 @@ def test_t7_accumulation_tree(setting, stops, log_laws):
         if q == 0.0:
             weight = math.exp(omega * beta)
             assert abs(found_law - math.log(weight / (num_objects - 1 + weight))) < 1e-9
-            assert found_stop <= weight / num_letters ** (depth - target_length)  # section 1.4; .2133 in the first row
+            assert found_stop <= weight / num_letters ** (depth - target_length)  # tgm 1.4; .2133 in the first row
 
 
 def test_t7_temperature_matched_gflownet_cannot_follow():

@@ -204,7 +204,7 @@ def test_every_preset_builds(game, name):
 
 
 def test_the_authors_network_has_as_many_parameters_as_published():
-    # 2,984,654 without the value heads: trunk 2,957,568 and two policy heads of 13,543 (eflow section 5.1).
+    # 2,984,654 without the value heads: trunk 2,957,568 and two policy heads of 13,543 (eflow 5.1).
     shape = jax.eval_shape(preset("connect4", "faithful").make_policy, jax.random.key(0))
     leaves = jax.tree_util.tree_leaves_with_path(shape)
     assert sum(leaf.size for path, leaf in leaves if ".flow" not in jax.tree_util.keystr(path)) == 2_984_654

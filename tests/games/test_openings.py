@@ -162,7 +162,7 @@ class _Folder:
 
 
 def test_the_book_that_comes_along_knows_the_first_moves():
-    """First moves as is known of them (eflow sections 8.2 and 9): the centre wins with the very last stone, the next draw."""
+    """First moves as is known of them (eflow 8.2 and 9): the centre wins with the very last stone, the next draw."""
     judge = Solver(table_bits=8)
     start = np.zeros(1, np.uint64)
     assert judge.scores(start, start).tolist() == [[-2, -1, 0, 1, 0, -1, -2]]

@@ -81,7 +81,7 @@ def test_random_games_of_connect_four_last_and_end_as_published():
     games = played(ConnectFour(), 300, capacity=20_000, num=1024)[1]
     size = int(games.size)
     assert size > 12_000
-    # 200,000 games had a mean of 21.34 moves and the first player won 55.5 % (eflow section 4.4).
+    # 200,000 games had a mean of 21.34 moves and the first player won 55.5 % (eflow 4.4).
     lengths, outcomes = np.asarray(games.num_moves)[:size], np.asarray(games.outcome)[:size]
     assert abs(lengths.mean() - 21.34) < 5 * lengths.std() / size**0.5 + 0.15  # games that last are cut off by the end
     assert abs((outcomes == 1).mean() - 0.555) < 5 * 0.5 / size**0.5
@@ -278,7 +278,7 @@ def test_flow_matching_by_self_play_learns_to_play():
     trainer = self_play_trainer(ENV, make_policy, FlowMatching(), adam(3e-3), SETTINGS)
     look, state = watch(ENV, "children", SCALE), trainer.init(jax.random.key(0))
     assert look is not None
-    # Whoever plays at random finds an optimal move in 58 % of the positions (eflow section 6.1).
+    # Whoever plays at random finds an optimal move in 58 % of the positions (eflow 6.1).
     assert look(state.average.policy)["optimal"] < 0.85
     state, info = advance(trainer, state, 400)
     assert not info.is_skipped.any()

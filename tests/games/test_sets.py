@@ -81,7 +81,7 @@ def test_the_scores_that_come_along_are_those_of_plain_minimax_and_of_a_fresh_so
 
 
 def test_simple_players_score_what_the_specification_says(committed):
-    """Within sampling error of eflow section 8.3, which measured 100 positions a ply from 12 on."""
+    """Within sampling error of eflow 8.3, which measured 100 positions a ply from 12 on."""
     rows = committed.ply >= 12
     found = EvaluationSet(7, 6, "quiet", 0, committed.moves[rows], committed.scores[rows])
     legal = (found.scores != -100).astype(float)

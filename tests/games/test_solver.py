@@ -1,4 +1,4 @@
-"""The solver against plain minimax, the counts of the specification (eflow sections 8.4, 9) and small boards solved at once."""
+"""The solver against plain minimax, the counts of the specification (eflow 8.4, 9) and small boards solved at once."""
 
 import subprocess
 import sys

@@ -58,7 +58,7 @@ def test_the_law_is_what_its_description_says(env):
 def test_on_sequences_it_is_the_noise_of_the_binding_task(rate, size):
     env = Sequence("ACGTUV"[:size], 3, 3)
     law, _ = laws(Substitution(env, rate), jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], env.reset()))
-    expected = (1.0 - rate) * np.eye(size) + rate / size  # eflow section 4.1
+    expected = (1.0 - rate) * np.eye(size) + rate / size  # eflow 4.1
     np.testing.assert_allclose(law[0, :size, :size], expected, atol=1e-6)
     assert (law[0, :size, size] == 0.0).all()
 

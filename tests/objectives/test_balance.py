@@ -238,7 +238,7 @@ def test_vargrad_gradient_is_that_of_trajectory_balance_at_the_best_log_z():
 
 
 def test_expected_on_policy_gradient_is_that_of_the_divergence():
-    """Over batches of two drawn from the policy, E[grad loss] = (1 - 1/2) 2 grad KL(P || e^Phi / Z) (tgm section 6.3)."""
+    """Over batches of two drawn from the policy, E[grad loss] = (1 - 1/2) 2 grad KL(P || e^Phi / Z) (tgm 6.3)."""
     case = case_of(Sequence("AB", 1, 2))
     objective = TrajectoryGeneralMellowmax(omega=1.0, alpha=1.0, q=0.0)
 

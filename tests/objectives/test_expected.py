@@ -247,7 +247,7 @@ def _exact_square(model, loop, batch, num_outcomes):
     "objective", [ExpectedDetailedBalance(), ExpectedDetailedBalance("all"), ExpectedTrajectoryBalance()], ids=str
 )
 def test_t3_tabular_training_reaches_the_solution(objective):
-    """Every trajectory of a tree of 13 decisions in each step, Adam at 0.05 that slows down (eflow sections 2.6 and 9)."""
+    """Every trajectory of a tree of 13 decisions in each step, Adam at 0.05 that slows down (eflow 2.6 and T3)."""
     env = noisy(Sequence("ABC", 2, 2), 0.3)
     case = case_of(env)
     solution = solve(case.graph, case.log_reward, soft_bellman())

@@ -1,4 +1,4 @@
-"""The published biological tasks: their numbers, T10 on their environments, and the encoder against plain loops."""
+"""The published biological tasks: their numbers, tgm T10 on their environments, and the encoder against plain loops."""
 
 import dataclasses
 import math
@@ -25,11 +25,11 @@ def loud(encoder, seed=1):
     return jax.tree.unflatten(structure, [leaf + 0.3 * rng.normal(size=leaf.shape).astype(np.float32) for leaf in leaves])
 
 
-# --- T10: the environments ---
+# --- tgm T10: the environments ---
 
 
 def legal(task, length, is_done):
-    """The rules of section 5.1 in words: letters below the longest length, the end from the shortest on, nothing when done."""
+    """The rules of tgm 5.1 in words: letters below the longest length, the end from the shortest on, nothing when done."""
     letters = [not is_done and length < task.max_length] * len(task.alphabet)
     return [*letters, not is_done and length >= task.min_length]
 

@@ -1,4 +1,4 @@
-"""The losses where nature has turns, written out in loops over trajectories, turns, actions and outcomes (eflow section 2)."""
+"""The losses where nature has turns, written out in loops over trajectories, turns, actions and outcomes (eflow 2)."""
 
 import equinox as eqx
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""The published encoder in NumPy loops (tgm section 5.4), one token and head at a time; padding does not exist here."""
+"""The published encoder in NumPy loops (tgm 5.4), one token and head at a time; padding does not exist here."""
 
 import numpy as np
 

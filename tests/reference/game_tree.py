@@ -72,7 +72,7 @@ def graph_of(tree: Tree) -> Graph:
 
 
 def adjusted_flow(tree: Tree, reward: dict[int, float], node: int = 0) -> dict[int, float]:
-    """Return V of a node and all below it: arithmetic means at player 0, harmonic at player 1 (eflow 3.5, 3.6)."""
+    """Return V of a node and all below it: arithmetic means at player 0, harmonic at player 1 (eflow eqs. 3.5, 3.6)."""
     if not tree.children[node]:
         return {node: reward[node]}
     flow = {}
@@ -84,7 +84,7 @@ def adjusted_flow(tree: Tree, reward: dict[int, float], node: int = 0) -> dict[i
 
 
 def unadjusted_flows(tree: Tree, rewards: dict[int, tuple[float, ...]], node: int = 0) -> dict[int, tuple[float, ...]]:
-    """Return every player's F of a node and all below it: sums at one's own turns, means at the others' (eflow 3.1, 3.2)."""
+    """Return every player's F of a node and all below it: sums at own turns, means at the others' (eflow eqs. 3.1, 3.2)."""
     if not tree.children[node]:
         return {node: rewards[node]}
     flows = {}

@@ -1,7 +1,7 @@
 """Words of one length over noisy letters, a second way: an array over `[letter] * length` for each length of prefix.
 
-Letter c takes place of letter a with probability `(1 - rate) [c = a] + rate / letters` (eflow section 4.1). Everything of
-section 7.4 follows from sums over the last axis.
+Letter c takes place of letter a with probability `(1 - rate) [c = a] + rate / letters` (eflow 4.1). Everything of
+eflow 7.4 follows from sums over the last axis.
 """
 
 import numpy as np
@@ -45,7 +45,7 @@ def target_conditionals(log_reward: np.ndarray) -> Layers:
 
 
 def clipped_policy(log_reward: np.ndarray, rate: float) -> tuple[float, Layers]:
-    """Return the share of letters whose conditional is below `rate / letters`, and the clipped deconvolution (section 2.5)."""
+    """Return the share of letters whose conditional is below `rate / letters`, and the clipped deconvolution (eflow 2.5)."""
     conditionals = target_conditionals(log_reward)
     num_letters = log_reward.shape[0]
     num_below = sum(int(np.sum(row < rate / num_letters - 1e-12)) for row in conditionals)

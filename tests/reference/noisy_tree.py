@@ -1,4 +1,4 @@
-"""Trees in which nature moves, drawn by hand or at random, and what flows on them are, by plain recursion (eflow section 2)."""
+"""Trees in which nature moves, drawn by hand or at random, and what flows on them are, by plain recursion (eflow 2)."""
 
 import functools
 import itertools
@@ -84,7 +84,7 @@ class NoisyTree(AbstractEnvironment[Int[Array, ""]]):
         return jnp.asarray([int(text) for text in texts], jnp.int32)
 
 
-# The worked example (eflow section 2.4): the root's two moves lead to nature, whose outcomes are the four leaves.
+# The worked example (eflow 2.4): the root's two moves lead to nature, whose outcomes are the four leaves.
 EXAMPLE = NoisyTree(((1, 2), (3, 4), (5, 6), (), (), (), ()), ((), (0.5, 0.5), (0.9, 0.1), (), (), (), ()))
 EXAMPLE_REWARDS = (2.0, 3.0, 1.0, 4.0)
 

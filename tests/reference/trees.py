@@ -1,10 +1,10 @@
-"""The small trees of tgm.md section 9, as `children` and `phi` of `tests.reference.tgm.solve_tree`."""
+"""The small trees of tgm 9, as `children` and `phi` of `tests.reference.tgm.solve_tree`."""
 
 import itertools
 
 
 def hand_size_tree():
-    """Return T4's tree: the root stops (Phi = 1) or goes to a child with three objects (0.8, 0.2, -0.5), and its objects."""
+    """Return the tree of tgm T4: the root stops (Phi = 1) or goes to a child with objects (0.8, 0.2, -0.5), and its objects."""
     children = {
         "": [("stop", "s"), ("go", "g")],
         "s": [("end", None)],
@@ -28,5 +28,5 @@ def letter_tree(alphabet: str, min_length: int, max_length: int):
 
 
 def letter_count_phi(text: str) -> float:
-    """Return T6's score, `0.3 #A - 0.1 length + [text is AB]`."""
+    """Return the score of tgm T6, `0.3 #A - 0.1 length + [text is AB]`."""
     return 0.3 * text.count("A") - 0.1 * len(text) + (text == "AB")

@@ -14,7 +14,7 @@ from tests.reference.lev import levenshtein
 from narrows.envs import BitSequence, Hypergrid, Sequence, Subsets
 from narrows.rewards.analytic import BitModes, HypergridReward, PairwiseSubsets
 
-# The first mode of the task as tgm.md section 5.3 prints it.
+# The first mode of the task as tgm 5.3 prints it.
 FIRST_MODE = (
     "001111000000111111110000111111111111000011110000000011111111111111110000111100000011110011110000111111110000111100001111"
 )
@@ -61,7 +61,7 @@ def test_published_modes():
     assert len(set(reward.modes)) == 60
     assert {len(mode) for mode in reward.modes} == {120}
     gaps = cdist(reward.modes, reward.modes, scorer=Levenshtein.distance)[np.triu_indices(60, k=1)]
-    # Pairwise distances as in section 5.3.
+    # Pairwise distances as in tgm 5.3.
     assert (gaps.min(), np.median(gaps), gaps.max()) == (24, 42, 64)
 
 

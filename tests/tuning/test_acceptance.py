@@ -1,4 +1,4 @@
-"""Acceptance tests 6, 8 and 15 of the specification, on one thread: bytes at the published size, time and accuracy smaller."""
+"""Laws far T6, T8 and T15, on one thread: bytes at the published size, time and accuracy smaller."""
 
 import statistics
 import time
@@ -40,7 +40,7 @@ def texts(num, length):
 
 
 def test_kept_bytes_of_the_whole_model():
-    """Acceptance 6: DistilBERT, 8 texts of 64 tokens, dropout 0.1; figures of table A5.3 in MiB, and their limits."""
+    """far T6: DistilBERT, 8 texts of 64 tokens, dropout 0.1; figures of far 5.3 in MiB, and their limits."""
     batch = texts(8, 64)
     wanted = {
         "full": (lambda model: model, 184.6, 1.0),
@@ -80,7 +80,7 @@ def step_seconds(sides, batch, rounds):
 
 
 def test_a_step_takes_less_time():
-    """Acceptance 8 at 2 blocks and 4 texts of 32 tokens, where the embeddings weigh more; the benchmark has the full size."""
+    """far T8 at 2 blocks and 4 texts of 32 tokens, where the embeddings weigh more; the benchmark has the full size."""
     batch = texts(4, 32)
     builds = {"full": lambda model: model, "FAR_10": far(), "edge": far(train_embeddings=False), "Learner_64": learner}
     sides = {}
@@ -101,7 +101,7 @@ def test_a_step_takes_less_time():
 
 
 def test_far_beats_training_the_head_alone(tmp_path):
-    """Acceptance 15: three seeds, each of which decides encoder, rows and everything else."""
+    """far T15: three seeds, each of which decides encoder, rows and everything else."""
     gains = []
     for seed in range(3):
         encoder = make_encoder(tmp_path / f"encoder-{seed}", seed=seed)

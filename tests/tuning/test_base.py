@@ -7,7 +7,7 @@ import pytest
 zoo = pytest.importorskip("tests.tuning.zoo", reason="PyTorch or transformers is missing: pip install 'narrows[tuning]'")
 torch, tuning = zoo.torch, zoo.tuning
 
-# Tables A7 and B5: DistilBERT with two labels.
+# far 7 and learners 5: DistilBERT with two labels.
 FAR_COUNTS = {
     ("paper", 0.1): 41_456_180,
     ("paper", 0.2): 44_287_334,

@@ -195,7 +195,7 @@ def test_autocast_halves_what_is_kept():
         assert profile.kept_bytes_of(ffn, x) == full / 2
 
 
-# Table A5.3: N = 512, H = 768, F = 3072, fp32, in MiB.
+# far 5.3: N = 512, H = 768, F = 3072, fp32, in MiB.
 BYTES = {
     (0.1, "tier1"): 8.10,
     (0.1, "keep"): 8.10,

@@ -9,7 +9,7 @@ import pytest
 zoo = pytest.importorskip("tests.tuning.zoo", reason="PyTorch or transformers is missing: pip install 'narrows[tuning]'")
 torch, tuning, nn = zoo.torch, zoo.tuning, zoo.nn
 
-# Table B5: DistilBERT with two labels.
+# learners 5: DistilBERT with two labels.
 COUNTS = {8: 1_317_122, 64: 5_961_986, 256: 21_887_234}
 BASE = 66_955_010
 

@@ -28,7 +28,7 @@ from narrows.vi.problems.counterexamples import (
     two_state_off_policy,
 )
 
-# Asymptotic rate of the surrogate with m inner steps, and outer steps to an error of 1e-6 (spec 6.2).
+# Asymptotic rate of the surrogate with m inner steps, and outer steps to an error of 1e-6 (surrogate 6.2).
 RATES = {1: (0.969653, 417), 2: (0.957743, 305), 5: (0.950672, 264), 10: (0.950032, 261), 50: (0.950000, 261)}
 
 

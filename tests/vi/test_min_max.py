@@ -80,7 +80,7 @@ def rate(distances, high=1e-4, low=1e-11):
     return float(np.exp(np.polyfit(inside, np.log(distances[inside]), 1)[0]))
 
 
-# Steps to 1e-2 / 1e-4 / 1e-8 at each of the three step sizes, from the table of the specification (5.2).
+# Steps to 1e-2 / 1e-4 / 1e-8 at each of the three step sizes, from the table of surrogate 5.2.
 TABLE = {
     "phgd": (4000, (108, 260, 564), (192, 494, 1099), (None, None, None)),
     "gauss_newton_5": (1500, (112, 264, 568), (223, 525, 1130), (None, None, None)),
@@ -101,7 +101,7 @@ def test_t8_pennies_reaches_the_solution_in_the_steps_of_the_table(name):
         for got, wanted in zip(found, expected, strict=True):
             assert (got is None) == (wanted is None), (found, expected)
             assert wanted is None or abs(got - wanted) <= 3, (found, expected)
-    # What T8 asks of all of them at the safe step.
+    # What surrogate T8 asks of all of them at the safe step.
     reached = hits(distances[0])[2]
     assert reached is not None and reached <= 1800
 
@@ -207,7 +207,7 @@ def test_the_frozen_game_begins_where_the_specification_says():
 
 
 def drawn_networks():
-    """The networks of the specification (5.3), from NumPy's generator."""
+    """The networks of surrogate 5.3, from NumPy's generator."""
     rng = np.random.default_rng(0)
 
     def network(shift):

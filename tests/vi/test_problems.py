@@ -101,7 +101,7 @@ def test_solutions_satisfy_the_variational_inequality(name):
 
 
 def test_signs_are_those_of_what_the_players_want():
-    """Each operator against the gradients of losses: what is maximised counts negative (spec 1)."""
+    """Each operator against the gradients of losses: what is maximised counts negative (surrogate 1)."""
     rng = np.random.default_rng(1)
     matrix, b, c = rng.normal(size=(2, 3)), rng.normal(size=2), rng.normal(size=3)
     x, y = jnp.asarray(rng.normal(size=2)), jnp.asarray(rng.normal(size=3))

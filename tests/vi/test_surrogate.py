@@ -1,4 +1,4 @@
-"""Surrogate steps against gradients, Jacobians and loops written out here; t1 and so on are the specification's names."""
+"""Surrogate steps against gradients, Jacobians and loops written out here; `t1` in a name is surrogate T1, and so on."""
 
 from typing import get_args
 
@@ -300,7 +300,7 @@ def test_t19_adam_inside_comes_to_rest_only_when_normalised():
         distance, alpha = run(optax.adam(0.05), reset_inner_state=reset)
         assert distance[-100:].max() > 1e-4 and alpha.max() > 1.0
     distance, alpha = run(optax.adam(1.0), normalise=True, reset_inner_state=True)
-    # 108, 256 and 549 steps to 1e-2, 1e-4 and 1e-8, alpha 0.15 on the way (spec 5.2).
+    # 108, 256 and 549 steps to 1e-2, 1e-4 and 1e-8, alpha 0.15 on the way (surrogate 5.2).
     assert [int(np.argmax(np.asarray(distance) < level)) + 1 for level in (1e-2, 1e-4, 1e-8)] == [108, 256, 549]
     np.testing.assert_allclose(alpha[:549].mean(), 0.15, atol=0.01)
 

@@ -314,14 +314,14 @@ def _torus_errors(inner_steps, num_steps):
 
 @pytest.mark.parametrize(("inner_steps", "num_steps"), [(20, 200), (5, 700)])
 def test_inner_steps_save_transitions_on_the_torus(inner_steps, num_steps):
-    # The bounds are the specification's T15; its own medians to an error of 6 are 100 and 420 outer steps.
+    # The bounds are those of surrogate T15; the medians there to an error of 6 are 100 and 420 outer steps.
     errors = _torus_errors(inner_steps, num_steps)
     assert np.median(errors.min(1)) <= 6.0
     assert np.all(errors[:, 0] > 10.0)
 
 
 def test_without_them_the_torus_needs_many():
-    # Before 1200 outer steps, T15; the specification's own median is 1970.
+    # Before 1200 outer steps, surrogate T15; the median there is 1970.
     assert np.median(_torus_errors(1, 1190).min(1)) > 6.0
 
 

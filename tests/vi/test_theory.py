@@ -36,7 +36,7 @@ def matrix_of(problem):
 
 
 def adversary(alpha):
-    """The error that turns the target against the rotation: a multiple `alpha e^(i phi)` of the residual (spec 3.2)."""
+    """The error that turns the target against the rotation: a multiple `alpha e^(i phi)` of the residual (surrogate 3.2)."""
     cosine, sine = alpha, -jnp.sqrt(1.0 - alpha**2)
     return lambda missed, z, key: alpha * (jnp.array([[cosine, -sine], [sine, cosine]]) @ missed)
 
@@ -150,7 +150,7 @@ NOISY = {
 
 
 def test_t16_a_noisy_operator_leads_to_a_neighbourhood_of_the_size_that_theory_says():
-    """mu = 1, L = 3, sigma = 1 (spec 3.6): root mean squares over 400 chains and their second halves."""
+    """mu = 1, L = 3, sigma = 1 (surrogate 3.6): root mean squares over 400 chains and their second halves."""
     field, num_steps = matrix_of(rotation(1.0, 3.0)), 4000
 
     def operator_with(key):

@@ -1,4 +1,4 @@
-"""The proxy of the published biological tasks: a transformer encoder read at its first token (tgm section 5.4)."""
+"""The proxy of the published biological tasks: a transformer encoder read at its first token (tgm 5.4)."""
 
 from typing import Final, final
 

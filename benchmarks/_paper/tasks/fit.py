@@ -1,4 +1,4 @@
-"""Fit the proxy of a published task as it was published (tgm section 5.4): one encoder, a random fifth that judges."""
+"""Fit the proxy of a published task as it was published (tgm 5.4): one encoder, a random fifth that judges."""
 
 import time
 from collections.abc import Callable

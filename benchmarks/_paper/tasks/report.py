@@ -51,7 +51,7 @@ class PublishedReport:
 
     @property
     def highest_reward(self) -> float:
-        """Return `exp(Phi)` of the best validation sequence, which tgm section 5.4 gives for the published proxies."""
+        """Return `exp(Phi)` of the best validation sequence, which tgm 5.4 gives for the published proxies."""
         return math.exp((self.score_max - self.score_mean) / self.score_std)
 
     def summary(self) -> str:

@@ -1,4 +1,4 @@
-"""The biological tasks of the TGM paper as data (tgm sections 5.1 and 5.4): their objects, proxies and training settings."""
+"""The biological tasks of the TGM paper as data (tgm 5.1 and 5.4): their objects, proxies and training settings."""
 
 from dataclasses import dataclass
 from typing import Final, Literal, final, get_args

@@ -120,7 +120,7 @@ def render(verification: Verification) -> str:
 
 
 def control_job(job: Job) -> tuple[Job, float]:
-    """Return the job of the temperature-matched GFlowNet and its inverse temperature (tgm section 6.4, control 1).
+    """Return the job of the temperature-matched GFlowNet and its inverse temperature (tgm 6.4, control 1).
 
     At q = 0 only the product of omega and beta matters for the law. Omega takes up the whole factor, so that the network's
     outputs enter the policy on the same scale as in the run that it is compared with.

@@ -1,4 +1,4 @@
-"""Bit strings of fixed length, written one word at a time (tgm section 5.3; Malkin et al. 2022, arXiv:2201.13259)."""
+"""Bit strings of fixed length, written one word at a time (tgm 5.3; Malkin et al. 2022, arXiv:2201.13259)."""
 
 import equinox as eqx
 import numpy as np

@@ -1,4 +1,4 @@
-"""Connect-4 on boards of any size: four in a row, stones fall to the lowest empty cell of a column (eflow section 4.4)."""
+"""Connect-4 on boards of any size: four in a row, stones fall to the lowest empty cell of a column (eflow 4.4)."""
 
 from collections.abc import Iterator
 from collections.abc import Sequence as Objects
@@ -16,7 +16,7 @@ from narrows.envs.game import AbstractGame, cells_of, count_stones
 
 
 class ConnectFourState(NamedTuple):
-    """`mover` has the stones of the player to move, `stones` those of both (eflow section 8.1)."""
+    """`mover` has the stones of the player to move, `stones` those of both (eflow 8.1)."""
 
     mover: Bits
     stones: Bits
@@ -143,7 +143,7 @@ class ConnectFour(AbstractGame[ConnectFourState]):
         return jnp.where(state.mover.at(cells) == 1, 0, jnp.where(other.at(cells) == 1, 1, empty)).astype(jnp.int32)
 
     def winning_cells(self, own: Bits, stones: Bits) -> Bits:
-        """Return the empty cells, in reach or not, in which one more stone makes four of `own` (eflow section 8.1)."""
+        """Return the empty cells, in reach or not, in which one more stone makes four of `own` (eflow 8.1)."""
         above, *others = self.layout.directions
         wins = own.up(above) & own.up(2 * above) & own.up(3 * above)
         for step in others:

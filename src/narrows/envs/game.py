@@ -18,7 +18,7 @@ class AbstractGame(AbstractEnvironment[State]):
     """Rules of a two-player zero-sum game on a board of rows and columns.
 
     `observe` looks at the board as the player to move does: own stones and the other's, never first player's and second's, so
-    that one network plays both (eflow section 3.4). `num_features` is a whole number of features for each cell of `board`,
+    that one network plays both (eflow 3.4). `num_features` is a whole number of features for each cell of `board`,
     the cells row by row from the top.
 
     Attributes:

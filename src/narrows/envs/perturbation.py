@@ -46,7 +46,7 @@ class PerturbedState(NamedTuple):
 
 
 class AbstractPerturbed(AbstractEnvironment[PerturbedState]):
-    """Another environment in which a kernel decides what becomes of each action (eflow section 1.1).
+    """Another environment in which a kernel decides what becomes of each action (eflow 1.1).
 
     Turns alternate: a player asks for an action, then the action that takes place is drawn from the kernel, over the same axis,
     and acts by the environment's own rules. So trajectories have what was asked for at even times and what took place at odd

@@ -26,7 +26,7 @@ class SequenceState(NamedTuple):
 
 
 class AbstractSequence(AbstractReversibleEnvironment[SequenceState]):
-    """The rules of appending (tgm section 5.1): actions `0 .. num_tokens - 1` append a token, action `num_tokens` ends.
+    """The rules of appending (tgm 5.1): actions `0 .. num_tokens - 1` append a token, action `num_tokens` ends.
 
     A token may be appended below `max_length`; ending is legal from `min_length` on and forced at `max_length`. The end does
     not count as length.

@@ -1,4 +1,4 @@
-"""Tic-tac-toe: three in a row on three by three cells (eflow section 4.3)."""
+"""Tic-tac-toe: three in a row on three by three cells (eflow 4.3)."""
 
 from collections.abc import Sequence as Objects
 from typing import ClassVar, Final, NamedTuple

@@ -131,7 +131,7 @@ def regularised_value(
     log_reference: Float[np.ndarray, "state action"] | None = None,
     branch_adjusted: bool = True,
 ) -> Float[np.ndarray, " state"]:
-    """Return the value of the regularised game under any policy, from each state on (eflow 3.9).
+    """Return the value of the regularised game under any policy, from each state on (eflow eq. 3.9).
 
     `E[log_reward] - E[sum at player 0's turns of KL(pi || mu)] + E[sum at player 1's turns of KL(pi || mu)]`, which for the
     policy of `solve_game` is its `values`: player 0 can raise it by no other policy, nor player 1 lower it.

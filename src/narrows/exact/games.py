@@ -1,6 +1,6 @@
-"""Adversarial flow networks by backward induction on an enumerated graph (eflow section 3).
+"""Adversarial flow networks by backward induction on an enumerated graph (eflow 3).
 
-A state that several histories share is solved once: what follows from it is the same for all of them (eflow section 1.2).
+A state that several histories share is solved once: what follows from it is the same for all of them (eflow 1.2).
 """
 
 from typing import NamedTuple
@@ -27,7 +27,7 @@ class GameSolution(NamedTuple):
 
     @property
     def root_value(self) -> float:
-        """`log Z` of player 0, the value of the regularised game (eflow 3.9)."""
+        """`log Z` of player 0, the value of the regularised game (eflow eq. 3.9)."""
         return float(self.values[0])
 
 
@@ -52,7 +52,7 @@ def solve_game(
     log_reference: Float[np.ndarray, "state action"] | None = None,
     branch_adjusted: bool = True,
 ) -> GameSolution:
-    """Return the branch-adjusted adversarial flow network of a two-player zero-sum game (eflow 3.5 and 3.6).
+    """Return the branch-adjusted adversarial flow network of a two-player zero-sum game (eflow eqs. 3.5 and 3.6).
 
     With `sigma = +1` where player 0 moves and `-1` where player 1 does,
 
@@ -65,7 +65,7 @@ def solve_game(
         graph: the states, a player's turn in each that is not terminal.
         log_reward: player 0's of each of `graph.terminals`, finite; player 1's is its negative.
         log_reference: `log mu` of every action, finite where it is legal; by default uniform over the legal ones.
-        branch_adjusted: without it `mu` is 1 for every legal move, another game with entropy bonuses (eflow section 3.3, end).
+        branch_adjusted: without it `mu` is 1 for every legal move, another game with entropy bonuses (eflow 3.3, end).
 
     Raises ValueError for arrays of the wrong shape or not finite, for a reference that does not sum to one or is not read, and
     for chance turns: an average of player 0's flow over nature's outcomes is not one of player 1's, its reciprocal.
@@ -88,7 +88,7 @@ def solve_game(
 
 
 def solve_unadjusted(graph: Graph, log_rewards: Float[np.ndarray, "player terminal"]) -> PlayersSolution:
-    """Return the flows and policies of players who each take all others for the environment (eflow 3.1 and 3.2).
+    """Return the flows and policies of players who each take all others for the environment (eflow eqs. 3.1 and 3.2).
 
     A player's flow is the sum of its children's at its own turns and their mean under the policy at another's, or under
     nature's law in `CHANCE` states (2.2).

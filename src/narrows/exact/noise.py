@@ -1,7 +1,7 @@
 """What policies that know the noise, or do not, sample in it: exact references on graphs of perturbed environments.
 
 They are judged against the target of the environment without its noise, where a GFlowNet samples in proportion to the
-reward (eflow sections 2.5 and 7.4).
+reward (eflow 2.5 and 7.4).
 """
 
 from typing import NamedTuple
@@ -119,7 +119,7 @@ def solve_deconvolution(graph: Graph, log_reward: Float[np.ndarray, " terminal"]
 
     With K the kernel of a state and t its moves under the GFlowNet without noise, the policy solves `sum_a pi(a) K(a, o) =
     t(o)`; what comes out negative is set to 0 and the rest is scaled to sum one. For `Substitution` at rate alpha among n
-    letters that share a mass T, `pi(a) = (t(a) - T alpha / n) / (1 - alpha)` (eflow section 2.5). Without clipping the
+    letters that share a mass T, `pi(a) = (t(a) - T alpha / n) / (1 - alpha)` (eflow 2.5). Without clipping the
     constraints of a stochastic GFlowNet with a learned backward policy can be met too, and where there is any they cannot.
 
     Args:

@@ -1,4 +1,4 @@
-"""The worst case of a policy: what an adversary within an uncertainty set of rewards leaves of it (tgm section 4).
+"""The worst case of a policy: what an adversary within an uncertainty set of rewards leaves of it (tgm 4).
 
 In a state whose legal actions have weights `w_a = d_a^q P_B(s | s_a)`, d the reference distribution, the set holds the changes
 `delta` of the step rewards with
@@ -6,8 +6,8 @@ In a state whose legal actions have weights `w_a = d_a^q P_B(s | s_a)`, d the re
     D_s = {delta : sum_a w_a exp(-omega delta_a) <= 1}.
 
 The adversary that knows the policy answers with `delta(a) = -(1/omega) (log pi(a) - log w_a)`, and the policy that does best
-against such an answer is that of the operator. In a tree P_B is 1 and these are the sets of section 4.2. Where histories meet,
-the reward `(1/omega) log P_B` that the correction of section 1.3 adds to a step is part of the weights instead, so that
+against such an answer is that of the operator. In a tree P_B is 1 and these are the sets of tgm 4.2. Where histories meet,
+the reward `(1/omega) log P_B` that the correction of tgm 1.3 adds to a step is part of the weights instead, so that
 a change is one of the reward that the policy was trained on.
 """
 
@@ -142,7 +142,7 @@ def worst_case(
 
 
 def softmax_reference(graph: Graph, values: Steps, inverse_temperature: float) -> Steps:
-    """Return `log softmax(t x)` over each state's legal actions, `-inf` elsewhere: a reference distribution (section 2.1).
+    """Return `log softmax(t x)` over each state's legal actions, `-inf` elsewhere: a reference distribution (tgm 2.1).
 
     Args:
         graph: the states.
@@ -162,7 +162,7 @@ def softmax_reference(graph: Graph, values: Steps, inverse_temperature: float) -
 def worst_rewards(
     log_policy: Float[np.ndarray, "*row action"], log_weights: Float[np.ndarray, "*row action"], omega: float
 ) -> Float[np.ndarray, "*row action"]:
-    """Return `delta(a) = -(1/omega) (log pi(a) - log w_a)`, the minimiser of `<pi, delta>` over the set (section 4.2).
+    """Return `delta(a) = -(1/omega) (log pi(a) - log w_a)`, the minimiser of `<pi, delta>` over the set (tgm 4.2).
 
     It is infinite where the policy has no probability and 0 where there is no weight: an illegal action.
     """
@@ -173,7 +173,7 @@ def worst_rewards(
 def smallest_shift(
     log_weights: Float[np.ndarray, "*row action"], omega: float, rewards: Float[np.ndarray, "*row action"] | None = None
 ) -> Float[np.ndarray, "*row"]:
-    """Return `(1/omega) log sum_a w_a exp(-omega delta_a)`, what has to be added to a change to be in the set (section 4.2).
+    """Return `(1/omega) log sum_a w_a exp(-omega delta_a)`, what has to be added to a change to be in the set (tgm 4.2).
 
     Negative where it is inside by that much. `rewards` are the change, none by default, which makes it the table's margin.
     """
@@ -184,7 +184,7 @@ def smallest_shift(
 def second_reward(
     first: Float[np.ndarray, "*point"], log_weights: Float[np.ndarray, " 2"], omega: float, log_bound: float = 0.0
 ) -> Float[np.ndarray, "*point"]:
-    """Return the change of a second action's reward on the border of the set, by that of the first (end of section 4.2).
+    """Return the change of a second action's reward on the border of the set, by that of the first (end of tgm 4.2).
 
     `delta_2 = -(1/omega) log((C - w_1 exp(-omega delta_1)) / w_2)`, NaN where the first alone is outside. With more actions
     than two, C is what the others leave of 1.
@@ -209,7 +209,7 @@ def _log_weights(graph: Graph, log_reference: Steps, q: float, log_factors: Step
 
 
 def _log_factors(graph: Graph, dag_correction: bool | None, log_backward: Steps | None) -> Steps:
-    """Return `log P_B` of each action's move, 0 without the correction (section 1.3)."""
+    """Return `log P_B` of each action's move, 0 without the correction (tgm 1.3)."""
     has_chance = bool(np.any(graph.is_chance))
     if has_chance and (dag_correction or log_backward is not None):
         raise ValueError(
@@ -235,7 +235,7 @@ def _evaluate(
 
 
 def _best_value(graph: Graph, log_weights: Steps, log_reward: Float[np.ndarray, " terminal"], omega: float) -> float:
-    """Return the root's `v(s) = (1/omega) log sum_a w_a exp(omega v(s_a))` (section 2.1)."""
+    """Return the root's `v(s) = (1/omega) log sum_a w_a exp(omega v(s_a))` (tgm 2.1)."""
 
     def back_up(level: Int[np.ndarray, " row"], after: Float[np.ndarray, "row action"]) -> Float[np.ndarray, " row"]:
         robust = smallest_shift(log_weights[level], omega, -after)
@@ -245,7 +245,7 @@ def _best_value(graph: Graph, log_weights: Steps, log_reward: Float[np.ndarray, 
 
 
 def _margin(graph: Graph, log_weights: Steps, omega: float) -> float:
-    """Return the smallest raise of all objects, which in a tree is `(1/omega) log sum_x P_ref(x)^q` (section 4.2).
+    """Return the smallest raise of all objects, which in a tree is `(1/omega) log sum_x P_ref(x)^q` (tgm 4.2).
 
     A raise c(s) of everything behind a state is composed of changes `c(s) - c(s_a)`, within the set if
     `c(s) = (1/omega) log sum_a w_a exp(omega c(s_a))` at least. Nature's outcomes are raised by what the worst of them needs.

@@ -1,4 +1,4 @@
-"""Backward induction on an enumerated graph (tgm sections 1.2, 1.3 and 2.1; eflow section 2 where nature moves)."""
+"""Backward induction on an enumerated graph (tgm 1.2, 1.3 and 2.1; eflow 2 where nature moves)."""
 
 from functools import partial
 from typing import Literal, NamedTuple, Protocol, runtime_checkable
@@ -67,7 +67,7 @@ def solve(
     At a `CHANCE` state `v(s) = (1/omega) log sum_o P(o) exp(omega v(s_o))`: soft Bellman is then the expected flow network
     (eflow eqs. 2.1 to 2.3), which does not sample in proportion to the reward. With `averaging="value"` it is
     `v(s) = sum_o P(o) v(s_o)`: maximum-entropy reinforcement learning. Both are about the tree of histories, in which every
-    state has one parent, so a state that several histories share is only solved once (eflow section 1.2).
+    state has one parent, so a state that several histories share is only solved once (eflow 1.2).
 
     Args:
         graph: the states.

@@ -1,4 +1,4 @@
-"""How much a training run has computed, so that methods can be compared at equal cost (eflow section 6.4)."""
+"""How much a training run has computed, so that methods can be compared at equal cost (eflow 6.4)."""
 
 from typing import NamedTuple
 

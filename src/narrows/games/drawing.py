@@ -1,4 +1,4 @@
-"""Drawing positions for evaluation sets and scoring them (eflow section 8.3), in pieces that survive an interruption."""
+"""Drawing positions for evaluation sets and scoring them (eflow 8.3), in pieces that survive an interruption."""
 
 import zlib
 from collections import Counter

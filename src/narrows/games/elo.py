@@ -1,4 +1,4 @@
-"""Elo ratings by maximum likelihood and the intervals of ratings and scores (eflow section 6.3)."""
+"""Elo ratings by maximum likelihood and the intervals of ratings and scores (eflow 6.3)."""
 
 import math
 from typing import Final, NamedTuple

@@ -11,7 +11,7 @@ from narrows.policies.base import AbstractPolicy
 
 Acts: TypeAlias = Literal["head", "children"]
 """How a network chooses: by its policy head, one look at the position, or in proportion to the flows of the positions that the
-moves lead to (eflow 3.5 and 3.6), one look at each of those. Neither looks further ahead."""
+moves lead to (eflow eqs. 3.5 and 3.6), one look at each of those. Neither looks further ahead."""
 
 
 MANY_ACTIONS: Final = 128
@@ -29,7 +29,7 @@ class Children(NamedTuple):
 
 
 def children(env: AbstractGame, policy: AbstractPolicy, states: Any, scale: float | Float[Array, ""]) -> Children:
-    """Return the log-flows of all moves of a batch of positions, `-u(s')` of a network with a flow head (eflow section 3.4).
+    """Return the log-flows of all moves of a batch of positions, `-u(s')` of a network with a flow head (eflow 3.4).
 
     Args:
         env: the game.

@@ -82,7 +82,7 @@ class BalanceLoss(eqx.Module):
 
 
 class FlowMatching(eqx.Module):
-    """Flow matching of the branch-adjusted network (eflow section 3.4), with values carried back along the games played.
+    """Flow matching of the branch-adjusted network (eflow 3.4), with values carried back along the games played.
 
     The log-flow of a position, for the player to move, should be what its moves' flows come to:
 

@@ -55,7 +55,7 @@ class NetworkPlayer:
         env: the game.
         policy: the network.
         name: how tables call it.
-        scale: log-reward of a win that the network was trained with (lambda in eflow section 1.3), by which log-flows are
+        scale: log-reward of a win that the network was trained with (lambda in eflow 1.3), by which log-flows are
             divided to become values.
         temperature: 0 plays the most probable move.
         acts: whether moves are chosen by the policy head or by the flows of the positions they lead to.
@@ -106,7 +106,7 @@ class UniformPlayer:
 
 
 class TacticPlayer:
-    """Looks one move ahead: wins, else blocks, else avoids handing over a win, else plays near the middle (eflow section 6.3).
+    """Looks one move ahead: wins, else blocks, else avoids handing over a win, else plays near the middle (eflow 6.3).
 
     What is near the middle: the distance on the board for tic-tac-toe, of the columns for Connect-4.
     """

@@ -155,7 +155,7 @@ class _Size:
 def preset(game: str, name: Preset = "cpu", algorithm: Algorithm = "aflownet", seed: int = 0) -> Recipe:
     """Return the recipe of a preset for a game.
 
-    `cpu` is for two cores, `gpu` for an accelerator, `faithful` is the authors' (eflow section 5.1).
+    `cpu` is for two cores, `gpu` for an accelerator, `faithful` is the authors' (eflow 5.1).
 
     Raises ValueError for an unknown game or preset.
     """
@@ -219,7 +219,7 @@ def _size(env: AbstractGame, name: Preset) -> _Size:
 
 
 def _alphazero(game: str, env: AbstractGame, name: Preset, seed: int) -> Recipe:
-    """Return Gumbel AlphaZero on the same network, or for `faithful` the configuration of eflow section 6.4."""
+    """Return Gumbel AlphaZero on the same network, or for `faithful` the configuration of eflow 6.4."""
     from narrows.games.alphazero import AlphaZero  # an optional library
 
     is_wide = env.num_actions > MANY_ACTIONS  # what a search says of a position then takes kilobytes
@@ -243,7 +243,7 @@ def _alphazero(game: str, env: AbstractGame, name: Preset, seed: int) -> Recipe:
 
 
 def _faithful(game: str, env: AbstractGame, seed: int) -> Recipe:
-    """Return the authors' configuration; the numbers are those of eflow section 5.1, of which tic-tac-toe has a column."""
+    """Return the authors' configuration; the numbers are those of eflow 5.1, of which tic-tac-toe has a column."""
     is_small = env.max_steps <= 9
     channels, blocks, batch = (32, 3, 512) if is_small else (128, 10, 1024)
     play = {

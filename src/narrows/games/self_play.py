@@ -22,7 +22,7 @@ class SelfPlay(eqx.Module):
     """How games are played and how many of them are learned from.
 
     Args:
-        scale: log-reward of a win, lambda in eflow section 1.3; published 10.
+        scale: log-reward of a win, lambda in eflow 1.3; published 10.
         scale_start: where the scale begins, to rise linearly over `scale_steps` steps; None for the same scale throughout.
         scale_steps: see `scale_start`.
         acts: how the players choose, see `looking.Acts`.

@@ -27,7 +27,7 @@ class StateJudge(Protocol):
     """Knows what every move of a position is worth in perfect play."""
 
     def __call__(self, state: Any, look_up: Callable[[], None], /) -> Sequence[int] | Int[np.ndarray, " action"]:
-        """Return the strong score of each action in a state, for the player to move (eflow section 8.1).
+        """Return the strong score of each action in a state, for the player to move (eflow 8.1).
 
         `k > 0` says that the mover wins with the `k`-th of his stones counted from the last one he would put if the board were
         filled, `-k` that the other does, 0 that the game is drawn. What is returned for illegal actions is not read.

@@ -1,4 +1,4 @@
-"""Sets of Connect-4 positions with the exact score of every move, and how well players do on them (eflow sections 6.1, 8.3)."""
+"""Sets of Connect-4 positions with the exact score of every move, and how well players do on them (eflow 6.1, 8.3)."""
 
 import io
 import zipfile
@@ -150,7 +150,7 @@ class Optimality(NamedTuple):
 
 
 def optimality(found: EvaluationSet, play: Int[np.ndarray, " position"] | Float[np.ndarray, "position column"]) -> Optimality:
-    """Return how much of a player's play is optimal (eflow section 6.1).
+    """Return how much of a player's play is optimal (eflow 6.1).
 
     Args:
         found: the positions.

@@ -16,7 +16,7 @@ def temperature_pool(
 ) -> tuple[str, ...]:
     """Return the distinct objects of `num` samples at each inverse temperature `t` times the policy's own.
 
-    tgm section 7.1, step 1: the policy is `softmax(t (q alpha + omega) Q)`. Which multipliers the paper sweeps is not known.
+    tgm 7.1, step 1: the policy is `softmax(t (q alpha + omega) Q)`. Which multipliers the paper sweeps is not known.
 
     Raises ValueError for a multiplier that is not positive and finite.
     """

@@ -1,4 +1,4 @@
-"""The worst case where states are too many to list: means over sampled trajectories (tgm section 4).
+"""The worst case where states are too many to list: means over sampled trajectories (tgm 4).
 
 With a model's own reference, `d = softmax(alpha Q)` of the values Q that the model has learned, the worst change of a
 step's reward is known wherever the model can be asked, so that its expectation is an ordinary mean over what the model samples.
@@ -158,7 +158,7 @@ def _along(
 
 
 def _changes(operator: GeneralMellowmax, path: Path, policy_scale: float, counts_backward: bool) -> Float[Array, "time *batch"]:
-    """Return `-(1/omega) (log pi - q log d - log P_B)` of each of the player's steps, 0 elsewhere (section 4.2)."""
+    """Return `-(1/omega) (log pi - q log d - log P_B)` of each of the player's steps, 0 elsewhere (tgm 4.2)."""
     ratio = gather(masked_log_softmax(path.forward_logits, path.action_mask), path.actions)
     if operator.q > 0.0:
         reference_logits = (operator.alpha / policy_scale) * path.forward_logits

@@ -63,7 +63,7 @@ def fit_kernel(
     seed: int = 0,
     truth: AbstractKernel | None = None,
 ) -> KernelFit:
-    """Learn what becomes of actions from what became of some, by cross-entropy (eflow section 2.6).
+    """Learn what becomes of actions from what became of some, by cross-entropy (eflow 2.6).
 
     Outcomes are like what was asked for: legal, and the object ends after either or after neither. A `table` counts how often
     each action came of each, whatever the state: the least cross-entropy in closed form where the like of an action are the

@@ -15,7 +15,7 @@ class Substitution(AbstractKernel):
     """With probability `rate` the action is replaced by one drawn uniformly among its like, itself included.
 
     Its like are the legal actions that end the object if it does, and else those that do not: a substituted letter is
-    another letter, and the end of a sequence is never missed (eflow sections 4.1 and 4.2).
+    another letter, and the end of a sequence is never missed (eflow 4.1 and 4.2).
 
     Args:
         env: the rules that are perturbed.

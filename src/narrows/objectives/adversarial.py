@@ -1,4 +1,4 @@
-"""Adversarial flow networks: one flow for both players of a zero-sum game (eflow section 3; arXiv:2310.02779).
+"""Adversarial flow networks: one flow for both players of a zero-sum game (eflow 3; arXiv:2310.02779).
 
 With `U` the log-flow of player 0, `sigma = +1` where player 0 moves and `-1` where player 1 does, and every legal move,
 
@@ -10,7 +10,7 @@ moves: `-log mu = log b` is the branch adjustment. This is detailed balance with
 every move will do.
 
 A network sees the board as the player to move does, and so does its flow head: it stands for `u(s) = sigma(s) U(s)`, the
-log-flow of whoever moves, and one head serves both players (eflow section 3.4). `log_z` is `U` of the initial state. Rules
+log-flow of whoever moves, and one head serves both players (eflow 3.4). `log_z` is `U` of the initial state. Rules
 where a single player has every turn are the case `sigma = +1`: trajectory balance with `omega = 1`, `alpha = 0`, `q = 1` and no
 backward policy.
 """
@@ -79,11 +79,11 @@ class AbstractAdversarialBalance(AbstractResidualObjective):
 
 
 class AdversarialTrajectoryBalance(AbstractAdversarialBalance):
-    """Trajectory balance of a zero-sum game (eflow 3.7): `(log_z + sum sigma (log pi - log mu) - log_reward)^2`.
+    """Trajectory balance of a zero-sum game (eflow eq. 3.7): `(log_z + sum sigma (log pi - log mu) - log_reward)^2`.
 
     Args:
         branch_adjusted: count the number of legal moves. Without it another game is learned, one with entropy bonuses, which is
-            here to be compared with (eflow section 3.3).
+            here to be compared with (eflow 3.3).
         reference: another policy than the uniform one to count; it cannot be named in a job.
     """
 
@@ -103,7 +103,7 @@ class AdversarialTrajectoryBalance(AbstractAdversarialBalance):
 
 
 class AdversarialDetailedBalance(AbstractAdversarialBalance):
-    """Detailed balance of a zero-sum game (eflow 3.8): the squared violation of every move.
+    """Detailed balance of a zero-sum game (eflow eq. 3.8): the squared violation of every move.
 
     Args:
         branch_adjusted: count the number of legal moves, as in `AdversarialTrajectoryBalance`.
@@ -125,7 +125,7 @@ class AdversarialDetailedBalance(AbstractAdversarialBalance):
 
 
 class AdversarialSubTrajectoryBalance(AbstractAdversarialBalance):
-    """Sub-trajectory balance of a zero-sum game (eflow section 3.4): every segment, weighted by `lambda_^length`.
+    """Sub-trajectory balance of a zero-sum game (eflow 3.4): every segment, weighted by `lambda_^length`.
 
     The weights of a game's segments sum to one.
 
@@ -176,7 +176,7 @@ class AdversarialVarGrad(AbstractAdversarialBalance):
 
 
 class AdversarialFlowMatching(AbstractObjective):
-    """Flow matching of a zero-sum game (eflow section 3.4): `U(s) = sigma log sum_s' mu(s'|s) exp(sigma U(s'))`.
+    """Flow matching of a zero-sum game (eflow 3.4): `U(s) = sigma log sum_s' mu(s'|s) exp(sigma U(s'))`.
 
     The flow head is asked for every state one move away, which takes a policy without memory and a reward in JAX, and costs as
     many looks as there are moves. The policy is the one read off the flows, in proportion to `mu exp(sigma U(s'))`; the policy

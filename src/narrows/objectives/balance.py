@@ -1,4 +1,4 @@
-"""Balance objectives: one per-step term, telescoped (tgm sections 3.1 to 3.5).
+"""Balance objectives: one per-step term, telescoped (tgm 3.1 to 3.5).
 
 For the values V of an operator with parameters (omega, alpha, q) and every legal action,
 
@@ -222,7 +222,7 @@ class TrajectoryGeneralMellowmax(AbstractBalance):
         omega: inverse temperature of the regularisation, > 0.
         alpha: inverse temperature of the reference policy, >= 0.
         q: pull towards the reference policy, in [0, 1]; 0 is a GFlowNet.
-        dag_correction: count the backward policy (tgm section 1.3); the paper's tasks are trees, where it is zero. For q > 0
+        dag_correction: count the backward policy (tgm 1.3); the paper's tasks are trees, where it is zero. For q > 0
             the law that is learned depends on the backward policy, and a learned one is whatever training made of it.
     """
 

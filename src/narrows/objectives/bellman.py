@@ -1,4 +1,4 @@
-"""The transition-level general mellowmax loss: Bellman errors against a target copy (tgm section 3.3)."""
+"""The transition-level general mellowmax loss: Bellman errors against a target copy (tgm 3.3)."""
 
 from typing import ClassVar
 
@@ -24,7 +24,7 @@ class BellmanGeneralMellowmax(AbstractRegression):
     Args:
         omega, alpha, q: parameters of the operator, as for TGM.
         target_period: updates between renewals of the target copy, >= 1.
-        dag_correction: add `(1/omega) log P_B` to the reward of every transition (tgm section 1.3).
+        dag_correction: add `(1/omega) log P_B` to the reward of every transition (tgm 1.3).
     """
 
     omega: float = eqx.field(default=4.0, static=True)

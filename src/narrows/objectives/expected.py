@@ -115,7 +115,7 @@ class AbstractChanceViolations(AbstractChanceBalance, AbstractRegression):
 
 
 class ExpectedDetailedBalance(AbstractChanceViolations):
-    """Expected detailed balance (eflow 2.5; Jiralerspong et al. 2024, arXiv:2310.02779): every turn, all of nature's outcomes.
+    """Expected detailed balance (eflow eq. 2.5; Jiralerspong et al. 2024, arXiv:2310.02779): every turn, all its outcomes.
 
     Args:
         actions: `visited` takes the action of the trajectory, `all` every legal one; the latter needs an environment under a
@@ -243,7 +243,7 @@ class SampledExpectedDetailedBalance(AbstractChanceBalance):
 
 
 class SoftQ(AbstractChanceViolations):
-    """Soft Q-learning, maximum-entropy RL with reward `log R`, as path consistency (eflow section 2.5).
+    """Soft Q-learning, maximum-entropy RL with reward `log R`, as path consistency (eflow 2.5).
 
     It averages log-flows where an expected flow network averages flows: `log F(s, a) = sum_o P(o) log F(s_o)`.
     """

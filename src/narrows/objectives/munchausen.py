@@ -32,7 +32,7 @@ class MunchausenDQN(AbstractRegression):
             that leaves unlikely actions too likely.
         target_period: updates between renewals of the target copy, >= 1.
         huber: error from which a loss grows linearly, > 0; None for squares throughout.
-        dag_correction: add `(1/omega) log P_B` to the reward of every transition (tgm section 1.3).
+        dag_correction: add `(1/omega) log P_B` to the reward of every transition (tgm 1.3).
     """
 
     omega: float = eqx.field(default=1.0, static=True)

@@ -41,7 +41,7 @@ class Nature(NamedTuple):
     ) -> Float[Array, "turn batch outcome"]:
         """Return the log-flows of the states that some outcomes lead to: of what was asked for, or of any legal action.
 
-        A finished object's is its log-reward, never predicted (eflow section 2.6), as is that of a state from which forced
+        A finished object's is its log-reward, never predicted (eflow 2.6), as is that of a state from which forced
         moves lead to one. Only where the reward cannot be had inside a compiled step, the head stands in for the objects that
         the trajectory did not end in.
         """
@@ -61,7 +61,7 @@ class Nature(NamedTuple):
         return jnp.where(is_own, self.log_reward[:, None], known), is_known | is_own
 
     def expected(self, flows: Float[Array, "turn batch action"]) -> Float[Array, "turn batch"]:
-        """Return `log sum_o P(o) F(s_o)` (eflow 2.2) of the log-flows of all outcomes' states."""
+        """Return `log sum_o P(o) F(s_o)` (eflow eq. 2.2) of the log-flows of all outcomes' states."""
         return masked_logsumexp(self.log_probs + flows, self.log_probs > -jnp.inf)
 
     @property

@@ -32,7 +32,7 @@ class DiscreteSAC(AbstractObjective):
         tunes_temperature: whether kappa is learned.
         target_entropy: share of the uniform policy's entropy that is asked for, in (0, 1). Published: 0.89 and 0.98.
         target_period: updates between renewals of the target copy, >= 1. Published: 400 to 8,000.
-        dag_correction: add `kappa log P_B` to the reward of every transition (tgm section 1.3).
+        dag_correction: add `kappa log P_B` to the reward of every transition (tgm 1.3).
     """
 
     temperature: float = eqx.field(default=1.0, static=True)

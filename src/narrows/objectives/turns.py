@@ -102,7 +102,7 @@ class Turns(NamedTuple):
         return jnp.concatenate([jnp.broadcast_to(self.log_z, arrived[:1].shape), arrived[:-1]])
 
     def errors(self, arrival: Float[Array, "turn batch"], answer: Float[Array, "turn batch"]) -> Terms:
-        """Return `log F(s) + log pi(a|s) - log F(s, a)` of each player's turn (eflow 2.5), to be squared or summed.
+        """Return `log F(s) + log pi(a|s) - log F(s, a)` of each player's turn (eflow eq. 2.5), to be squared or summed.
 
         Args:
             arrival: log-flow of the state that came.

@@ -70,7 +70,7 @@ class Block(eqx.Module):
         key: PRNGKeyArray,
     ) -> None:
         project_key, merge_key, up_key, down_key = jax.random.split(key, 4)
-        # Variance scaling 2/3 for attention as published (tgm section 6.2); sqrt(2) keeps the variance through a ReLU.
+        # Variance scaling 2/3 for attention as published (tgm 6.2); sqrt(2) keeps the variance through a ReLU.
         self.project = Affine(width, 3 * heads * head_width, (2 / 3) ** 0.5, project_key, precision)
         self.merge = Affine(heads * head_width, width, (2 / 3) ** 0.5, merge_key, precision)
         self.up = Affine(width, feed_forward, 2**0.5, up_key, precision)

@@ -113,7 +113,7 @@ class Scaled(AbstractPolicy):
     """A policy whose forward logits are `scale` times another's outputs.
 
     An objective with operator parameters reads a network's raw outputs as values Q and acts by `softmax((q alpha + omega) Q)`
-    (tgm section 3.2, parametrisation P1); this wrapper is that factor. With a `flow_scale` the log-flow is so many times the
+    (tgm 3.2, parametrisation P1); this wrapper is that factor. With a `flow_scale` the log-flow is so many times the
     network's, for rewards whose logarithms are far from 1.
     """
 

@@ -1,4 +1,4 @@
-"""The network that the authors of adversarial flow networks trained on Connect-4 and tic-tac-toe (eflow section 5.1)."""
+"""The network that the authors of adversarial flow networks trained on Connect-4 and tic-tac-toe (eflow 5.1)."""
 
 import equinox as eqx
 import jax

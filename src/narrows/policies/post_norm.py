@@ -1,4 +1,4 @@
-"""The network that the TGM paper's later code trains on sequences (tgm section 6.2), for comparisons on its own ground."""
+"""The network that the TGM paper's later code trains on sequences (tgm 6.2), for comparisons on its own ground."""
 
 from collections.abc import Sequence
 

@@ -35,7 +35,7 @@ class Transformer(AbstractPolicy):
 
     There is no dropout: the loss must see the probabilities that the sampler drew from, and `unroll` equals scanning `step`.
     Positions are learned and start as sinusoids. The defaults are the published network of Jiralerspong et al. 2025 (tgm
-    section 6.2) up to dropout, its deeper head and its heads of full width: `head_width=64` restores those and takes 6 to 9
+    6.2) up to dropout, its deeper head and its heads of full width: `head_width=64` restores those and takes 6 to 9
     times as long to sample from. For many layers prefer `norm="pre"`, whose gradients do not depend on depth.
 
     Args:

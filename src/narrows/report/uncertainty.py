@@ -78,7 +78,7 @@ class TwoActions:
 
 
 def two_actions(name: str, choice: TwoActions, exponents: Sequence[float] = EXPONENTS, unit: str = "the log-reward") -> Markup:
-    """Return the borders of the sets in the plane of both actions' changes (tgm section 4.2), the worst case on each marked.
+    """Return the borders of the sets in the plane of both actions' changes (tgm 4.2), the worst case on each marked.
 
     Changes above and to the right of a border are in its set. No change at all is marked by a cross.
 

@@ -74,7 +74,7 @@ class BitModes(AbstractReward):
     """Closeness to the nearest of some hidden bit strings: `Phi(x) = 1 - min_m lev(x, m) / num_bits`, in [0, 1].
 
     `lev` is the Levenshtein distance on bits, not Hamming's. The modes are blocks of 8 bits drawn with replacement, mode after
-    mode, by Python's `random.Random(seed).choices` (Malkin et al. 2022, arXiv:2201.13259; tgm section 5.3). Phi is the
+    mode, by Python's `random.Random(seed).choices` (Malkin et al. 2022, arXiv:2201.13259; tgm 5.3). Phi is the
     log-reward itself.
 
     Args:

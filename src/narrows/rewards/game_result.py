@@ -15,7 +15,7 @@ from narrows.rewards.base import AbstractReward
 class Outcome(AbstractReward):
     """The outcome of a two-player zero-sum game for player 0: `scale` for a win, 0 for a draw, `-scale` for a loss.
 
-    Player 1's log-reward is its negative (eflow section 1.3).
+    Player 1's log-reward is its negative (eflow 1.3).
 
     Args:
         env: the game.

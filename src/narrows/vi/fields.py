@@ -1,4 +1,4 @@
-"""Operators from what players want, with the signs right (spec section 1), and a gap that is zero at the solution."""
+"""Operators from what players want, with the signs right (surrogate 1), and a gap that is zero at the solution."""
 
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
@@ -49,7 +49,7 @@ def game(losses: Sequence[Callable[..., Float[Array, ""]]]) -> Field:
 
 
 def regularised_gap(z: Z, field: Z, step_size: StepSize, project: Projection = everywhere) -> Float[Array, ""]:
-    """Return `max over u in the set of <F, z - u> - ||z - u||^2 / (2 eta)`, zero exactly at a solution (spec 3.1, B2).
+    """Return `max over u in the set of <F, z - u> - ||z - u||^2 / (2 eta)`, zero exactly at a solution (surrogate eq. B2).
 
     `gap_root` of a step is the root of `2 eta` times it. Without constraints it is `eta ||F||^2 / 2`.
 

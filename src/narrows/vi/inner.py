@@ -38,7 +38,7 @@ def descend(optimizer: optax.GradientTransformation) -> Inner:
     """Return the inner solver that an optax optimiser is.
 
     A scale R divides its gradients and multiplies its updates, so that optimisers whose step length does not shrink with the
-    gradient, such as Adam, still come to rest (spec 5.2). Those that want the value get it.
+    gradient, such as Adam, still come to rest (surrogate 5.2). Those that want the value get it.
     """
     optimizer = optax.with_extra_args_support(optimizer)
 

@@ -1,4 +1,4 @@
-"""Second-order inner solvers, through lineax, and the named methods that they make of a forward step (spec section 4).
+"""Second-order inner solvers, through lineax, and the named methods that they make of a forward step (surrogate 4).
 
 At the start of an outer step the residual is `eta F(z)`, so one Gauss-Newton step is `theta - eta J^+ F`: preconditioned hidden
 gradient descent (Sakos et al. 2023). More steps on the same target, damping and other methods than forward come for free.
@@ -43,7 +43,7 @@ def levenberg_marquardt(damping: float, solver: Solver = "auto") -> Inner:
     """Return the inner solver `theta - (J^T J + damping)^-1 J^T residual`.
 
     As damping goes to zero it is Gauss-Newton, as it grows a gradient step of size `1 / damping`. Softmax outputs want 1e-2 at
-    least: targets may leave what they can reach (spec 7.4).
+    least: targets may leave what they can reach (surrogate 7.4).
 
     Args:
         damping: > 0; in the units of the squared Jacobian under the surrogate's metric.

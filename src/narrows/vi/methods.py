@@ -1,4 +1,4 @@
-"""Methods in prediction space: forward, extragradient, proximal point, optimistic (spec sections 2.3 and 4)."""
+"""Methods in prediction space: forward, extragradient, proximal point, optimistic (surrogate 2.3 and 4)."""
 
 from collections.abc import Callable
 
@@ -34,7 +34,7 @@ def proximal_point(step_size: StepSize, num_iterations: int = 20) -> Method:
 
 
 def anchored(step_size: StepSize, num_iterations: int) -> Method:
-    """Return the method that reaches `z - eta F(u)` again and again, `u` being where it got last, `z` its anchor (spec 2.3).
+    """Return the method that reaches `z - eta F(u)` again and again, `u` where it got last, `z` its anchor (surrogate 2.3).
 
     One iteration is the forward step, two are extragradient, many the proximal point.
     """

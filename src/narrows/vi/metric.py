@@ -1,4 +1,4 @@
-"""Inner products of predictions: each is the root of its weight matrix, as a linear map of a pytree (spec 7.2).
+"""Inner products of predictions: each is the root of its weight matrix, as a linear map of a pytree (surrogate 7.2).
 
 `<u, v> = <root(u), root(v)>` with `root = W^(1/2)`. Whatever the inner product, the operator must be F's representer in it:
 for the mean over a batch of per-sample losses `f_b`, that is `F_b = grad f_b(z_b)` and not the gradient of the mean.
@@ -60,7 +60,7 @@ def weighted(weights: Float[ArrayLike, " batch"] | Sequence[float]) -> Metric:
 def matrix(weights: Float[ArrayLike, "n n"]) -> Metric:
     """Return the inner product of a symmetric positive definite matrix, over all entries in one vector.
 
-    The Fisher matrix of an output makes Gauss-Newton the natural gradient (spec section 4).
+    The Fisher matrix of an output makes Gauss-Newton the natural gradient (surrogate 4).
     """
     given = as_array(weights)
     upper = (jnp if isinstance(given, jax.core.Tracer) else np).linalg.cholesky(given).T

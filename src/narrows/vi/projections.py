@@ -90,5 +90,5 @@ def product(*projections: Projection) -> Projection:
 
 
 def distance_bound(project: Projection, metric: Metric = euclidean) -> Callable[[Z], Float[Array, ""]]:
-    """Return the exact least surrogate loss of a target, `1/2 dist(y, Z)^2`, as the lower bound of a surrogate (spec 2.4)."""
+    """Return the exact least surrogate loss of a target, `1/2 dist(y, Z)^2`, a surrogate's lower bound (surrogate 2.4)."""
     return lambda target: half_square(metric(optax.tree.sub(target, project(target))))

@@ -23,7 +23,7 @@ class Stats(NamedTuple):
     Attributes:
         num_steps: taken.
         residual: `||z - T(z)|| / eta` where the last step began.
-        gap_root: `r_t` there, an upper bound of the distance to the solution times `1 - rho` (spec 3.1, B4).
+        gap_root: `r_t` there, an upper bound of the distance to the solution times `1 - rho` (surrogate eq. B4).
         average: the mean of all iterates. For an operator that is only monotone it converges where the last iterate cycles.
     """
 

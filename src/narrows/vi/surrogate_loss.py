@@ -1,4 +1,4 @@
-"""Any method in prediction space, composed with any optimiser in parameter space (arXiv:2411.05228; spec section 2).
+"""Any method in prediction space, composed with any optimiser in parameter space (arXiv:2411.05228; surrogate 2).
 
 At each step predictions `z_t = g(theta_t)` and the target `y_t = z_t - eta F(z_t)` are frozen, and an inner solver brings the
 model nearer to the target, `l_t(theta) = 1/2 ||g(theta) - y_t||^2`. One step of SGD is the usual gradient play, or TD(0); more
@@ -73,7 +73,7 @@ def surrogate(
             one before ended.
         inner: an optax optimiser, `gauss_newton` or `levenberg_marquardt`.
         inner_steps: for each target; with `alpha` at most so many.
-        alpha: stop as soon as `l - lower <= alpha^2 (l_before - lower)`, the alpha-descent condition (spec 2.2), in (0, 1).
+        alpha: stop as soon as `l - lower <= alpha^2 (l_before - lower)`, alpha-descent (surrogate 2.2), in (0, 1).
         lower_bound: of the loss of a target over all parameters, such as `distance_bound(simplex)`; None for 0.
         metric: inner product of predictions: `euclidean`, `batch_mean`, `weighted` or `matrix`.
         keep_best: return the best inner iterate, the start among them, so that `alpha_hat` is at most one.
@@ -156,7 +156,7 @@ def _fixed(
 def _until_descent(
     settings: _Settings, residual: Predict, point: Point, before: Float[Array, ""], lower: Array, scale: Array | None
 ) -> _Search:
-    """Step until the alpha-descent condition holds (spec 2.4)."""
+    """Step until the alpha-descent condition holds (surrogate 2.4)."""
     assert settings.alpha is not None, "without alpha all inner steps are taken"
     enough = settings.alpha**2 * (before - lower)
 

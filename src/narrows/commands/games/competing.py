@@ -25,7 +25,7 @@ from narrows.printing import say
 from narrows.sizes import Count, Few, Seed
 
 _AGAINST_RANDOM = 100
-"""Games against random play with each colour (eflow section 6.2)."""
+"""Games against random play with each colour (eflow 6.2)."""
 
 
 @dataclass(frozen=True)

@@ -76,7 +76,7 @@ class AlphaZero(eqx.Module):
     def gumbel(cls, *, num_slots: int = 256, games_per_round: int = 8, num_rows: int = 1024, capacity: int = 100_000) -> Self:
         """Return Gumbel AlphaZero with 32 simulations a move, in sizes for a few cores.
 
-        The stronger baseline of eflow section 6.4 has 1024 games side by side and batches of 4096 positions; give such sizes
+        The stronger baseline of eflow 6.4 has 1024 games side by side and batches of 4096 positions; give such sizes
         where there is an accelerator.
         """
         return cls(
@@ -89,7 +89,7 @@ class AlphaZero(eqx.Module):
 
     @classmethod
     def reproduction(cls, *, games_per_round: int = 100, num_rows: int = 64, steps_per_round: int = 17_500) -> Self:
-        """Return the configuration with 25 simulations of eflow section 6.4, as far as a continuous loop can be it.
+        """Return the configuration with 25 simulations of eflow 6.4, as far as a continuous loop can be it.
 
         The same: PUCT with `c = 1` and no Dirichlet noise; moves in proportion to the visits for 15 plies, greedy afterwards,
         with the greedy move as target; 100 games a round; positions of about the last 20 rounds; batches of 64; mirror images;

@@ -31,7 +31,7 @@ class Search(eqx.Module):
         kind: `gumbel` drops moves by sequential halving and searches below by completed Q-values, each missing one completed by
             the mixed value (Danihelka et al. 2022); `puct` is AlphaZero's rule `Q + c P sqrt(N) / (1 + n)`, an unvisited move
             having `Q = 0`.
-        c_puct: `c` of that rule; 1 in eflow section 6.4.
+        c_puct: `c` of that rule; 1 in eflow 6.4.
         stretches_values: Gumbel search only: whether the Q-values of each position are stretched to [0, 1] before they are
             added to the logits, as mctx does unless told otherwise. Outcomes lie in [-1, 1] anyway, and stretched the noise of
             a network that knows nothing counts as much as a win: of equal training less is learned.

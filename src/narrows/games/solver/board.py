@@ -1,4 +1,4 @@
-"""A Connect-4 board in the solver's own numbers: two words for a position, one for its key (eflow section 8.1)."""
+"""A Connect-4 board in the solver's own numbers: two words for a position, one for its key (eflow 8.1)."""
 
 from typing import Final, NamedTuple
 

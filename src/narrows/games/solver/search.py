@@ -1,4 +1,4 @@
-"""The search of the Connect-4 solver, compiled: null-window negamax with a table, on a stack of its own (eflow section 8.1).
+"""The search of the Connect-4 solver, compiled: null-window negamax with a table, on a stack of its own (eflow 8.1).
 
 A search asks only whether a score is above a bound, so a node has one bound, `alpha`, in place of a window. What it answers
 bounds the true score: from above if it is at most `alpha`, else from below. The stack lies in arrays of the caller, so a search

@@ -29,7 +29,7 @@ class Problem(NamedTuple):
 
     @property
     def safe_step_size(self) -> float:
-        """`mu / L^2`, at which a forward step contracts by `sqrt(1 - mu^2 / L^2)` (spec section 1)."""
+        """`mu / L^2`, at which a forward step contracts by `sqrt(1 - mu^2 / L^2)` (surrogate 1)."""
         if not self.strength > 0:
             raise ValueError(
                 "the operator is only monotone: no forward step is safe. Take extragradient or optimistic below 1 / lipschitz."

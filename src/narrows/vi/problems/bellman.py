@@ -1,4 +1,4 @@
-"""The projected Bellman equation as a variational inequality (spec section 6).
+"""The projected Bellman equation as a variational inequality (surrogate 6).
 
 With `T v = r + gamma P v` and `F(v) = v - T v`, the solution over the representable values, in the inner product of the weights
 `xi`, is the fixed point of temporal differences: `A theta = b`. The reductions are Bertsekas' (2009, LIDS-P-2808).

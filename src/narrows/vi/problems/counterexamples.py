@@ -10,7 +10,7 @@ from narrows.vi.problems.chains import Chain, markov_chain
 
 
 def chain_100() -> LinearBellman:
-    """Return CHAIN-100: 100 states that mostly stay as they are, 10 random features, discount 0.95 (spec 6.2).
+    """Return CHAIN-100: 100 states that mostly stay as they are, 10 random features, discount 0.95 (surrogate 6.2).
 
     A slow chain in the manner of Yu and Bertsekas (2009, Example 3); theirs is not public, this one is drawn from seed 0.
     """
@@ -22,7 +22,7 @@ def chain_100() -> LinearBellman:
 
 
 def two_state_off_policy(discount: float) -> LinearBellman:
-    """Return two states with features 1 and 2, both of which move to the second, weighted alike (spec 6.5).
+    """Return two states with features 1 and 2, both of which move to the second, weighted alike (surrogate 6.5).
 
     The exact surrogate step multiplies the parameter by `1.2 gamma`, and TD(0) drifts away for `gamma > 5/6`: neither is cured
     by the other, since `T` is no contraction in this norm. With the chain's own weights both converge.

@@ -1,4 +1,4 @@
-"""Learners of values: TD(0) with several inner steps on each frozen target, and the usual one to compare with (spec 6.4)."""
+"""Learners of values: TD(0) with several inner steps on each frozen target, and the usual one beside it (surrogate 6.4)."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -111,8 +111,8 @@ def streamed_td0(
 ) -> Learner:
     """Return surrogate TD(0) that sees new transitions in each inner step, the parameters behind the targets held fixed.
 
-    It is a target network renewed once a step (spec 2.3). A batch has an axis before its own, the inner steps; weights are for
-    each of the inner batches. What the step tells is of all of them together, each inner batch counting the same.
+    It is a target network renewed once a step (surrogate 2.3). A batch has an axis before its own, the inner steps; weights are
+    for each of the inner batches. What the step tells is of all of them together, each inner batch counting the same.
 
     Args:
         value: from parameters and observations to values.

@@ -1,4 +1,4 @@
-"""TORUS-2: value prediction on two angles, whose exact values have a closed form (spec 6.4).
+"""TORUS-2: value prediction on two angles, whose exact values have a closed form (surrogate 6.4).
 
 The angles drift and diffuse, uniformly distributed in the long run. The reward's waves `e^(i k . phi)` are eigenfunctions of
 one step, so the value is their sum with factors `1 / (1 - gamma e^(i k.omega - |k|^2 sigma^2 / 2))`; its standard deviation
