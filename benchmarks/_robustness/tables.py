@@ -183,8 +183,8 @@ one step a batch, beta times `1 - q^batches`. An *entropy-matched* one has the e
 the same proxy: its beta is read off the entropies of the GFlowNets already trained there, trained, and read off again; the
 nearest of all counts, and how far it stays off is told. The controls of lagged TGM have its value head, for else they would
 differ in more than the operator. No exact TGM beats a re-tempered GFlowNet in mean proxy score at equal entropy (tgm T9). What
-is left for it is learning, and what the proxy's score does not say. Controls are not tuned: they take exponent and stop from what
-they match, and where one collapses nobody chose another setting for it; the tuned GFlowNet stands beside them. On tfbind8 the
+is left for it is learning, and what the proxy's score does not say. Controls are not tuned: they take exponent and stop from
+what they match, and where one collapses nobody chose another setting for it; the tuned GFlowNet stands beside them. On tfbind8 the
 exact laws are chosen from too: where they agree and trained ones do not, the difference is what training did.
 
 **Choice.** From 2,048 samples 24 objects are taken, the likeliest under the sampler first, each at least 2 (8-mers) or 3 edits

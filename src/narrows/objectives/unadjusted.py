@@ -20,8 +20,8 @@ class UnadjustedExpectedDetailedBalance(AbstractObjective):
     """Expected detailed balance of each player with the other for an environment, without branch adjustment.
 
     `log F_i(s) + log pi(s'|s) = log sum_s'' pi(s''|s') F_i(s'')` for player i's move and the other's reply to it, whose policy
-    takes no gradient here: each player's policy is trained by that player's constraint only (eflow eqs. 3.1 and 3.2, the flow at
-    the other's turn inserted). Where a move ends the game, `F_i` of that end is i's reward.
+    takes no gradient here: each player's policy is trained by that player's constraint only (eflow eqs. 3.1 and 3.2, the flow
+    at the other's turn inserted). Where a move ends the game, `F_i` of that end is i's reward.
 
     So the flow of a player is needed where that player moves and nowhere else, and one flow head that sees the board as the
     player to move does holds both players' flows, though neither determines the other. Players must take turns. The flow head

@@ -166,8 +166,8 @@ class Info(NamedTuple):
         loss_after: the same loss after them. Its ratio to `loss_before` is what the theory bounds (surrogate 2.2).
         alpha_hat: `sqrt((loss_after - lower) / (loss_before - lower))`, the largest over the targets of the step; theory
             asks that it stay below a constant less than one. Above one the inner steps made things worse.
-        gap_root: `r_t = sqrt(2 (l_t - lower))` of the first target, eta times the root of the regularised gap (surrogate B2):
-            zero exactly at the solution, and `||z_t - z*|| <= r_t / (1 - rho)`.
+        gap_root: `r_t = sqrt(2 (l_t - lower))` of the first target, eta times the root of the regularised gap
+            (surrogate eq. B2): zero exactly at the solution, and `||z_t - z*|| <= r_t / (1 - rho)`.
         residual: `||z_t - T(z_t)|| / eta` for the step's own map T where targets are projected; `||F(z_t)||` where a model is
             trained towards them.
         step_size: eta.
