@@ -178,14 +178,14 @@ list. A user without the truth cannot tune like this, though anyone can see that
 all but one: *TGM, q chosen* has its q chosen in the same way, so it takes the best of a grid four times as large as the
 GFlowNet's. What a user gets is TGM with q fixed.
 
-**Controls** (tgm 6.4). A *temperature-matched* GFlowNet has beta times `omega + q alpha`; of a lagged TGM, which makes
-one step a batch, beta times `1 - q^batches`. An *entropy-matched* one has the entropy, `-mean log P` of samples, of the TGM on
-the same proxy: its beta is read off the entropies of the GFlowNets already trained there, trained, and read off again; the
-nearest of all counts, and how far it stays off is told. The controls of lagged TGM have its value head, for else they would
-differ in more than the operator. No exact TGM beats a re-tempered GFlowNet in mean proxy score at equal entropy (tgm T9). What
-is left for it is learning, and what the proxy's score does not say. Controls are not tuned: they take exponent and stop from
-what they match, and where one collapses nobody chose another setting for it; the tuned GFlowNet stands beside them. On tfbind8 the
-exact laws are chosen from too: where they agree and trained ones do not, the difference is what training did.
+**Controls** (tgm 6.4). A *temperature-matched* GFlowNet has beta times `omega + q alpha`; of a lagged TGM, which makes one step
+a batch, beta times `1 - q^batches`. An *entropy-matched* one has the entropy, `-mean log P` of samples, of the TGM on the same
+proxy: its beta is read off the entropies of the GFlowNets already trained there, trained, and read off again; the nearest of
+all counts, and how far it stays off is told. The controls of lagged TGM have its value head, for else they would differ in more
+than the operator. No exact TGM beats a re-tempered GFlowNet in mean proxy score at equal entropy (tgm T9). What is left for it
+is learning, and what the proxy's score does not say. Controls are not tuned: they take exponent and stop from what they match,
+and where one collapses nobody chose another setting for it; the tuned GFlowNet stands beside them. On tfbind8 the exact laws
+are chosen from too: where they agree and trained ones do not, the difference is what training did.
 
 **Choice.** From 2,048 samples 24 objects are taken, the likeliest under the sampler first, each at least 2 (8-mers) or 3 edits
 from all taken before. Methods are tuned and compared by this list. Beside it stand the best by the proxy's score (*by the
