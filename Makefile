@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export JAX_PLATFORMS ?= cpu
 
-.PHONY: demo test lint bench bench-quick docs-results clean .venv-bench .venv-bench-pinned
+.PHONY: demo test test-all lint bench bench-quick docs-results clean .venv-bench .venv-bench-pinned
 
 $(VENV)/.demo: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -19,8 +19,13 @@ $(VENV)/.dev: pyproject.toml constraints.txt
 demo: $(VENV)/.demo  ## the main job end to end: measurements, check, fit, run, shortlist, verify, report
 	$(BIN)/python examples/rna_binder/demo.py
 
-test: $(VENV)/.dev lint  ## every test
-	$(BIN)/python -m pytest -n 2 --dist worksteal --durations 25
+PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
+
+test: $(VENV)/.dev lint  ## what every change must pass, within ten minutes
+	$(PYTEST) --durations 25
+
+test-all: $(VENV)/.dev lint  ## every test, compiled as for users: before a release
+	XLA_FLAGS= $(PYTEST) -m '' --durations 50
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
