@@ -92,6 +92,9 @@ def test_light_imports_load_neither_jax_nor_torch(statement):
 
 def test_rooms_are_there_without_being_imported():
     script = "import narrows; print(*dir(narrows)); print(narrows.data.check_table.__name__, narrows.commands.run.__name__)"
+    assert {"run", "shortlist", "example"} <= {*dir(narrows.commands)} and not {*narrows.commands.__all__} - {
+        *dir(narrows.commands)
+    }
     listed, found = subprocess.run(
         [sys.executable, "-c", script], check=True, capture_output=True, text=True
     ).stdout.splitlines()
@@ -115,3 +118,17 @@ def test_nothing_is_unpickled_or_evaluated():
 def test_rooms_stay_small():
     long = {str(path.relative_to(SOURCE)): len(path.read_text(encoding="utf-8").splitlines()) for path in MODULES}
     assert {name: length for name, length in long.items() if length > 400} == {}
+
+
+@pytest.mark.parametrize("path", [path for path in MODULES if path.name == "__init__.py"], ids=lambda path: path.parent.name)
+def test_no_module_shares_its_name_with_what_its_room_exports(path):
+    """`import narrows.config.build as b` would otherwise give a function, and the module could not be imported by its name."""
+    modules = {child.stem for child in path.parent.glob("*.py")} - {"__init__"}
+    exported = [
+        (node.module, alias.asname or alias.name)
+        for node in ast.parse(path.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    ]
+    room = ".".join(("narrows", *path.parent.relative_to(SOURCE).parts))
+    assert not {name for module, name in exported if name in modules and module != room}

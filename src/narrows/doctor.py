@@ -41,8 +41,8 @@ _PURPOSES = {
     "mujoco": "environments of gymnasium for TD learning",
     "tuning": "memory-efficient fine-tuning of encoders",
 }
-_UNADVERTISED = {"dev", "mol"}
-"""For those who work on Narrows, and for what is not there yet."""
+_UNADVERTISED = {"all", "cuda", "dev", "test"}
+"""What joins others, what the devices tell better, and what those need who work on Narrows."""
 _MODULES = {"rna": "RNA"}
 
 

@@ -160,7 +160,7 @@ def test_a_proxy_is_replaced_as_a_whole(tmp_path):
     assert len(list(tmp_path.iterdir())) == 2
 
 
-@pytest.mark.parametrize("step", ["rewards.proxy_files.write_atomically", "files.writing.os.replace", "files.writing.os.fsync"])
+@pytest.mark.parametrize("step", ["proxies.files.write_atomically", "files.writing.os.replace", "files.writing.os.fsync"])
 def test_a_save_that_breaks_off_leaves_the_old_proxy(tmp_path, monkeypatch, step):
     save(make_ensemble(0), make_quality(), tmp_path)
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from narrows.commands.checking import check as check
     from narrows.commands.diagnosing import doctor as doctor
     from narrows.commands.doubting import worst as worst
+    from narrows.commands.examples import example as example
     from narrows.commands.fitting import fit as fit
     from narrows.commands.listing import list_names as list_names
     from narrows.commands.reporting import report as report
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 _MODULES = {
     "check": "checking",
     "doctor": "diagnosing",
+    "example": "examples",
     "fit": "fitting",
     "list_names": "listing",
     "report": "reporting",
@@ -34,7 +36,14 @@ _MODULES = {
 }
 
 
+__all__ = [*_MODULES]  # pyright: ignore[reportUnsupportedDunderAll]  # imported when they are asked for
+
+
 def __getattr__(name: str) -> Any:
     if name in _MODULES:
         return getattr(importlib.import_module(f"narrows.commands.{_MODULES[name]}"), name)
-    raise AttributeError(f"module 'narrows.commands' has no attribute {name!r}")
+    raise AttributeError(f"module 'narrows.commands' has no attribute {name!r}. It has: {', '.join(__all__)}.")
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]
