@@ -143,7 +143,7 @@ class ExpectedDetailedBalance(AbstractChanceViolations):
 
 
 class ExpectedTrajectoryBalance(AbstractChanceViolations):
-    """The trajectory form of expected detailed balance (eflow L3): the sum of the violations along a trajectory, squared.
+    """The trajectory form of expected detailed balance (eflow eq. L3): the sum of the violations along a trajectory, squared.
 
     `log_z + sum log pi + sum over nature's turns of (log F(s_o) - log sum_o P(o) F(s_o)) - log_reward`.
     """
@@ -156,7 +156,7 @@ class ExpectedTrajectoryBalance(AbstractChanceViolations):
 
 
 class ExpectedFlowMatching(AbstractChanceViolations):
-    """Expected flow matching (eflow L2): flows alone, `F(s) = sum_a sum_o P(o|s, a) F(s_o)`.
+    """Expected flow matching (eflow eq. L2): flows alone, `F(s) = sum_a sum_o P(o|s, a) F(s_o)`.
 
     The policy is the one read off the flows, `pi(a|s)` in proportion to the inner sum. The policy head is fitted to it in the
     same step, so that sampling needs neither kernel nor rewards. Needs an environment under a kernel, or one without chance.
