@@ -11,16 +11,14 @@ from hypothesis import strategies as st
 from tests.reference.diverse import greedy
 from tests.reference.lev import levenshtein
 
+from narrows.distance import EDITS
 from narrows.selection import (
     Candidates,
     Run,
     Shortlist,
     candidates_from_archive,
     choose_diverse,
-    distance_matrix,
-    mean_pairwise_distance,
     merge_candidates,
-    nearest,
     select,
 )
 from narrows.selection import diverse as diverse_module
@@ -40,33 +38,6 @@ def draw_scores(data, num: int) -> np.ndarray:
     return np.array(data.draw(st.lists(SCORES, min_size=num, max_size=num)), np.float64)
 
 
-# Distances
-
-
-@settings(max_examples=40)
-@given(STRINGS, STRINGS, st.sampled_from(["", "C" * 70]))  # 64 letters divide two ways of computing
-def test_distances_agree_with_plain_loops(items, references, tail):
-    references = [reference + tail for reference in references]
-    full = np.array([[levenshtein(item, reference) for reference in references] for item in items])
-    found = nearest(items, references)
-    assert found.distance.tolist() == full.min(1).tolist()
-    assert found.position.tolist() == full.argmin(1).tolist()
-    own = [[levenshtein(one, other) for other in items] for one in items]
-    assert distance_matrix(items).tolist() == own
-    if len(items) > 1:
-        pairs = np.array(own)[np.triu_indices(len(items), 1)]
-        assert mean_pairwise_distance(items) == pytest.approx(pairs.mean())
-
-
-def test_distances_in_many_blocks_are_the_same(monkeypatch):
-    items, references = random_strings(0, 50), random_strings(1, 30)
-    expected, mean = nearest(items, references), mean_pairwise_distance(items)
-    monkeypatch.setattr("narrows.selection.distances._PAIRS_AT_ONCE", 70)
-    found = nearest(items, references)
-    assert (found.position == expected.position).all() and (found.distance == expected.distance).all()
-    assert mean_pairwise_distance(items) == mean
-
-
 # The greedy choice
 
 
@@ -79,7 +50,7 @@ def test_choice_agrees_with_plain_loops_in_blocks_of_any_size(monkeypatch, first
     @given(st.data(), STRINGS, st.integers(1, 8), st.integers(0, 5), st.booleans())
     def agrees(data, items, k, min_distance, own_distance):
         scores = draw_scores(data, len(items))
-        choice = choose_diverse(items, scores, k=k, min_distance=min_distance, distance=levenshtein if own_distance else None)
+        choice = choose_diverse(items, scores, k=k, min_distance=min_distance, distance=levenshtein if own_distance else EDITS)
         # Equal strings are never both kept, unless the distance is the caller's own affair.
         least = min_distance if own_distance else max(1, min_distance)
         kept = greedy(items, scores.tolist(), k, least, levenshtein)

@@ -33,8 +33,8 @@ from benchmarks._robustness.proxies import (
 from benchmarks._robustness.selection import RULES, Sampled, Worth, shortlists
 from benchmarks._robustness.tasks import Task, task_named
 from benchmarks._robustness.training import Drawn, train
+from narrows.distance import EDITS
 from narrows.files import write_atomically
-from narrows.selection import nearest
 
 _FORMAT = 5
 _PORTION = 9
@@ -135,7 +135,7 @@ def proxy_job(plan: Plan, place: Place, name: str) -> dict[tuple[int, int], Doub
     found = {}
     for pair, members in lab.members.items():
         measured = lab.measured[pair]
-        order = np.argsort(nearest(fresh, measured.texts).distance, kind="stable")
+        order = np.argsort(EDITS.nearest(fresh, measured.texts).distance, kind="stable")
         third = len(fresh) // 3
         parts = (range(len(fresh)), order[:third], order[-third:])
         found[pair] = Doubts(

@@ -13,11 +13,11 @@ import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from benchmarks._robustness.tasks import Task
+from narrows.distance import EDITS
 from narrows.envs.sequence import SequenceState
 from narrows.proxies.bagging import Bags, draw_bags
 from narrows.proxies.quality import rank_agreement
 from narrows.rewards.base import AbstractReward
-from narrows.selection import nearest
 
 ENTRIES = ("mean", "lower", "min")
 KAPPA = 1.0
@@ -237,5 +237,5 @@ def wrongness(task: Task, scale: Scale, members: Member, measured: Measured, tex
         float(np.sqrt(np.mean((mean - truth) ** 2)) / scale.std),
         float(np.mean(np.abs(mean - truth) <= 2.0 * std)),
         float(np.mean(std) / scale.std),
-        float(np.mean(nearest(list(texts), measured.texts).distance)),
+        float(np.mean(EDITS.nearest(list(texts), measured.texts).distance)),
     )

@@ -8,7 +8,8 @@ from jaxtyping import Float
 
 from benchmarks._robustness.proxies import Measured, Scale
 from benchmarks._robustness.tasks import Task
-from narrows.selection import choose_diverse, mean_pairwise_distance, nearest
+from narrows.distance import EDITS
+from narrows.selection import choose_diverse
 
 LIKELIEST, GREEDY, DRAWN = "likeliest", "greedy", "in order"
 RULES = (LIKELIEST, GREEDY, DRAWN)
@@ -74,8 +75,8 @@ def _worth(
         float(np.sum(scores) + empty) / k,
         float(np.max(scores)),
         float(np.mean(phi[kept])),
-        mean_pairwise_distance(chosen) if len(chosen) > 1 else 0.0,
-        float(np.mean(nearest(chosen, measured.texts).distance)),
+        EDITS.mean(chosen) if len(chosen) > 1 else 0.0,
+        float(np.mean(EDITS.nearest(chosen, measured.texts).distance)),
         float(np.sum(task.is_feasible(chosen))),
         float(len(chosen)),
     )

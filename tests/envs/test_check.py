@@ -1,6 +1,7 @@
 """The contract holds for every public environment, and each broken one is caught with the law that it breaks."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -10,6 +11,7 @@ import pytest
 from jaxtyping import Array, Int
 from tests.reference.doubles import Coin, Double
 
+from narrows.distance import EDITS, STEPS, AbstractDistance
 from narrows.envs import BitSequence, Hypergrid, Perturbed, Sequence, Subsets, perturbed
 from narrows.envs.base import AbstractEnvironment, AbstractReversibleEnvironment, Prefix
 from narrows.envs.check import LAWS, ContractError, check_environment
@@ -257,6 +259,22 @@ def from_anything(env, texts):
     return env.from_text([text if text.isprintable() else "AA" for text in texts])
 
 
+@dataclass(frozen=True)
+class Mutant(AbstractDistance):
+    """Edits or steps, changed."""
+
+    change: Callable[[np.ndarray], np.ndarray]
+    unit: str = "edits"
+    of_nearest: int = 0
+
+    def between(self, items, others, at_most=None):
+        return self.change((STEPS if " " in items[0] else EDITS).between(items, others).astype(np.int64))
+
+    def nearest(self, items, references):
+        found = super().nearest(items, references)
+        return found._replace(distance=found.distance + self.of_nearest)
+
+
 TEXTS: dict[str, tuple[str, AbstractReversibleEnvironment, dict[str, Any]]] = {
     "memory": ("jit", GRID, {"observe": counting_observation()}),
     "batches differ": ("vmap", GRID, {"observe": lambda env, s: turned_in_a_batch(s.coordinates)}),
@@ -280,6 +298,14 @@ TEXTS: dict[str, tuple[str, AbstractReversibleEnvironment, dict[str, Any]]] = {
         LETTERS,
         {"to_text": lambda env, s: ["".join(sorted(text)) for text in env.to_text(s)]},
     ),
+    "half an edit": ("distance", LETTERS, {"distance": Mutant(lambda apart: apart / 2)}),
+    "less than nothing": ("distance", LETTERS, {"distance": Mutant(lambda apart: -apart)}),
+    "no unit": ("distance", LETTERS, {"distance": Mutant(lambda apart: apart, unit="")}),
+    "not the nearest": ("distance", LETTERS, {"distance": Mutant(lambda apart: apart, of_nearest=1)}),
+    "far from itself": ("distance zero", LETTERS, {"distance": Mutant(lambda apart: apart + 1)}),
+    "others are the same": ("distance zero", LETTERS, {"distance": Mutant(lambda apart: apart // 2)}),
+    "uphill": ("distance symmetry", LETTERS, {"distance": Mutant(lambda apart: np.triu(2 * apart) + np.tril(apart))}),
+    "squared": ("distance triangle", GRID, {"distance": Mutant(lambda apart: apart**2)}),
     "anything is an object": ("refusal", LETTERS, {"from_text": from_anything}),
     "refuses by accident": (
         "refusal",

@@ -45,6 +45,10 @@ class Double(AbstractReversibleEnvironment[Any]):
     def num_values(self) -> int:
         return self._size("num_values")
 
+    @property
+    def distance(self):
+        return self.replaced.get("distance", self.inner.distance)
+
     def reset(self):
         return self._ask("reset")
 

@@ -94,6 +94,7 @@ def gather(folder: RunFolder) -> ReportData:
         set_aside=tuple(_set_aside_item(line) for line in set_aside[:_LISTED_SET_ASIDE]),
         num_set_aside=len(set_aside),
         guide=job.guide,
+        distance=build_env(job).distance,
     )
 
 

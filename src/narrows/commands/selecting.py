@@ -44,7 +44,7 @@ def shortlist(
     Args:
         runs: one or more run folders, guided by the same score.
         k: rows to select; by default the job's [shortlist] k.
-        min_distance: smallest edit distance between two rows; by default the job's.
+        min_distance: smallest distance between two rows, edits for sequences; by default the job's.
         by: rank by the mean score, by its lower bound, by how likely the trained sampler itself is to make an object, which
             smooths over single objects that a proxy is wrong about, or, for a job with noise, by the expected score of what
             comes out; by default the job's, and where it says nothing expected under noise, sampler where the score is a
@@ -93,6 +93,7 @@ def choose(believed: Believed, folders: Sequence[RunFolder], jobs: Sequence[Job]
 
 
 def _chosen(believed: Believed, folders: Sequence[RunFolder], jobs: Sequence[Job], settings: Any) -> Shortlist:
+    env = build_env(jobs[0])
     table = next((found for found in map(measurements, jobs) if found is not None), None)
     measured = () if table is None else table.sequences
     choice = partial(
@@ -104,8 +105,9 @@ def _chosen(believed: Believed, folders: Sequence[RunFolder], jobs: Sequence[Job
         lower_bound_kappa=settings.kappa,
         max_from_measured=None if jobs[0].near is None else jobs[0].near.limit,
         guide=jobs[0].guide,
+        distance=env.distance,
     )
-    foretold = foretelling(jobs[0], build_env(jobs[0]))
+    foretold = foretelling(jobs[0], env)
     if settings.by != "expected":
         log_prob = log_likelihoods(folders, jobs, believed.candidates.objects) if settings.by == "sampler" else None
         chosen = choice(believed.candidates, believed.mean, believed.std, by=settings.by, log_prob=log_prob)

@@ -117,7 +117,7 @@ def _checked(env: AbstractEnvironment) -> AbstractEnvironment:
 def _make_reward(
     job: Job, rules: AbstractEnvironment, env: AbstractEnvironment, beta: float, score: Callable[[Any], Any] | None
 ) -> AbstractReward | HostReward:
-    near = _neighbourhood(job)
+    near = _neighbourhood(job, rules)
     if job.reward["name"] == SCORE:
         if score is None:
             raise JobError(
@@ -137,13 +137,13 @@ def _make_reward(
     return reward if env is rules else Came(reward)
 
 
-def _neighbourhood(job: Job) -> Neighbourhood | None:
+def _neighbourhood(job: Job, rules: AbstractEnvironment) -> Neighbourhood | None:
     if job.near is None:
         return None
     table = measurements(job)
     assert table is not None, "a job with [near] has [data]"
-    settings = job.near
-    return construct("near", lambda: Neighbourhood(tuple(table.sequences), table.scores, settings.penalty, settings.limit), {})
+    settings = (job.near.penalty, job.near.limit)
+    return construct("near", lambda: Neighbourhood(tuple(table.sequences), table.scores, *settings, rules.distance), {})
 
 
 def _policy_maker(job: Job, env: AbstractEnvironment, objective: AbstractObjective) -> Callable[[jax.Array], AbstractPolicy]:

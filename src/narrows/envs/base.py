@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
+from narrows.distance import EDITS, AbstractDistance
+
 if TYPE_CHECKING:  # a type checker would read an AbstractVar as an argument of the constructor
     from typing import ClassVar as AbstractVar
 else:
@@ -75,6 +77,11 @@ class AbstractEnvironment(eqx.Module, Generic[State]):
     @abstractmethod
     def from_text(self, texts: Objects[str]) -> State:
         """Return the batch of terminal states that `to_text` names so; ValueError names the first text that is not one."""
+
+    @property
+    def distance(self) -> AbstractDistance:
+        """The metric of objects by their texts, with its unit; edits of the text unless the rules have a better one."""
+        return EDITS
 
     def states_along(self, actions: Int[Array, " time"]) -> State:
         """Return the `time + 1` states of one trajectory, from the initial one; after the end the last one repeats.

@@ -4,6 +4,7 @@ import equinox as eqx
 import numpy as np
 from jaxtyping import Int
 
+from narrows.distance import FLIPS, AbstractDistance
 from narrows.envs.sequence import AbstractSequence
 
 
@@ -35,6 +36,10 @@ class BitSequence(AbstractSequence):
     @property
     def max_length(self) -> int:
         return self.num_bits // self.word_bits
+
+    @property
+    def distance(self) -> AbstractDistance:
+        return FLIPS
 
     def _word(self, tokens: Int[np.ndarray, " length"]) -> str:
         return "".join(format(token, f"0{self.word_bits}b") for token in tokens.tolist())

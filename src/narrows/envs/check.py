@@ -19,6 +19,8 @@ from narrows.envs.play import concatenate, distinct, is_same, play_backwards
 
 MAX_MOVES = 16_384
 """Moves checked at most; more than that in the sample are thinned at random."""
+MAX_APART = 64
+"""Objects whose distances are compared."""
 
 
 def check_environment(env: AbstractEnvironment, *, num_trajectories: int = 64, seed: int = 0) -> None:
@@ -213,7 +215,33 @@ def _check_texts(env: AbstractEnvironment, ends: Any) -> None:
     for row, text in enumerate(texts):
         if not _is_close(rows_of(states, row), rows_of(ends, row)):
             raise ContractError(env, "text", found=f"from_text({text!r}) is another state", state=rows_of(ends, row))
+    _check_distance(env, texts[:MAX_APART])
     _check_refusal(env)
+
+
+def _check_distance(env: AbstractEnvironment, texts: list[str]) -> None:
+    """Check that the distance is a metric on the texts of some distinct objects."""
+    distance = env.distance
+    apart, (position, least) = np.asarray(distance.between(texts, texts)), distance.nearest(texts, texts[::-1])
+    is_given = apart.shape == (len(texts),) * 2 and np.issubdtype(apart.dtype, np.integer) and bool(np.all(apart >= 0))
+    if not (is_given and isinstance(distance.unit, str) and distance.unit.strip()):
+        found = f"numbers {apart.dtype} of shape {apart.shape} for {len(texts)} objects, unit {distance.unit!r}"
+        raise ContractError(env, "distance", found=found)
+    if not np.array_equal(least, apart[:, ::-1].min(axis=1)) or not np.array_equal(position, apart[:, ::-1].argmin(axis=1)):
+        raise ContractError(env, "distance", found="nearest is not the first of the least distances")
+    apart = apart.astype(np.int64)
+    by_way_of_third = np.min(apart[:, :, None] + apart[None, :, :], axis=1)
+    laws = {
+        "distance zero": (apart == 0) == np.eye(len(texts), dtype=bool),
+        "distance symmetry": apart == apart.T,
+        "distance triangle": apart <= by_way_of_third,
+    }
+    for law, is_kept in laws.items():
+        if not is_kept.all():
+            row, column = np.argwhere(~is_kept)[0]
+            found = f"{apart[row, column]} {distance.unit} from {texts[row]!r} to {texts[column]!r}, "
+            found += f"{apart[column, row]} back and {by_way_of_third[row, column]} by way of a third"
+            raise ContractError(env, law, found=found)
 
 
 def _check_refusal(env: AbstractEnvironment) -> None:

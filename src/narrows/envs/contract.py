@@ -33,6 +33,10 @@ LAWS = {
     "vmap": "a function on a batch returns what it returns on each state",
     "text": "to_text gives one line of text an object, from_text the very same state back",
     "distinct texts": "distinct objects have distinct texts",
+    "distance": "distance gives a whole number >= 0 for each two objects, by nearest the least of them, and the unit in words",
+    "distance zero": "the distance of two objects is 0 exactly when they are the same",
+    "distance symmetry": "the distance of two objects is the same from either",
+    "distance triangle": "the distance of two objects is at most that by way of a third",
     "refusal": "from_text answers a text that names no object with ValueError",
 }
 """Each law that `check_environment` checks: its name and what it says. `check_chance` checks those of moves and of chance."""

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int
 
+from narrows.distance import STEPS, AbstractDistance
 from narrows.envs.base import AbstractReversibleEnvironment
 
 
@@ -85,6 +86,10 @@ class Hypergrid(AbstractReversibleEnvironment[HypergridState]):
 
     def forward_action(self, state: HypergridState, backward_action: Int[Array, ""]) -> Int[Array, ""]:
         return backward_action
+
+    @property
+    def distance(self) -> AbstractDistance:
+        return STEPS
 
     def to_text(self, states: HypergridState) -> list[str]:
         return [" ".join(map(str, row)) for row in np.asarray(states.coordinates).tolist()]

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
+from narrows.distance import AbstractDistance
 from narrows.envs.base import CHANCE, NO_ACTION, AbstractEnvironment, AbstractReversibleEnvironment
 from narrows.envs.turns import turns_of
 
@@ -114,6 +115,10 @@ class AbstractPerturbed(AbstractEnvironment[PerturbedState]):
         twice = jax.tree.map(lambda leaf: jnp.repeat(leaf, 2, axis=0)[:-1], inner)
         waiting = jnp.stack([jnp.full_like(asked, NO_ACTION), asked], axis=1).reshape(-1)
         return PerturbedState(twice, jnp.append(waiting, jnp.asarray(NO_ACTION, waiting.dtype)))
+
+    @property
+    def distance(self) -> AbstractDistance:
+        return self.inner.distance
 
     def to_text(self, states: PerturbedState) -> list[str]:
         return self.inner.to_text(states.inner)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int
 
+from narrows.distance import ELEMENTS, AbstractDistance
 from narrows.envs.base import AbstractReversibleEnvironment
 
 
@@ -95,6 +96,10 @@ class Subsets(AbstractReversibleEnvironment[SubsetState]):
 
     def forward_action(self, state: SubsetState, backward_action: Int[Array, ""]) -> Int[Array, ""]:
         return backward_action
+
+    @property
+    def distance(self) -> AbstractDistance:
+        return ELEMENTS
 
     def to_text(self, states: SubsetState) -> list[str]:
         return ["".join(map(str, row)) for row in np.asarray(states.items).tolist()]

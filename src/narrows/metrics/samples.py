@@ -11,7 +11,8 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from jaxtyping import Float, Int
 
-from narrows.selection import choose_diverse, is_closer, mean_pairwise_distance, nearest
+from narrows.distance import EDITS, AbstractDistance
+from narrows.selection import choose_diverse
 
 Item = TypeVar("Item")
 
@@ -53,18 +54,18 @@ def diverse_top_k(
     *,
     min_distance: float,
     k: int = 100,
-    distance: Callable[[Item, Item], float] | None = None,
+    distance: AbstractDistance | Callable[[Item, Item], float] = EDITS,
 ) -> DiverseTopK:
     """Return the average mode reward: the mean reward of the `k` best items that are `min_distance` apart.
 
     The main metric of the paper, with `choose_diverse` as its greedy filter. Repeated strings count once.
 
     Args:
-        items: strings, or anything if `distance` is given.
+        items: strings, or anything if `distance` is a function.
         log_rewards: the score of each item whose exponential is its reward, shape `[item]`.
         min_distance: least distance between two items kept; report several.
         k: how many to keep at most.
-        distance: a symmetric function of two items instead of Levenshtein's.
+        distance: an environment's, or a symmetric function of two items.
 
     >>> diverse_top_k(["ACGU", "ACGG", "UUUU"], np.array([3.0, 2.0, 1.0]), k=2, min_distance=2).kept
     array([0, 2])
@@ -87,7 +88,7 @@ def mode_distances(samples: Sequence[str], modes: Sequence[str]) -> Int[np.ndarr
     """
     if not modes:
         raise ValueError("expected at least one mode, got none.")
-    return nearest(modes, list(dict.fromkeys(samples))).distance
+    return EDITS.nearest(modes, list(dict.fromkeys(samples))).distance
 
 
 def modes_found(samples: Sequence[str], modes: Sequence[str], radius: int = MODE_RADIUS) -> int:
@@ -95,7 +96,7 @@ def modes_found(samples: Sequence[str], modes: Sequence[str], radius: int = MODE
     distinct = list(dict.fromkeys(samples))
     if not distinct or not modes or radius < 0:
         raise ValueError(f"expected samples, modes and a radius >= 0, got {len(distinct)}, {len(modes)} and {radius}.")
-    return sum(bool(is_closer(mode, distinct, radius + 1).any()) for mode in modes)
+    return sum(bool(EDITS.is_closer(mode, distinct, radius + 1).any()) for mode in modes)
 
 
 def closeness_to_modes(samples: Sequence[str], modes: Sequence[str]) -> float:
@@ -119,7 +120,7 @@ def top_k_diversity(samples: Sequence[str], scores: Float[np.ndarray, " sample"]
     With 2,048 samples and `k = 100` this is the protocol of the trajectory balance paper. Samples count as often as
     they occur; pass distinct ones to let each count once. Raises ValueError below two samples.
     """
-    return mean_pairwise_distance([samples[index] for index in _top(samples, scores, k)])
+    return EDITS.mean([samples[index] for index in _top(samples, scores, k)])
 
 
 def novelty(samples: Sequence[str], scores: Float[np.ndarray, " sample"], training: Sequence[str], k: int = 100) -> float:
@@ -128,7 +129,7 @@ def novelty(samples: Sequence[str], scores: Float[np.ndarray, " sample"], traini
     >>> novelty(["ACGU", "UUUU", "GGGG"], np.array([2.0, 3.0, 1.0]), ["ACGG", "UUUU"], k=2)
     0.5
     """
-    return float(nearest([samples[index] for index in _top(samples, scores, k)], training).distance.mean())
+    return float(EDITS.nearest([samples[index] for index in _top(samples, scores, k)], training).distance.mean())
 
 
 def score_quantiles(scores: Float[np.ndarray, " sample"], num_bins: int = 10) -> Float[np.ndarray, " edge"]:

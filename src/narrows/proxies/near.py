@@ -9,15 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
-from rapidfuzz.distance import Levenshtein
-from rapidfuzz.process import cdist
 
+from narrows.distance import EDITS, AbstractDistance
 from narrows.edit_distance import Patterns, distances
 from narrows.envs.base import AbstractEnvironment
 from narrows.envs.sequence import Sequence, SequenceState
 from narrows.rewards.base import AbstractReward
-
-_PAIRS_AT_ONCE = 1 << 22
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,18 +27,20 @@ class Neighbourhood:
         penalty: taken off a score for each edit to the nearest measured sequence, on the scale of the scores, >= 0.
         limit: edits beyond which nothing is wanted: there a score is at most the lowest measured one, less a standard deviation
             of the measured scores for each edit beyond, so that a search finds its way back; None for no limit.
+        distance: the environment's; what is written here of edits holds for its unit.
     """
 
     sequences: tuple[str, ...]
     scores: Float[np.ndarray, " measured"]
     penalty: float = 0.0
     limit: int | None = None
+    distance: AbstractDistance = EDITS
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.penalty < float("inf"):
             raise ValueError(f"penalty must be at least 0 and finite, got {self.penalty}. It is taken off for each edit.")
         if self.limit is not None and self.limit < 0:
-            raise ValueError(f"limit must be at least 0 edits, got {self.limit}.")
+            raise ValueError(f"limit must be at least 0 {self.distance.unit}, got {self.limit}.")
         if not self.sequences:
             raise ValueError("there is nothing measured to be near to. Name a table with rows.")
 
@@ -56,13 +55,8 @@ class Neighbourhood:
         return float(np.std(self.scores)) or 1.0
 
     def edits(self, texts: Objects[str]) -> Int[np.ndarray, " text"]:
-        """Return the number of edits from each text to the nearest measured one."""
-        rows = max(1, _PAIRS_AT_ONCE // len(self.sequences))
-        parts = [
-            cdist(texts[start : start + rows], self.sequences, scorer=Levenshtein.distance).min(axis=1)
-            for start in range(0, len(texts), rows)
-        ]
-        return np.concatenate(parts).astype(np.int64) if parts else np.zeros(0, np.int64)
+        """Return the distance of each text from the nearest measured one."""
+        return self.distance.nearest(texts, self.sequences).distance
 
     def lowered(self, scores: Any, edits: Any, reference: float = 0.0) -> Any:
         """Return scores as they count, of objects so many edits from the nearest measured one; NumPy's and JAX's alike.

@@ -230,12 +230,12 @@ def _extrapolation(data: ReportData) -> Iterator[Caution]:
     distances = finite([_or_nan(row.distance_to_measured) for row in data.selection.rows])
     if tested.size == 0 or distances.size == 0:
         return
-    beyond = int((distances > tested.max()).sum())
+    beyond, edge = int((distances > tested.max()).sum()), f"{number(float(tested.max()))} {data.distance.unit}"
     if beyond:
         yield Caution(
             "caution",
             f"{plural(beyond, 'row')} of {count(distances.size)} in the shortlist {'is' if beyond == 1 else 'are'} further "
-            f"from measured data than anything the proxy was tested on (over {number(float(tested.max()))} edits): "
+            f"from measured data than anything the proxy was tested on (over {edge}): "
             "its quality there is unknown.",
             "shortlist",
         )

@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 
 from narrows.data import Finding, Space
+from narrows.distance import EDITS, AbstractDistance
 from narrows.selection.guide import PROXY_GUIDE, Guide
 
 Values = Sequence[float] | np.ndarray
@@ -88,7 +89,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Selection:
-    """Hold the shortlist and how it was asked for: `num_asked` rows at least `min_distance` edits apart."""
+    """Hold the shortlist and how it was asked for: `num_asked` rows at least `min_distance` apart."""
 
     rows: tuple[Candidate, ...]
     num_asked: int | None = None
@@ -218,6 +219,7 @@ class ReportData:
         folder: the run folder as a user would type it, for the commands the page suggests.
         noise: what decides what becomes of the letters asked for; `None` where everything comes out as asked.
         guide: what the scores of the run come from, as the page calls it.
+        distance: of two objects, with its unit.
         set_aside: items with a non-finite number; `num_set_aside` counts them where only some are listed.
     """
 
@@ -236,6 +238,7 @@ class ReportData:
     set_aside: tuple[SetAside, ...] = ()
     num_set_aside: int | None = None
     guide: Guide = PROXY_GUIDE
+    distance: AbstractDistance = EDITS
 
 
 def _same_lengths(what: str, reference: str, **columns: Values) -> None:

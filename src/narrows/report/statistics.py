@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from typing import NamedTuple, final
 
 import numpy as np
-from rapidfuzz.distance import Levenshtein
-from rapidfuzz.process import cdist
 
 from narrows.data import Space
+from narrows.distance import EDITS, AbstractDistance
 from narrows.report.content import Values
 
 BOOTSTRAP_DRAWS = 4000
@@ -113,16 +112,15 @@ def rank_correlation(first: Values, second: Values) -> float:
     return float(np.round(np.corrcoef(_ranks(a), _ranks(b))[0, 1], 12))
 
 
-def pairwise_distances(sequences: Sequence[str]) -> np.ndarray:
-    """Return the Levenshtein distances of all pairs `i < j`, shape `[n (n - 1) / 2]`.
+def pairwise_distances(sequences: Sequence[str], distance: AbstractDistance = EDITS) -> np.ndarray:
+    """Return the distances of all pairs `i < j`, shape `[n (n - 1) / 2]`.
 
     >>> pairwise_distances(["ACGU", "ACGA", "AC"]).tolist()
     [1, 2, 2]
     """
     if len(sequences) < 2:
         return np.empty(0, dtype=np.int64)
-    matrix = cdist(sequences, sequences, scorer=Levenshtein.distance, dtype=np.int64)
-    return matrix[np.triu_indices(len(sequences), k=1)]
+    return distance.matrix(sequences)[np.triu_indices(len(sequences), k=1)]
 
 
 @final

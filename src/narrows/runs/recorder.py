@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rapidfuzz.distance import Levenshtein
-from rapidfuzz.process import cdist
 
 from narrows.envs import AbstractEnvironment
 from narrows.files import ChangedFile, append, parse_record, read_text, record_text, write_atomically
@@ -88,7 +86,7 @@ class Recorder:
         if not self.measured or not objects:
             return float("nan")
         newest = objects[-max(1, min(_NUM_COMPARED, _NUM_PAIRS // len(self.measured))) :]
-        return float(cdist(newest, self.measured, scorer=Levenshtein.distance, dtype=np.int32).min(axis=1).mean())
+        return float(self.env.distance.nearest(newest, self.measured).distance.mean())
 
     def _set_aside(
         self, chunk: Chunk, objects: Sequence[str], log_reward: np.ndarray, steps: np.ndarray, batch_size: int

@@ -6,11 +6,6 @@ from narrows.selection.candidates import candidates_from_archive as candidates_f
 from narrows.selection.candidates import candidates_from_objects as candidates_from_objects
 from narrows.selection.candidates import merge_candidates as merge_candidates
 from narrows.selection.choosing import select as select
-from narrows.selection.distances import Nearest as Nearest
-from narrows.selection.distances import distance_matrix as distance_matrix
-from narrows.selection.distances import is_closer as is_closer
-from narrows.selection.distances import mean_pairwise_distance as mean_pairwise_distance
-from narrows.selection.distances import nearest as nearest
 from narrows.selection.diverse import Choice as Choice
 from narrows.selection.diverse import choose_diverse as choose_diverse
 from narrows.selection.files import COLUMNS as COLUMNS

@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from narrows.distance import EDITS, AbstractDistance
 from narrows.selection.candidates import Candidates, candidates_from_objects
 from narrows.selection.digits import digits
-from narrows.selection.distances import distance_matrix, nearest
 from narrows.selection.diverse import choose_diverse
 from narrows.selection.guide import SCORE_GUIDE, Guide
 from narrows.selection.reasons import Fence, Pool, reason_fewer, reasons
@@ -67,6 +67,7 @@ def select(
     max_from_measured: int | None = None,
     cluster_distance: int | None = None,
     guide: Guide = SCORE_GUIDE,
+    distance: AbstractDistance = EDITS,
 ) -> Shortlist:
     """Choose the `k` best candidates that are at least `min_distance` edits apart (see `choose_diverse`).
 
@@ -92,6 +93,7 @@ def select(
         cluster_distance: `1.5 min_distance`, rounded up, by default: wide enough to group variants, too narrow to join
             unrelated sequences: random RNAs of 14 letters are 9 edits apart on average, 7 at the lowest twentieth.
         guide: what the means come from, `PROXY_GUIDE` for a fitted one, as the rows' reasons name it.
+        distance: of two objects, the environment's; what is written here of edits holds for its unit.
 
     Returns exactly `k` rows, or fewer with a reason. Raises ValueError for arguments that make no sense, a mean that
     is not finite and an empty list of candidates.
@@ -102,20 +104,20 @@ def select(
     >>> shortlist.rows[1].why
     'number 3 of 3 by score; 1 better one was passed over, closer than 2 edits to row 1'
     """
-    _check_distance("min_distance", min_distance)
+    _check_distance("min_distance", min_distance, distance.unit)
     cluster_distance = (3 * min_distance + 1) // 2 if cluster_distance is None else cluster_distance
     scored = _checked(objects, mean, std, {"expected": expected, "sampler": log_prob}, lower_bound_kappa, by, guide)
-    _check_distance("cluster_distance", cluster_distance)
+    _check_distance("cluster_distance", cluster_distance, distance.unit)
     references = _checked_measured(measured, measured_scores)
     pool = _pool(scored, set(measured) if exclude_measured else set())
-    fence = None if max_from_measured is None else _fence(max_from_measured, references[0])
+    fence = None if max_from_measured is None else _fence(max_from_measured, references[0], distance)
     is_allowed = None if fence is None else fence.holds
-    choice = choose_diverse(pool.objects, pool.scores, k=k, min_distance=min_distance, is_allowed=is_allowed)
+    choice = choose_diverse(pool.objects, pool.scores, k=k, min_distance=min_distance, distance=distance, is_allowed=is_allowed)
     sequences = [pool.objects[position] for position in choice.kept]
-    distances = distance_matrix(sequences)
-    clusters = _clusters(sequences, distances, cluster_distance)
-    nearest_measured = _nearest_measured(sequences, *references)
-    why = reasons(choice, min_distance, scored.label(), fence)
+    distances = distance.matrix(sequences)
+    clusters = _clusters(sequences, distances, cluster_distance, distance)
+    nearest_measured = _nearest_measured(sequences, *references, distance)
+    why = reasons(choice, min_distance, scored.label(), distance, fence)
     positions = pool.positions[choice.kept].tolist()
     rows = [
         _row(row + 1, scored, position, nearest_measured[row], clusters[row], why[row])
@@ -123,7 +125,7 @@ def select(
     ]
     return Shortlist(
         rows=tuple(rows),
-        reason_fewer=reason_fewer(pool, choice, k, min_distance, fence),
+        reason_fewer=reason_fewer(pool, choice, k, min_distance, distance, fence),
         k=k,
         min_distance=min_distance,
         cluster_distance=cluster_distance,
@@ -136,6 +138,7 @@ def select(
         letter_counts=letter_counts(sequences),
         distances=distances,
         guide=guide,
+        unit=distance.unit,
     )
 
 
@@ -189,9 +192,9 @@ def _refuse(wrong: np.ndarray, names: Sequence[str], values: np.ndarray, expecte
         )
 
 
-def _check_distance(name: str, value: int) -> None:
+def _check_distance(name: str, value: int, unit: str) -> None:
     if not isinstance(value, int | np.integer) or value < 0:
-        raise ValueError(f"{name} counts edits: it must be a whole number of at least 0, got {value}.")
+        raise ValueError(f"{name} counts {unit}: it must be a whole number of at least 0, got {value}.")
 
 
 def _checked_measured(
@@ -210,12 +213,14 @@ def _checked_measured(
     return [measured[int(position)] for position in order], values[order].tolist()
 
 
-def _fence(limit: int, measured: Sequence[str]) -> Fence:
+def _fence(limit: int, measured: Sequence[str], distance: AbstractDistance) -> Fence:
     if limit < 0:
-        raise ValueError(f"max_from_measured must be at least 0 edits, got {limit}.")
+        raise ValueError(f"max_from_measured must be at least 0 {distance.unit}, got {limit}.")
     if not measured:
-        raise ValueError("max_from_measured counts edits from what is measured, and nothing is. Give measured sequences.")
-    return Fence(limit, lambda objects: nearest(objects, measured).distance <= limit)
+        raise ValueError(
+            f"max_from_measured counts {distance.unit} from what is measured, and nothing is. Give measured sequences."
+        )
+    return Fence(limit, lambda objects: distance.nearest(objects, measured).distance <= limit)
 
 
 def _pool(scored: _Scored, excluded: set[str]) -> Pool:
@@ -251,22 +256,24 @@ def _row(rank: int, scored: _Scored, position: int, measured: _Measured, cluster
     )
 
 
-def _nearest_measured(sequences: list[str], measured: list[str], scores: list[float] | None) -> list[_Measured]:
+def _nearest_measured(
+    sequences: list[str], measured: list[str], scores: list[float] | None, distance: AbstractDistance
+) -> list[_Measured]:
     if not measured:
         return [_Measured() for _ in sequences]
-    found = nearest(sequences, measured)
+    found = distance.nearest(sequences, measured)
     return [
-        _Measured(measured[index], None if scores is None else scores[index], distance)
-        for index, distance in zip(found.position.tolist(), found.distance.tolist(), strict=True)
+        _Measured(measured[index], None if scores is None else scores[index], apart)
+        for index, apart in zip(found.position.tolist(), found.distance.tolist(), strict=True)
     ]
 
 
-def _clusters(sequences: list[str], distances: np.ndarray, cluster_distance: int) -> list[int]:
+def _clusters(sequences: list[str], distances: np.ndarray, cluster_distance: int, distance: AbstractDistance) -> list[int]:
     """Return the number of each row's cluster, from 1 in order of the best rank."""
     if not sequences:
         return []
     by_rank = -np.arange(len(sequences))
-    heads = choose_diverse(sequences, by_rank, k=len(sequences), min_distance=cluster_distance).kept
+    heads = choose_diverse(sequences, by_rank, k=len(sequences), min_distance=cluster_distance, distance=distance).kept
     return (distances[:, heads].argmin(1) + 1).tolist()
 
 

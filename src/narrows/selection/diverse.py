@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from narrows.selection.distances import is_closer
+from narrows.distance import EDITS, AbstractDistance
 
 Item = TypeVar("Item")
 
@@ -34,7 +34,7 @@ def choose_diverse(
     *,
     k: int,
     min_distance: float,
-    distance: Callable[[Item, Item], float] | None = None,
+    distance: AbstractDistance | Callable[[Item, Item], float] = EDITS,
     is_allowed: Callable[[Sequence[Item]], np.ndarray] | None = None,
 ) -> Choice:
     """Take items by descending score, each if it is at least `min_distance` from all taken before, until there are `k`.
@@ -43,12 +43,12 @@ def choose_diverse(
     `d(x_i, x_j) >= min_distance` (Jiralerspong et al. 2025, arXiv:2506.17007, eq. 1 and its main metric).
 
     Args:
-        items: `n` items; strings unless `distance` is given.
+        items: `n` items; strings unless `distance` is a function.
         scores: numbers without NaN, shape `[n]`.
         k: how many to take, at least 1.
         min_distance: at least 0. Equal strings are never both taken.
-        distance: a symmetric function of two items; by default the Levenshtein distance of strings, which is
-            computed in blocks and stops early: half a million strings take seconds.
+        distance: an environment's, which is computed in blocks and stops early (half a million strings take seconds), by
+            default the edits of strings; or a symmetric function of two items.
         is_allowed: which of some items may be taken at all; all by default. It is asked only as far as the choice goes.
 
     >>> scores = np.array([5, 4.9, 4.8, 3, 3.1, 1])
@@ -89,22 +89,18 @@ def _pass_over(
     undecided: np.ndarray,
     reasons: np.ndarray,
     min_distance: float,
-    distance: Callable[[Item, Item], float] | None,
+    distance: AbstractDistance | Callable[[Item, Item], float],
 ) -> np.ndarray:
     """Note `row` as the reason against the undecided items too close to `item`; return the others."""
     if not undecided.size:
         return undecided
-    others = [block[position] for position in undecided]
-    if distance is None:
-        close = _is_closer_string(item, others, min_distance)
+    others: list[Any] = [block[position] for position in undecided]
+    if isinstance(distance, AbstractDistance):
+        close = distance.is_closer(str(item), others, max(1, math.ceil(min_distance)))
     else:
         close = np.array([distance(item, other) < min_distance for other in others], bool)
     reasons[undecided[close]] = row
     return undecided[~close]
-
-
-def _is_closer_string(item: Any, others: Sequence[Any], min_distance: float) -> np.ndarray:
-    return is_closer(item, others, max(1, math.ceil(min_distance)))
 
 
 def _check(items: Sequence[Any], scores: np.ndarray, k: int, min_distance: float) -> None:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from narrows.distance import AbstractDistance
 from narrows.selection.diverse import FORBIDDEN, KEPT, Choice, choose_diverse
 
 _BLOCKERS_NAMED = 3
@@ -27,7 +28,7 @@ class Fence(NamedTuple):
     holds: Callable[[Sequence[str]], np.ndarray]
 
 
-def reasons(choice: Choice, min_distance: int, label: str, fence: Fence | None = None) -> list[str]:
+def reasons(choice: Choice, min_distance: int, label: str, distance: AbstractDistance, fence: Fence | None = None) -> list[str]:
     """Return a sentence a row: its place among all candidates, and what became of the better ones."""
     total = len(choice.order)
     sentences = []
@@ -38,9 +39,10 @@ def reasons(choice: Choice, min_distance: int, label: str, fence: Fence | None =
         if place == 0:
             sentences.append(f"highest {label} of {total:,} candidates")
             continue
-        why = [_passed_over(passed.total(), f"closer than {min_distance} edits to {_name_rows(passed)}")] if passed else []
+        close = f"closer than {min_distance} {distance.unit} to {_name_rows(passed)}" if passed else ""
+        why = [_passed_over(passed.total(), close)] if passed else []
         if num_far and fence is not None:
-            why.append(_passed_over(num_far, f"more than {fence.limit} edits from all that is measured"))
+            why.append(_passed_over(num_far, f"more than {fence.limit} {distance.unit} from all that is measured"))
         rest = "; ".join(why) or "all better ones are listed above"
         sentences.append(f"number {place + 1:,} of {total:,} by {label}; {rest}")
     return sentences
@@ -69,7 +71,9 @@ def _name_rows(passed: Counter[int]) -> str:
     return ", ".join(parts)
 
 
-def reason_fewer(pool: Pool, choice: Choice, k: int, min_distance: int, fence: Fence | None = None) -> str | None:
+def reason_fewer(
+    pool: Pool, choice: Choice, k: int, min_distance: int, distance: AbstractDistance, fence: Fence | None = None
+) -> str | None:
     """Say why there are fewer than `k` rows and what would give more, `None` if there are `k`."""
     num_rows = len(choice.kept)
     num_candidates = len(pool.objects) - int(np.sum(choice.blocker == FORBIDDEN))
@@ -79,20 +83,21 @@ def reason_fewer(pool: Pool, choice: Choice, k: int, min_distance: int, fence: F
     left_out = f" ({pool.num_left_out:,} more are measured already and left out)" if pool.num_left_out else ""
     if fence is not None and num_candidates < len(pool.objects):
         num_far = len(pool.objects) - num_candidates
-        start += f"{num_far:,} candidates are more than {fence.limit} edits from all that is measured; of the others, "
+        far = f"{fence.limit} {distance.unit} from all that is measured"
+        start += f"{num_far:,} candidates are more than {far}; of the others, "
     if num_rows == num_candidates:
         return f"{start}there are no more candidates{left_out}. Run the sampler longer or ask for fewer rows."
     close = (
         f"{num_candidates - num_rows:,} of {num_candidates:,} candidates{left_out} are closer than "
-        f"{min_distance} edits to a better row. "
+        f"{min_distance} {distance.unit} to a better row. "
     )
     if num_candidates < k:
         return f"{start}{close}A smaller min_distance gives at most {num_candidates}: run the sampler longer, too."
-    enough = _distance_that_gives(pool, k, min_distance, fence)
+    enough = _distance_that_gives(pool, k, min_distance, distance, fence)
     return f"{start}{close}With min_distance {enough} there are {k}; or run the sampler longer."
 
 
-def _distance_that_gives(pool: Pool, k: int, min_distance: int, fence: Fence | None) -> int:
+def _distance_that_gives(pool: Pool, k: int, min_distance: int, distance: AbstractDistance, fence: Fence | None) -> int:
     """Return a distance below `min_distance` with which the choice does reach `k` rows, found by bisection.
 
     It is the largest such distance where the number of rows never grows with the distance; greedy choice comes close
@@ -102,7 +107,12 @@ def _distance_that_gives(pool: Pool, k: int, min_distance: int, fence: Fence | N
     while too_much - enough > 1:
         middle = (enough + too_much) // 2
         choice = choose_diverse(
-            pool.objects, pool.scores, k=k, min_distance=middle, is_allowed=None if fence is None else fence.holds
+            pool.objects,
+            pool.scores,
+            k=k,
+            min_distance=middle,
+            distance=distance,
+            is_allowed=None if fence is None else fence.holds,
         )
         enough, too_much = (middle, too_much) if len(choice.kept) == k else (enough, middle)
     return enough

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from narrows.distance import EDITS
 from narrows.selection.digits import rounded
 from narrows.selection.foretold import Foretold, Outcomes
 from narrows.selection.guide import SCORE_GUIDE, Guide
@@ -19,9 +20,9 @@ class ShortlistRow:
         score: what guided the run says of it: the mean that a proxy predicts, or the score itself.
         score_std: how unsure that is, one standard deviation.
         lower_bound: `score - kappa score_std`.
-        nearest_measured: the measured sequence with the fewest edits to this one; of several the best scored.
+        nearest_measured: the measured sequence nearest to this one; of several the best scored.
         nearest_measured_score: its score.
-        distance_to_measured: the number of those edits.
+        distance_to_measured: its distance.
         cluster: the family of the row, from 1 in order of rank; see `select`.
         why: a sentence that says why the row is here, and what was passed over before it.
         run: the run that saw the object first.
@@ -66,7 +67,7 @@ class LetterCounts:
 
 @dataclass(frozen=True)
 class Diversity:
-    """Describe how different the rows are, in edits; `None` where there are too few rows or nothing measured.
+    """How different the rows are, in the unit of the distance; `None` where there are too few rows or nothing measured.
 
     Args:
         mean_distance: mean over all pairs of rows.
@@ -89,8 +90,8 @@ class Shortlist:
         rows: at most `k` of them.
         reason_fewer: why there are fewer than `k`, and what would help; `None` when there are `k`.
         k: how many rows were asked for.
-        min_distance: the edits that any two rows are apart, at least.
-        cluster_distance: rows fewer edits than this from the head of a cluster belong to it.
+        min_distance: what any two rows are apart, at least.
+        cluster_distance: rows nearer than this to the head of a cluster belong to it.
         ranked_by: what "better" means here, `mean`, `lower_bound`, `expected` or `sampler`.
         kappa: how many standard deviations the lower bound lies below the mean.
         num_candidates: distinct objects that could have been chosen.
@@ -98,9 +99,10 @@ class Shortlist:
         num_left_out: distinct objects that could not be chosen because they are measured already.
         diversity: how different the rows are.
         letter_counts: letters by position.
-        distances: edits between rows, int64 `[rows, rows]`.
+        distances: between rows, int64 `[rows, rows]`.
         foretold: how it was found out what comes out of the rows; `None` where everything comes out as asked.
         guide: what the scores come from.
+        unit: what distances count, `edits` for sequences.
     """
 
     rows: tuple[ShortlistRow, ...]
@@ -118,6 +120,7 @@ class Shortlist:
     distances: np.ndarray
     foretold: Foretold | None = None
     guide: Guide = SCORE_GUIDE
+    unit: str = EDITS.unit
 
     def summary(self) -> str:
         """Return a few lines for a terminal."""
@@ -125,11 +128,11 @@ class Shortlist:
         lines = [
             f"{len(self.rows)} rows of {self.k}, from {self.num_candidates:,} candidates "
             f"({self.num_considered:,} looked at, {self.num_left_out:,} left out as measured already)",
-            f"edits between rows: at least {_number(diversity.min_distance)}, on average "
+            f"{self.unit} between rows: at least {_number(diversity.min_distance)}, on average "
             f"{_number(diversity.mean_distance)}; {diversity.num_clusters} clusters",
         ]
         if diversity.novelty is not None:
-            lines.append(f"edits to the nearest measured sequence, on average: {_number(diversity.novelty)}")
+            lines.append(f"{self.unit} to the nearest measured sequence, on average: {_number(diversity.novelty)}")
         if self.foretold is not None:
             lines += [f"noise: {self.foretold.noise}{self._probabilities()}", *self.foretold.sentences()]
         return "\n".join([*lines, self.reason_fewer] if self.reason_fewer else lines)

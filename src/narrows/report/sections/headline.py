@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from narrows.data import Space
+from narrows.distance import AbstractDistance
 from narrows.report.cautions import Caution, cautions, checks_made
 from narrows.report.content import ReportData, Selection, Truth
 from narrows.report.plots import stream
@@ -73,7 +74,7 @@ def _lede(data: ReportData) -> list[str]:
     if data.search and data.search.num_distinct is not None:
         sentences.append(f"It saw {plural(data.search.num_distinct, 'distinct object')}{_share_seen(data)}.")
     if data.selection is not None:
-        sentences.append(_selection_sentence(data.selection, data.guide))
+        sentences.append(_selection_sentence(data.selection, data.guide, data.distance))
     return sentences
 
 
@@ -98,14 +99,14 @@ def _share_seen(data: ReportData) -> str:
     return f" of {count(possible)} possible ({shown})"
 
 
-def _selection_sentence(selection: Selection, guide: Guide) -> str:
+def _selection_sentence(selection: Selection, guide: Guide, distance: AbstractDistance) -> str:
     rows = selection.rows
     if not rows:
         return "The shortlist is empty."
     means = finite([row.score for row in rows])
     scores = f" with {guide.score}s from {number(float(means.min()))} to {number(float(means.max()))}" if means.size else ""
-    distances = pairwise_distances([row.sequence for row in rows])
-    apart = f", any two at least {plural(int(distances.min()), 'edit')} apart" if distances.size else ""
+    distances = pairwise_distances([row.sequence for row in rows], distance)
+    apart = f", any two at least {distance.amount(int(distances.min()))} apart" if distances.size else ""
     return f"It kept {plural(len(rows), 'sequence')}{scores}{apart}."
 
 

@@ -112,7 +112,9 @@ def _distance(data: ReportData, history: History) -> tuple[Picture, bool]:
     tested = largest(data.proxy.test_distance) if data.proxy is not None else None
     level = None if tested is None else ("furthest the proxy was tested", tested)
     line = Curve("sampled", history.step, history.distance_to_data)
-    drawing = curves("distance", [line], x="step", y="edits to the nearest measurement", level=level, from_zero=True)
+    drawing = curves(
+        "distance", [line], x="step", y=f"{data.distance.unit} to the nearest measurement", level=level, from_zero=True
+    )
     return Picture(
         "distance",
         "Distance to the data",

@@ -12,6 +12,7 @@ import numpy as np
 from markupsafe import Markup, escape
 from rapidfuzz.distance import Levenshtein
 
+from narrows.distance import AbstractDistance
 from narrows.report.canvas import Picture
 from narrows.report.content import Candidate, ReportData, Selection
 from narrows.report.letters import tint_of, tinted
@@ -78,7 +79,7 @@ def shortlist_view(data: ReportData) -> ShortlistView | None:
     has_measured = any(row.nearest_measured is not None or row.distance_to_measured is not None for row in rows)
     is_long = any(len(row.sequence) > LONG for row in rows)
     return ShortlistView(
-        summary=tuple(_summary(data.selection)),
+        summary=tuple(_summary(data.selection, data.distance)),
         lines=_lines(rows, tint_of(_alphabet(data))),
         score=data.guide.score.capitalize(),
         has_truth=any(row.true_score is not None for row in rows),
@@ -98,19 +99,19 @@ def _alphabet(data: ReportData) -> str:
     return "".join(sorted({letter for row in data.selection.rows for letter in row.sequence} if data.selection else ()))
 
 
-def _summary(selection: Selection) -> list[str]:
+def _summary(selection: Selection, distance: AbstractDistance) -> list[str]:
     rows = selection.rows
     of = f" out of {plural(selection.num_considered, 'candidate')}" if selection.num_considered is not None else ""
-    apart = f", each at least {plural(selection.min_distance, 'edit')} from every better row" if selection.min_distance else ""
+    least = "" if selection.min_distance is None else distance.amount(selection.min_distance)
+    apart = f", each at least {least} from every better row" if selection.min_distance else ""
     sentences = [f"{plural(len(rows), 'row')}{of}, taken from the top by {selection.ranked_by}{apart}."]
     if selection.num_asked is not None and len(rows) < selection.num_asked:
         reason = selection.reason_fewer or "The reason was not recorded."
         sentences.append(f"{count(selection.num_asked)} were asked for. {reason}")
-    distances = pairwise_distances([row.sequence for row in rows])
+    distances = pairwise_distances([row.sequence for row in rows], distance)
     if distances.size:
-        sentences.append(
-            f"Two rows differ by {number(float(distances.mean()))} edits on average and by {distances.min()} at least."
-        )
+        average = f"{number(float(distances.mean()))} {distance.unit} on average"
+        sentences.append(f"Two rows differ by {average} and by {distances.min()} at least.")
     clusters = {row.cluster for row in rows if row.cluster is not None}
     if clusters:
         sentences.append(f"The rows fall into {plural(len(clusters), 'cluster')}.")
@@ -242,7 +243,12 @@ def _most(alphabet: str) -> float:
 def _pictures(data: ReportData, selection: Selection) -> tuple[Picture, ...]:
     """Return what can be drawn of the rows: what they share, how good they are, how they differ."""
     logos = _logos(data) if data.space is not None else []
-    pictures = [*logos, expected_score_picture(selection.rows), _score_against_distance(data), _spread(selection)]
+    pictures = [
+        *logos,
+        expected_score_picture(selection.rows),
+        _score_against_distance(data),
+        _spread(selection, data.distance),
+    ]
     return tuple(picture for picture in pictures if picture is not None and picture.svg is not None)
 
 
@@ -256,7 +262,8 @@ def _score_against_distance(data: ReportData) -> Picture:
     shifted = [value + ((row.rank * 0.618034) % 1.0 - 0.5) * 0.6 for value, row in zip(distance, rows, strict=True)]
     ranks = tuple(str(row.rank) for row in rows) if len(rows) <= MOST_RANKS else ()
     cloud = Cloud("shortlist", shifted, mean, error=std, text=ranks)
-    drawing = scatter("score-distance", [cloud], x="edits to the nearest measured sequence", y=data.guide.score, whole_x=True)
+    along = f"{data.distance.unit} to the nearest measured sequence"
+    drawing = scatter("score-distance", [cloud], x=along, y=data.guide.score, whole_x=True)
     best = largest(data.data.scores) if data.data is not None else None
     compared = "" if best is None else f"The best measured score is {number(best)}."
     spread = f"; the line through it is ± one standard deviation of the {data.guide.noun}" if finite(std).size else ""
@@ -274,16 +281,17 @@ def _score_against_distance(data: ReportData) -> Picture:
     )
 
 
-def _spread(selection: Selection) -> Picture:
-    distances = pairwise_distances([row.sequence for row in selection.rows])
+def _spread(selection: Selection, distance: AbstractDistance) -> Picture:
+    distances = pairwise_distances([row.sequence for row in selection.rows], distance)
     marks = {} if selection.min_distance is None else {"smallest allowed": float(selection.min_distance)}
-    drawing = histogram("spread", distances, x="edits between two rows", y="pairs of rows", whole=True, marks=marks)
+    between = f"{distance.unit} between two rows"
+    drawing = histogram("spread", distances, x=between, y="pairs of rows", whole=True, marks=marks)
     return Picture(
         "spread",
         "How different the rows are",
         drawing,
-        f"Every pair of rows is counted once, by the edits between them ({plural(distances.size, 'pair')}). A wide hill to "
-        "the right is a diverse list.",
+        f"Every pair of rows is counted once, by the {distance.unit} between them ({plural(distances.size, 'pair')}). A wide "
+        "hill to the right is a diverse list.",
         "A pile at the smallest allowed distance: the list is one family, shaved apart by the rule.",
     )
 
