@@ -117,7 +117,7 @@ def optimistic_adam(momentum: float) -> Algorithm:
     return Algorithm(name, lambda hidden, step_size, params: optimizer(step_size).init(params), step)
 
 
-def composed(name: str, make: Callable[[Any], vi.Surrogate], cost: int = 1) -> Algorithm:
+def composed(name: str, make: Callable[[Any], vi.SurrogateMethod], cost: int = 1) -> Algorithm:
     """Return a surrogate method whose inner steps each cost so many gradient evaluations."""
 
     def init(hidden: HiddenProblem, step_size: Any, params: Any) -> vi.SurrogateState:
@@ -143,7 +143,7 @@ def descent_until(alpha: float, rate: float) -> Algorithm:
 def normalised_adam(inner_steps: int, rate: float) -> Algorithm:
     """Return the surrogate with Adam inside, its steps in proportion to the first residual and its state fresh each time."""
 
-    def make(eta: Any) -> vi.Surrogate:
+    def make(eta: Any) -> vi.SurrogateMethod:
         return vi.surrogate(vi.forward(eta), optax.adam(rate), inner_steps, normalise=True, reset_inner_state=True)
 
     return composed(f"normalised Adam, m = {inner_steps}", make)

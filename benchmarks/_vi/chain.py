@@ -117,7 +117,7 @@ def _rate_rows(context: Context, problem: LinearBellman) -> Iterator[Row]:
         yield context.row(case, DIFFERENCE, [abs(count - steps)], target=SAME)
 
 
-def surrogate_errors(problem: LinearBellman, method: vi.Surrogate, num_steps: int) -> np.ndarray:
+def surrogate_errors(problem: LinearBellman, method: vi.SurrogateMethod, num_steps: int) -> np.ndarray:
     """Return the distance to the solution at the start and after each step, in the norm of the weights."""
     hidden = problem.hidden()
 

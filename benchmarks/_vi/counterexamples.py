@@ -73,7 +73,7 @@ def _two_state_rows(context: Context, effort: Effort) -> list[Row]:
     return rows
 
 
-def _factor(problem: LinearBellman, method: vi.Surrogate, effort: Effort, times: int = 1) -> float:
+def _factor(problem: LinearBellman, method: vi.SurrogateMethod, effort: Effort, times: int = 1) -> float:
     """Return the factor of a step of the values, all of which are 0 in the end; in the norm of the weights."""
     return factor(surrogate_errors(problem, method, times * effort.steps))
 

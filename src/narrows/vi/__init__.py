@@ -7,7 +7,7 @@
     solution = vi.solve(operator, z0, vi.extragradient(0.1), project=vi.simplex)
 
 It stands on JAX, optax and lineax alone. The method is D'Orazio et al., "Solving Hidden Monotone Variational Inequalities with
-Surrogate Losses" (arXiv:2411.05228).
+SurrogateMethod Losses" (arXiv:2411.05228).
 """
 
 from narrows.vi import problems, td
@@ -17,10 +17,9 @@ from narrows.vi.inner import Inner, descend
 from narrows.vi.least_squares import damped_gauss_newton, gauss_newton, levenberg_marquardt, preconditioned_hidden_gradient
 from narrows.vi.methods import anchored, extragradient, forward, optimistic, proximal_point
 from narrows.vi.metric import batch_mean, euclidean, matrix, weighted
-from narrows.vi.projecting import Projected, projected
 from narrows.vi.projections import affine, ball, box, distance_bound, everywhere, product, simplex
-from narrows.vi.solving import Solution, Stats, solve
-from narrows.vi.surrogate_loss import Surrogate, SurrogateState, surrogate
+from narrows.vi.solving import Projected, Solution, Stats, projected, solve
+from narrows.vi.surrogate_loss import SurrogateMethod, SurrogateState, surrogate
 
 __all__ = [
     "Info",
@@ -33,7 +32,7 @@ __all__ = [
     "Result",
     "Solution",
     "Stats",
-    "Surrogate",
+    "SurrogateMethod",
     "SurrogateState",
     "affine",
     "anchored",

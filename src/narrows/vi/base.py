@@ -1,7 +1,7 @@
-"""What every method of this room shares: points, operators, what a step tells, and how it may end.
+"""Types that all methods share: points, operators, the report of a step, and how a step may end.
 
-A variational inequality asks for `z*` in a set `Z` with `<F(z*), z - z*> >= 0` for every `z` in `Z`. A method says which
-targets come one after the other; how one is reached, by a projection or by training a model, is not the method's matter.
+A variational inequality asks for `z*` in a set `Z` with `<F(z*), z - z*> >= 0` for every `z` in `Z`. A method chooses the
+sequence of targets; whether a target is reached by a projection or by training a model is decided elsewhere.
 """
 
 from collections.abc import Callable
@@ -12,6 +12,7 @@ import jax
 import jax.core
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 Z: TypeAlias = PyTree
@@ -38,12 +39,12 @@ Operator: TypeAlias = Callable[[Z], Z] | OfParams
 
 
 class Point(NamedTuple):
-    """Where a method stands.
+    """The current iterate of a method.
 
     Attributes:
         z: the predictions.
         params: what they were predicted from; None in prediction space.
-        carry: what else the way to reach targets keeps, such as the state of an optimiser.
+        carry: further state of the way to reach targets, such as that of an optimiser.
     """
 
     z: Z
@@ -52,7 +53,7 @@ class Point(NamedTuple):
 
 
 class Reached(NamedTuple):
-    """How well one target `y` was reached, in terms of the surrogate loss `l = 1/2 ||z - y||^2`.
+    """Record of how well one target `y` was reached, in terms of the surrogate loss `l = 1/2 ||z - y||^2`.
 
     Attributes:
         loss_before: l at the start.
@@ -74,7 +75,7 @@ Evaluate: TypeAlias = Callable[[Point], Z]
 
 
 class MethodState(NamedTuple):
-    """What a method remembers.
+    """The memory of a method between steps.
 
     Attributes:
         step: how many steps have been taken.
@@ -86,13 +87,13 @@ class MethodState(NamedTuple):
 
 
 class Trace(NamedTuple):
-    """What one step of a method did.
+    """Record of one step of a method.
 
     Attributes:
         step_size: of this step.
         field: the operator at its start.
-        first: where the first target led.
-        reached: how well each of its targets was reached, stacked.
+        first: the predictions after the first target.
+        reached: a `Reached` for each of its targets, stacked.
     """
 
     step_size: Float[Array, ""]
@@ -114,7 +115,7 @@ class Method(NamedTuple):
 
 
 class Result(IntEnum):
-    """How a step or a run ended. In compiled code the number stands for it; `message` says what to do."""
+    """The end of a step or a run. In compiled code the number stands for it; `message` says what to do."""
 
     CONVERGED = 0
     RUNNING = 1
@@ -126,7 +127,7 @@ class Result(IntEnum):
 
     @property
     def message(self) -> str:
-        """What happened and what to do about it."""
+        """A sentence on what happened and what to do about it."""
         return _MESSAGES[self]
 
     @property
@@ -159,7 +160,7 @@ _MESSAGES: Final = {
 
 
 class Info(NamedTuple):
-    """What a step tells.
+    """Diagnostics of one step.
 
     Attributes:
         loss_before: surrogate loss `l_t` of the last target before its inner steps, `eta^2 ||F||^2 / 2` for a forward step.
@@ -239,3 +240,38 @@ def at_step(step_size: StepSize, step: Int[Array, ""], like: Z) -> Float[Array, 
 def minus(z: Z, step_size: Float[Array, ""], field: Z) -> Z:
     """Return `z - step_size * field`, leaf by leaf in the leaf's own precision."""
     return jax.tree.map(lambda leaf, value: leaf - step_size.astype(leaf.dtype) * value, z, field)
+
+
+def step_result(trace: Trace, size: Float[Array, ""]) -> Int[Array, ""]:
+    """Return the `Result` of a step, from its record and the norm of the point that it led to.
+
+    The last losses are not asked for, so that a caller who does not read them need not compute them.
+    """
+    code = jnp.where(jnp.isfinite(size), jnp.int32(Result.RUNNING), jnp.int32(Result.NONFINITE_STEP))
+    is_finite = jnp.isfinite(trace.reached.loss_before).all()
+    code = jnp.where(is_finite, code, jnp.int32(Result.NONFINITE_OPERATOR))
+    is_step = (trace.step_size > 0) & jnp.isfinite(trace.step_size)
+    return jnp.where(is_step, code, jnp.int32(Result.BAD_STEP_SIZE))
+
+
+def make_info(trace: Trace, residual: Float[Array, ""], code: Int[Array, ""]) -> Info:
+    """Return the diagnostics of a step from its record and its `Result`."""
+    before, after, lower, num_steps, is_accepted = trace.reached
+    span = before - lower
+    alphas = jnp.sqrt(jnp.maximum(after - lower, 0.0) / jnp.where(span > 0, span, 1.0))
+    return Info(
+        loss_before=before[-1],
+        loss_after=after[-1],
+        alpha_hat=alphas.max(),
+        gap_root=jnp.sqrt(2.0 * jnp.maximum(span[0], 0.0)),
+        residual=residual,
+        step_size=trace.step_size,
+        num_inner_steps=num_steps.sum(dtype=jnp.int32),
+        is_accepted=is_accepted.any() & (code == Result.RUNNING),
+        result=code,
+    )
+
+
+def select_accepted(code: Int[Array, ""], new: tuple, old: tuple) -> tuple:
+    """Return the new values where the step went well and the old ones otherwise, so that a failed step changes nothing."""
+    return optax.tree.where(code == Result.RUNNING, new, old)

@@ -17,7 +17,7 @@ from narrows.vi.base import Params, StepSize, Z
 from narrows.vi.inner import Inner
 from narrows.vi.methods import forward
 from narrows.vi.metric import Metric, euclidean, half_square
-from narrows.vi.surrogate_loss import Surrogate, surrogate
+from narrows.vi.surrogate_loss import SurrogateMethod, surrogate
 
 Solver: TypeAlias = Literal["auto", "gram", "woodbury", "cg"]
 
@@ -68,7 +68,7 @@ def levenberg_marquardt(damping: float, solver: Solver = "auto") -> Inner:
     return _linearised(move)
 
 
-def preconditioned_hidden_gradient(step_size: StepSize, metric: Metric = euclidean) -> Surrogate:
+def preconditioned_hidden_gradient(step_size: StepSize, metric: Metric = euclidean) -> SurrogateMethod:
     """Return preconditioned hidden gradient descent, `theta - eta J^+ F` (Sakos et al. 2023, arXiv:2312.16609).
 
     With the Fisher matrix of the output as the metric's matrix, and F its representer, it is the natural gradient.
@@ -76,7 +76,7 @@ def preconditioned_hidden_gradient(step_size: StepSize, metric: Metric = euclide
     return surrogate(forward(step_size), gauss_newton(), metric=metric)
 
 
-def damped_gauss_newton(step_size: StepSize, scale: float, inner_steps: int = 1) -> Surrogate:
+def damped_gauss_newton(step_size: StepSize, scale: float, inner_steps: int = 1) -> SurrogateMethod:
     """Return the forward step with damped Gauss-Newton inside; one inner step is the above with `scale * step_size`."""
     return surrogate(forward(step_size), gauss_newton(scale), inner_steps)
 

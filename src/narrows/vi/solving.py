@@ -1,4 +1,4 @@
-"""Solve a variational inequality in prediction space: step until the residual is small, in one compiled loop."""
+"""Classical algorithms, without a model: targets are reached by a projection; and one compiled loop over such steps."""
 
 from collections.abc import Callable
 from functools import partial
@@ -7,18 +7,72 @@ from typing import NamedTuple
 import jax
 import jax.core
 import jax.numpy as jnp
+import optax
 from jaxtyping import Array, Float, Int
 
-from narrows.vi.base import Info, Method, MethodState, Result, Z
-from narrows.vi.projecting import projected
+from narrows.vi.base import (
+    Info,
+    Method,
+    MethodState,
+    Operator,
+    Point,
+    Reached,
+    Result,
+    Z,
+    evaluation,
+    make_info,
+    select_accepted,
+    step_result,
+)
+from narrows.vi.methods import check_method
+from narrows.vi.metric import Metric, euclidean, half_square
 from narrows.vi.projections import Projection, everywhere
 
 _DIVERGED = 1e8
 """A residual that has grown so much will not come back."""
 
 
+class Projected(NamedTuple):
+    """A method in prediction space, ready to use.
+
+    Attributes:
+        init: from predictions to the method's memory.
+        step: from an operator, predictions and memory to the next predictions, memory and the step's `Info`.
+    """
+
+    init: Callable[[Z], MethodState]
+    step: Callable[[Operator, Z, MethodState], tuple[Z, MethodState, Info]]
+
+
+def projected(method: Method, project: Projection = everywhere, metric: Metric = euclidean) -> Projected:
+    """Return a method with targets reached exactly, `T_eta(z) = Proj(z - eta F(z))` for the forward step.
+
+    Args:
+        method: `forward`, `extragradient`, `optimistic` or `proximal_point`.
+        project: on the set Z.
+        metric: inner product that `info` is measured in; `project` must be the projection in it.
+    """
+    check_method(method)
+
+    def reach(point: Point, target: Z) -> tuple[Point, Reached]:
+        z = project(target)
+        before, after = (half_square(metric(optax.tree.sub(at, target))) for at in (point.z, z))
+        # In exact arithmetic the nearest point of the set is nearer than where we are.
+        lower = jnp.minimum(after, before)
+        return Point(z, None, ()), Reached(before, after, lower, jnp.ones((), jnp.int32), jnp.ones((), bool))
+
+    def step(operator: Operator, z: Z, state: MethodState) -> tuple[Z, MethodState, Info]:
+        point, memory, trace = method.step(evaluation(operator), reach, Point(z, None, ()), state)
+        moved = optax.tree.norm(metric(optax.tree.sub(z, trace.first)))
+        code = step_result(trace, optax.tree.norm(point.z))
+        z, memory = select_accepted(code, (point.z, memory), (z, state))
+        return z, memory, make_info(trace, moved / trace.step_size, code)
+
+    return Projected(method.init, step)
+
+
 class Stats(NamedTuple):
-    """What a run cost and how far it came.
+    """Cost and accuracy of a run.
 
     Attributes:
         num_steps: taken.
@@ -34,7 +88,7 @@ class Stats(NamedTuple):
 
 
 class Solution(NamedTuple):
-    """What `solve` found.
+    """The result of `solve`.
 
     Attributes:
         value: the last predictions.
@@ -50,7 +104,7 @@ class Solution(NamedTuple):
 
     @property
     def message(self) -> str:
-        """What happened and what to do about it; outside compiled code only."""
+        """A sentence on what happened and what to do about it; outside compiled code only."""
         return Result(int(self.result)).message
 
 

@@ -13,31 +13,41 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, Int
 
-from narrows.vi.base import Info, Method, MethodState, Operator, Params, Point, Reached, Z, evaluation
+from narrows.vi.base import (
+    Info,
+    Method,
+    MethodState,
+    Operator,
+    Params,
+    Point,
+    Reached,
+    Z,
+    evaluation,
+    make_info,
+    select_accepted,
+    step_result,
+)
 from narrows.vi.inner import Inner, as_inner
 from narrows.vi.methods import check_method
 from narrows.vi.metric import Metric, euclidean, half_square
-from narrows.vi.projecting import kept, outcome, told
 
 Predict = Callable[[Params], Z]
-Held = Any
-"""State of the inner solver between steps."""
 
 
 class SurrogateState(NamedTuple):
-    """What a surrogate method remembers: its method's memory, and the state of its inner solver."""
+    """The memory of a surrogate method: that of its method in prediction space, and the state of its inner solver."""
 
     method: MethodState
     inner: Any
 
 
-class Surrogate(NamedTuple):
+class SurrogateMethod(NamedTuple):
     """A method on the parameters of a model.
 
     Attributes:
         init: from parameters and predictions of the usual shapes to the state.
-        step: from the model `predict(params) -> z`, the operator, parameters and state to the next parameters, state, and what
-            a step tells. Both functions may close over a batch; nothing is compiled anew when only arrays change.
+        step: from the model `predict(params) -> z`, the operator, parameters and state to the next parameters, state, and the
+            step's `Info`. Both functions may close over a batch; nothing is compiled anew when only arrays change.
     """
 
     init: Callable[[Params, Z], SurrogateState]
@@ -65,7 +75,7 @@ def surrogate(
     keep_best: bool = False,
     normalise: bool = False,
     reset_inner_state: bool = False,
-) -> Surrogate:
+) -> SurrogateMethod:
     """Return a method of prediction space, carried out by training a model towards its targets.
 
     Args:
@@ -100,11 +110,11 @@ def surrogate(
 
         start = Point(predict(params), params, state.inner)
         point, memory, trace = method.step(evaluation(operator), reach, start, state.method)
-        code = outcome(trace, optax.tree.norm(point.params))
-        params, state = kept(code, (point.params, SurrogateState(memory, point.carry)), (params, state))
-        return params, state, told(trace, optax.tree.norm(metric(trace.field)), code)
+        code = step_result(trace, optax.tree.norm(point.params))
+        params, state = select_accepted(code, (point.params, SurrogateState(memory, point.carry)), (params, state))
+        return params, state, make_info(trace, optax.tree.norm(metric(trace.field)), code)
 
-    return Surrogate(lambda params, z0: SurrogateState(method.init(z0), solver.init(params)), step)
+    return SurrogateMethod(lambda params, z0: SurrogateState(method.init(z0), solver.init(params)), step)
 
 
 def _reached(settings: _Settings, predict: Predict, point: Point, target: Z) -> tuple[Point, Reached]:

@@ -1,20 +1,34 @@
 """Learners of values: TD(0) with several inner steps on each frozen target, and the usual one beside it (surrogate 6.4)."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.core
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
-from narrows.vi.base import Info, MethodState, Params, Reached, Result, StepSize, Trace, Z, at_step, minus, positive
+from narrows.vi.base import (
+    Info,
+    MethodState,
+    Params,
+    Reached,
+    StepSize,
+    Trace,
+    Z,
+    at_step,
+    make_info,
+    minus,
+    positive,
+    select_accepted,
+    step_result,
+)
 from narrows.vi.inner import Inner, as_inner
 from narrows.vi.methods import forward
-from narrows.vi.metric import Metric, batch_mean, half_square
-from narrows.vi.projecting import kept, outcome, told
-from narrows.vi.surrogate_loss import Surrogate, SurrogateState, surrogate
+from narrows.vi.metric import batch_mean, half_square
+from narrows.vi.surrogate_loss import SurrogateState, surrogate
 from narrows.vi.td.transitions import Transitions, Value, field, metric_of, td_error, valued
 
 
@@ -23,7 +37,7 @@ class Learner(NamedTuple):
 
     Attributes:
         init: from parameters to the state.
-        step: from parameters, state and a batch to the next parameters, state, and what the step tells.
+        step: from parameters, state and a batch to the next parameters, state, and the step's `Info`.
     """
 
     init: Callable[[Params], Any]
@@ -58,30 +72,28 @@ def surrogate_td0(
     Raises ValueError where a setting is out of its range, or a batch does not fit the value function.
     """
     discount = _checked(discount)
-
-    def method(metric: Metric) -> Surrogate:
-        return surrogate(
-            forward(step_size),
-            inner,
-            inner_steps,
-            alpha=alpha,
-            metric=metric,
-            keep_best=keep_best,
-            normalise=normalise,
-            reset_inner_state=reset_inner_state,
-        )
+    method = partial(
+        surrogate,
+        forward(step_size),
+        inner,
+        inner_steps,
+        alpha=alpha,
+        keep_best=keep_best,
+        normalise=normalise,
+        reset_inner_state=reset_inner_state,
+    )
 
     def step(params: Params, state: SurrogateState, batch: Transitions) -> tuple[Params, SurrogateState, Info]:
         operator = field(value, batch, discount)
-        return method(metric_of(batch)).step(lambda params: valued(value, params, batch), operator, params, state)
+        return method(metric=metric_of(batch)).step(lambda params: valued(value, params, batch), operator, params, state)
 
     # The forward step remembers nothing of the predictions, so a batch of any size may come.
-    init = method(batch_mean).init
+    init = method(metric=batch_mean).init
     return Learner(lambda params: init(params, jnp.zeros(0)), step)
 
 
 def semi_gradient_td0(value: Value, optimizer: optax.GradientTransformation, *, discount: float | Array) -> Learner:
-    """Return TD(0) as it is usually written: one gradient step on the squared error, the target held fixed.
+    """Return semi-gradient TD(0): one gradient step on the squared error, the target held fixed.
 
     It takes every step, whatever comes out; `result` tells where that was not finite.
     """
@@ -96,8 +108,11 @@ def semi_gradient_td0(value: Value, optimizer: optax.GradientTransformation, *, 
         loss, grads = jax.value_and_grad(loss_of)(params, batch, after)
         updates, state = optimizer.update(grads, state, params)
         params = optax.apply_updates(params, updates)
-        is_finite = jnp.isfinite(optax.tree.norm(params))
-        return params, state, _usual(loss, loss_of(params, batch, after), is_finite)
+        one, end = jnp.ones_like(loss), loss_of(params, batch, after)
+        reached = Reached(loss, end, jnp.zeros_like(loss), jnp.ones((), jnp.int32), jnp.ones((), bool))
+        trace = Trace(one, None, None, jax.tree.map(lambda leaf: leaf[None], reached))
+        info = make_info(trace, jnp.sqrt(2.0 * loss), step_result(trace, optax.tree.norm(params)))
+        return params, state, info._replace(is_accepted=jnp.ones((), bool))
 
     return Learner(optimizer.init, step)
 
@@ -112,7 +127,7 @@ def streamed_td0(
     """Return surrogate TD(0) that sees new transitions in each inner step, the parameters behind the targets held fixed.
 
     It is a target network renewed once a step (surrogate 2.3). A batch has an axis before its own, the inner steps; weights are
-    for each of the inner batches. What the step tells is of all of them together, each inner batch counting the same.
+    for each of the inner batches. The step's `Info` is of all of them together, each inner batch counting the same.
 
     Args:
         value: from parameters and observations to values.
@@ -151,9 +166,9 @@ def streamed_td0(
         reached = Reached(start, end, jnp.zeros_like(start), num_steps, jnp.isfinite(end))
         norm = jnp.sqrt(2.0 * jax.vmap(size)(batch, fields).mean())
         trace = Trace(eta, fields, before, jax.tree.map(lambda leaf: leaf[None], reached))
-        code = outcome(trace, optax.tree.norm(after))
+        code = step_result(trace, optax.tree.norm(after))
         new = (after, SurrogateState(MethodState(state.method.step + 1, None), held))
-        return *kept(code, new, (params, state)), told(trace, norm, code)
+        return *select_accepted(code, new, (params, state)), make_info(trace, norm, code)
 
     return Learner(lambda params: SurrogateState(MethodState(jnp.zeros((), jnp.int32), None), solver.init(params)), step)
 
@@ -162,20 +177,3 @@ def _checked(discount: float | Array) -> float | Array:
     if not isinstance(discount, jax.core.Tracer) and not 0.0 <= float(discount) <= 1.0:
         raise ValueError(f"discount must lie between 0 and 1, got {discount}.")
     return discount
-
-
-def _usual(before: Float[Array, ""], after: Float[Array, ""], is_finite: Bool[Array, ""]) -> Info:
-    """Return what a semi-gradient step tells; every one is taken."""
-    root = jnp.sqrt(2.0 * before)
-    code = jnp.where(is_finite, jnp.int32(Result.RUNNING), jnp.int32(Result.NONFINITE_STEP))
-    return Info(
-        loss_before=before,
-        loss_after=after,
-        alpha_hat=jnp.sqrt(after / jnp.where(before > 0, before, 1.0)),
-        gap_root=root,
-        residual=root,
-        step_size=jnp.ones_like(before),
-        num_inner_steps=jnp.ones((), jnp.int32),
-        is_accepted=jnp.ones((), bool),
-        result=jnp.where(jnp.isfinite(before), code, jnp.int32(Result.NONFINITE_OPERATOR)),
-    )

@@ -10,7 +10,7 @@ Layers = list[tuple[Float[Array, "_ _"], Float[Array, "_"]]]
 
 
 def mlp_params(key: Array, sizes: Sequence[int] = (4, 32, 32, 1)) -> Layers:
-    """Return weights from a normal law over the root of the number of inputs, and biases of 0, layer by layer."""
+    """Return normally distributed weights over the root of the number of inputs, and biases of 0, layer by layer."""
     if len(sizes) < 2 or min(sizes) < 1 or sizes[-1] != 1:
         raise ValueError(f"sizes must be at least two positive numbers of which the last is 1, the value, got {tuple(sizes)}.")
     keys = jax.random.split(key, len(sizes) - 1)
