@@ -14,7 +14,7 @@ FAR_COUNTS = {
     ("paper", 0.4): 49_949_642,
     ("paper", 0.6): 55_621_172,
     ("edge", 0.1): 17_620_532,
-    ("ffn_only", 0.1): 3_427_892,
+    ("nodes", 0.1): 3_427_892,
 }
 BASELINE_COUNTS = {
     "FullConfig": 66_955_010,
@@ -52,7 +52,8 @@ def other_head(model):
 
 @pytest.mark.parametrize(("preset", "retention"), list(FAR_COUNTS))
 def test_trained_parameters_of_far_presets(preset, retention):
-    config = getattr(tuning.FarConfig, preset)(retention)
+    nothing_else = {"train_embeddings": False, "train_attention": False, "train_norms": False}
+    config = tuning.FarConfig(**nothing_else) if preset == "nodes" else getattr(tuning.FarConfig, preset)(retention)
     model = zoo.distilbert()
     nodes = {pair.up: range(int(retention * 3072)) for pair in tuning.probe(model).pairs}
     model = tuning.get_far_model(model, config, nodes)
@@ -83,7 +84,7 @@ def test_the_printed_line(capsys):
         tuning.FarConfig(retention={0: 0.1, 1: 0.5}, memory_mode={0: "keep", 1: "lean"}, ffn_pairs=[("a", "b")]),
         tuning.FarConfig.paper(0.4),
         tuning.FarConfig.edge(),
-        tuning.FarConfig.ffn_only(),
+        tuning.FarConfig(train_attention=False, keep_base_copy=True),
         tuning.FarConfig.frugal(),
         tuning.FarConfig(indices={"a": [1, 2]}),
         tuning.FullConfig(memory_mode="recompute"),

@@ -190,9 +190,9 @@ def test_autocast_halves_what_is_kept():
     x = torch.randn(64, 768, requires_grad=True)
     ffn = zoo.Ffn()
     inject.reconfigure(ffn, PLAIN, range(307), "keep")
-    full = profile.kept_bytes_of(ffn, x)
+    full = profile.kept_bytes(ffn, x)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert profile.kept_bytes_of(ffn, x) == full / 2
+        assert profile.kept_bytes(ffn, x) == full / 2
 
 
 # far 5.3: N = 512, H = 768, F = 3072, fp32, in MiB.
@@ -219,21 +219,21 @@ def tokens():
 def test_kept_bytes_of_a_feed_forward(retention, mode, tokens):
     ffn = zoo.Ffn()
     inject.reconfigure(ffn, PLAIN, range(int(retention * 3072)), mode)
-    assert profile.kept_bytes_of(ffn, tokens) / MIB == pytest.approx(BYTES[retention, mode], rel=0.01)
+    assert profile.kept_bytes(ffn, tokens) / MIB == pytest.approx(BYTES[retention, mode], rel=0.01)
 
 
 @pytest.mark.parametrize(("mode", "expected"), [("lean", 7.50), ("recompute", 1.50)])
 def test_keeping_less_does_not_depend_on_freezing(mode, expected, tokens):
     ffn = zoo.Ffn()
     inject.reconfigure(ffn, PLAIN, None, mode)
-    assert profile.kept_bytes_of(ffn, tokens) / MIB == pytest.approx(expected, rel=0.01)
+    assert profile.kept_bytes(ffn, tokens) / MIB == pytest.approx(expected, rel=0.01)
 
 
 def test_kept_bytes_of_a_frozen_feed_forward(tokens):
     ffn = zoo.Ffn()
     ffn.up.weight.requires_grad_(False)
     ffn.down.weight.requires_grad_(False)
-    assert profile.kept_bytes_of(ffn, tokens) / MIB == pytest.approx(6.00, rel=0.01)
+    assert profile.kept_bytes(ffn, tokens) / MIB == pytest.approx(6.00, rel=0.01)
 
 
 class PerLinear(nn.Module):
@@ -271,15 +271,15 @@ def test_what_saves_nothing(tokens):
     masked = zoo.Ffn()
     for weight in (masked.up.weight, masked.down.weight):
         weight.register_hook(lambda gradient: gradient * 0)
-    assert profile.kept_bytes_of(zoo.Ffn(), tokens) / MIB == pytest.approx(13.5, rel=0.01)
+    assert profile.kept_bytes(zoo.Ffn(), tokens) / MIB == pytest.approx(13.5, rel=0.01)
     for module in (masked, PerLinear(zoo.Ffn(), 307), Sliced(zoo.Ffn(), 307)):
-        assert profile.kept_bytes_of(module, tokens) / MIB >= 13.4, type(module).__name__
+        assert profile.kept_bytes(module, tokens) / MIB >= 13.4, type(module).__name__
 
 
 def test_kept_bytes_count_storages_once():
     x = torch.randn(10, 10, requires_grad=True)
-    assert profile.kept_bytes_of(_Function(lambda x: x[0] * x[1]), x) == 400
-    assert profile.kept_bytes_of(_Function(lambda x: x * x), x) == 400
+    assert profile.kept_bytes(_Function(lambda x: x[0] * x[1]), x) == 400
+    assert profile.kept_bytes(_Function(lambda x: x * x), x) == 400
 
 
 class _Function(nn.Module):

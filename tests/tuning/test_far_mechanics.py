@@ -79,7 +79,7 @@ def test_every_kind_of_optimiser_is_noticed(family, way):
         optimizer.step()
     seen = logits(model)
     for _, layer in tuning.base.layers(model):
-        for full, axis, where, compact in layer.full_parts():
+        for _, full, axis, where, compact in layer.parts():
             assert torch.equal(full.index_select(axis, where), compact)
     model.sync()
     assert torch.equal(logits(model), seen)

@@ -270,7 +270,7 @@ def test_thrifty_dropout_drops_as_often_and_keeps_less():
     drops = (again == 0).float().view(-1, 4)
     assert float(torch.corrcoef(drops.T).fill_diagonal_(0).abs().max()) < 0.04
     assert torch.equal(thin.eval()(x), x)
-    assert profile.kept_bytes_of(thin.train(), x) == 100_000
+    assert profile.kept_bytes(thin.train(), x) == 100_000
     model = far(thrifty_dropout=True)
     assert tuning.kept_bytes(model.train(), zoo.batch()) < tuning.kept_bytes(far().train(), zoo.batch())
     assert not torch.equal(model(**zoo.batch()).logits, model(**zoo.batch()).logits)

@@ -142,7 +142,7 @@ def test_surgery_carries_moments_and_groups_over(is_fresh, kind):
         assert not optimizer.state
     else:
         for name, layer in tuning.base.layers(model):
-            for leaf, full, axis, where, compact in layer.named_parts():
+            for leaf, full, axis, where, compact in layer.parts():
                 assert torch.equal(optimizer.state[compact][key], before[f"{name}.{leaf}"][key].index_select(axis, where))
                 assert full not in optimizer.state
         assert torch.equal(optimizer.state[model.classifier.weight][key], before["classifier.weight"][key])

@@ -141,11 +141,18 @@ def test_the_choice_depends_on_the_seed_and_on_nothing_before_it():
     assert all(len(nodes) == 6 and list(nodes) == sorted(set(nodes)) for nodes in draws[0].values())
 
 
-@pytest.mark.parametrize("preset", ["paper", "edge", "ffn_only"])
+PRESETS = {
+    "paper": tuning.FarConfig.paper(),
+    "edge": tuning.FarConfig.edge(),
+    "nodes": tuning.FarConfig(train_embeddings=False, train_attention=False, train_norms=False, keep_base_copy=True),
+}
+
+
+@pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize("family", ["bert", "modernbert"])
 def test_rolling_back_gives_frozen_tensors_their_values_again(preset, family, tmp_path):
     moving = {"priming_optimizer": "adamw", "score": "l1_delta", "priming_steps": 3, "priming_learning_rate": 1e-2}
-    config = tuning.FarConfig.from_dict({**getattr(tuning.FarConfig, preset)(0.1).to_dict(), **moving})
+    config = tuning.FarConfig.from_dict({**PRESETS[preset].to_dict(), **moving})
     model, base = zoo.build(family), zoo.build(family)
     found = tuning.prime(model, loader(), config)
     assert not same(model.state_dict(), base.state_dict()) and not found.moved
@@ -155,7 +162,7 @@ def test_rolling_back_gives_frozen_tensors_their_values_again(preset, family, tm
     plain = tuning.get_far_model(zoo.build(family), config, found.indices)
     assert frozen == tuning.files.base_hashes(plain) and frozen
     for name, layer in tuning.base.layers(tuned):
-        for leaf, _, axis, where, compact in layer.named_parts():
+        for leaf, _, axis, where, compact in layer.parts():
             assert torch.equal(compact, primed[f"{name}.{leaf}"].index_select(axis, where))
             assert not torch.equal(compact, base.state_dict()[f"{name}.{leaf}"].index_select(axis, where))
     tuned.save_pretrained(tmp_path)

@@ -40,7 +40,7 @@ def test_counting_lets_go_of_the_model():
             kept.append(weakref.ref(output))
             return output
 
-    count = importlib.import_module("narrows.tuning.profiling").kept_bytes_of  # `tuning.profile` is a function
+    count = importlib.import_module("narrows.tuning.profiling").kept_bytes  # `tuning.profile` is a function
     assert count(Saves().train(), torch.ones(4, 8)) == 2 * 4 * 8 * 4  # input and output
     gc.collect()
     assert kept[0]() is None, "else every model that is profiled stays in memory"

@@ -1,4 +1,4 @@
-"""The functions that stand between the two linears of a feed-forward: how each is recognised, computed and differentiated.
+"""Activations between the two linears of a feed-forward: each is recognised, computed and differentiated.
 
 A model may call PyTorch's own kernel or compose the same function from elementary operations; both round differently, and a
 fused feed-forward must round as the model did. So each form has its own entry, and probing prefers the one that agrees bit by
@@ -7,11 +7,14 @@ bit.
 
 import math
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+Gate = Literal["none", "first", "second"]
+"""The half of z that phi acts on where the other half multiplies it; `none` for a plain feed-forward."""
 
 
 class Activation(NamedTuple):
@@ -26,6 +29,22 @@ class Activation(NamedTuple):
     name: str
     forward: Callable[[Tensor], Tensor]
     backward: Callable[[Tensor, Tensor], Tensor]
+
+    def apply(self, z: Tensor, gate: Gate) -> Tensor:
+        """Return `phi(z)`, or `phi(u) * v` or `u * phi(v)` of the halves `(..., F)` of z, `(..., 2F)`."""
+        if gate == "none":
+            return self.forward(z)
+        u, v = z.chunk(2, dim=-1)
+        return self.forward(u) * v if gate == "first" else u * self.forward(v)
+
+    def apply_backward(self, grad: Tensor, z: Tensor, gate: Gate) -> Tensor:
+        """Return the gradient of z, of the shape of z, from that of `apply(z, gate)`."""
+        if gate == "none":
+            return self.backward(grad, z)
+        u, v = z.chunk(2, dim=-1)
+        if gate == "first":
+            return torch.cat([self.backward(grad * v, u), grad * self.forward(u)], dim=-1)
+        return torch.cat([grad * self.forward(v), self.backward(grad * u, v)], dim=-1)
 
 
 def _gelu_backward(grad: Tensor, z: Tensor) -> Tensor:
@@ -82,18 +101,18 @@ def recognise(before: Tensor, after: Tensor) -> tuple[Activation, bool] | None:
     return _first(after, [(known, known.forward(before)) for known in ACTIVATIONS])
 
 
-def recognise_gated(before: Tensor, after: Tensor) -> tuple[Activation, str, bool] | None:
+def recognise_gated(before: Tensor, after: Tensor) -> tuple[Activation, Gate, bool] | None:
     """Return phi, which half it acts on (`first` or `second`) and whether bits agree, where `after` is a gated product.
 
     Args:
         before: what the wider linear gave, `[..., 2F]`, halves u and v.
         after: what the next one got, `[..., F]`: `phi(u) * v` or `u * phi(v)`.
     """
-    u, v = before.chunk(2, dim=-1)
-    for half, gated, other in (("first", u, v), ("second", v, u)):
-        found = _first(after, [(known, known.forward(gated) * other) for known in ACTIVATIONS])
+    gates: tuple[Gate, ...] = ("first", "second")
+    for gate in gates:
+        found = _first(after, [(known, known.apply(before, gate)) for known in ACTIVATIONS])
         if found is not None:
-            return found[0], half, found[1]
+            return found[0], gate, found[1]
     return None
 
 

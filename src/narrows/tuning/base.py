@@ -1,4 +1,4 @@
-"""What every method of this room shares: the state that stands on a tuned model, and the verbs that people know from PEFT.
+"""The state that stands on a tuned model, and the verbs that people know from PEFT.
 
 Layers are swapped in place and the model stays the object, and of the class, that it was: the Trainer of transformers reads
 the signature of a model's own forward, and keeps a registry by class. The verbs are set on the instance and taken off again
@@ -26,15 +26,31 @@ STATE: Final = "narrows_tuning"
 
 
 class TunedLayer(nn.Module, ABC):
-    """A layer that stands in the place of a plain one while the model is tuned, under the same names of parameters."""
+    """A layer that stands in a linear's place while the model is tuned, under the same names of parameters.
+
+    Args:
+        linear: the plain layer; its parameters are taken over, not copied.
+    """
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__()
+        # In a tuple, so that the plain layer is no part of the module tree and its parameters are not seen twice.
+        self._linear = (linear,)
+        self.weight, self.bias = linear.weight, linear.bias
+        self.in_features, self.out_features = linear.in_features, linear.out_features
 
     @abstractmethod
     def sync(self) -> None:
         """Write what was trained apart into the full tensors, whatever the version counters say."""
 
-    @abstractmethod
+    @torch.no_grad()
     def plain(self) -> nn.Module:
-        """Return the layer that stands here when tuning is over, with what was learned in it."""
+        """Return the linear that was taken over, with what was learned in it."""
+        (linear,) = self._linear
+        self.weight.copy_(self.merged()["weight"])
+        linear.weight, linear.bias = self.weight, self.bias
+        linear.train(self.training)
+        return linear
 
     @abstractmethod
     def own(self) -> Mapping[str, nn.Parameter]:
@@ -69,7 +85,7 @@ class Swap(NamedTuple):
 
 @dataclass
 class Tuning:
-    """What a tuned model remembers about how it is tuned.
+    """The record, on a tuned model, of how it is tuned.
 
     Attributes:
         config: of the method.
@@ -123,11 +139,15 @@ def layers(model: nn.Module) -> Iterator[tuple[str, TunedLayer]]:
             yield name, module
 
 
+def own_names(model: nn.Module) -> dict[str, str]:
+    """Return the local names, by their names in the model, of the parameters that a plain model does not have."""
+    return {f"{name}.{leaf}": leaf for name, layer in layers(model) for leaf in layer.own()}
+
+
 def stored_names(model: nn.Module) -> list[str]:
-    """Return the names of what an adapter's file holds."""
+    """Return the names of the tensors in an adapter's file."""
     state = tuning_of(model)
-    own = {f"{name}.{leaf}" for name, layer in layers(model) for leaf in layer.own()}
-    wanted = own | set(state.trained) | state.stored
+    wanted = set(own_names(model)) | set(state.trained) | state.stored
     return [name for name, _ in model.named_parameters() if name in wanted]
 
 
@@ -158,7 +178,7 @@ def note_loading(model: nn.Module, state_dict: Mapping[str, Tensor], *_: Any) ->
 
 
 def _forgive_frozen(model: nn.Module, keys: Any) -> None:
-    """An adapter is a complete state of a tuned model: frozen tensors, which the base has, are not missing from it."""
+    """Report no tensor as missing where an adapter was loaded, which is a complete state: the base has the frozen ones."""
     if is_tuned(model) and tuning_of(model).is_loading_adapter:
         keys.missing_keys.clear()
 

@@ -3,34 +3,24 @@
 A method that saves memory is worth something only beside these, so they are configurations like any other.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Final, Literal
 
 from transformers import PreTrainedModel
 
-from narrows.tuning.base import Swap, TunedModel, Tuning, attach, check_plain, undo
+from narrows.tuning.base import TunedModel, Tuning, attach, check_plain
 from narrows.tuning.config import TuningConfig
-from narrows.tuning.far.inject import check_same, is_meta, reconfigure
+from narrows.tuning.far.inject import reconfigure
 from narrows.tuning.precision import widened
-from narrows.tuning.recording import Batch, example_batch, logits
+from narrows.tuning.recording import Batch
 from narrows.tuning.structure import Architecture, probe
+from narrows.tuning.swapping import checked_swaps
 from narrows.tuning.verbs import VERBS
 
 
 @dataclass(frozen=True, kw_only=True)
 class BaselineConfig(TuningConfig):
-    """What the baselines share.
-
-    Attributes:
-        modules_to_save: the head's modules; None for everything outside the encoder.
-        keep_base_copy: keep the values before training of all that is trained, for `unload` and `disable_adapter`.
-        ffn_pairs: names (up, down) instead of looking for feed-forwards.
-    """
-
-    modules_to_save: Sequence[str] | None = None
-    keep_base_copy: bool = False
-    ffn_pairs: Sequence[tuple[str, str]] | None = None
+    """The configuration of a baseline."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +88,11 @@ def get_baseline_model(
                 f"{config.method} would train nothing in {type(model).__name__}, whose head is {architecture.head or 'none'}. "
                 "Open it with a head, name one in modules_to_save, or take another method."
             )
-        swaps = _recomputed(model, config, architecture, example) if isinstance(config, FullConfig) else []
+        mode = config.memory_mode if isinstance(config, FullConfig) else "plain"
+        is_exact = None if mode == "plain" else all(pair.is_exact for pair in architecture.pairs)
+        with checked_swaps(model, example, is_exact) as swaps:
+            for pair in architecture.pairs if mode != "plain" else ():
+                swaps += reconfigure(model, pair, None, mode)
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(name in names)
         trained = {name: value for name, value in model.named_parameters() if value.requires_grad}
@@ -121,20 +115,3 @@ def _is_trained(name: str, config: BaselineConfig, architecture: Architecture) -
     if name in architecture.embeddings:
         return config.train_embeddings
     return name not in architecture.ffn
-
-
-def _recomputed(model: PreTrainedModel, config: FullConfig, architecture: Architecture, example: Batch | None) -> list[Swap]:
-    if config.memory_mode == "plain":
-        return []
-    batch = example_batch(model) if example is None else example
-    before = None if is_meta(model) else logits(model, batch)
-    swaps: list[Swap] = []
-    try:
-        for pair in architecture.pairs:
-            swaps += reconfigure(model, pair, None, config.memory_mode)
-        if before is not None:
-            check_same(model, batch, before, all(pair.is_exact for pair in architecture.pairs))
-    except BaseException:
-        undo(model, swaps)
-        raise
-    return swaps

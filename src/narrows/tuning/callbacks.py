@@ -1,4 +1,4 @@
-"""Phases of a run under the Trainer of transformers."""
+"""Freeze-And-Reconfigure under the Trainer of transformers."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -95,7 +95,7 @@ class FarCallback(PhaseCallback):
             self._switch(model, optimizer)
 
     def on_pre_optimizer_step(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
     ) -> None:
         """Look at the gradients of a step."""
         if self.is_priming and self._scorer is not None:
@@ -108,7 +108,7 @@ class FarCallback(PhaseCallback):
         if self.is_priming and state.global_step >= self._num_steps:
             self._switch(model, optimizer)
 
-    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any) -> None:
         """Put what priming has collected beside the weights of a checkpoint of the first phase."""
         if self.is_priming and state.is_world_process_zero:
             tensors = {f"before.{name}": value for name, value in self._before.items()}
@@ -162,9 +162,7 @@ def origins(model: nn.Module) -> dict[nn.Parameter, Origin]:
     found = {}
     for _, layer in layers(model):
         if isinstance(layer, FarLinear):
-            for leaf, full, axis, where, compact in layer.named_parts():
-                assert isinstance(full, nn.Parameter), leaf
-                found[compact] = Origin(full, axis, where)
+            found |= {part.compact: Origin(part.full, part.axis, part.where) for part in layer.parts()}
     return found
 
 

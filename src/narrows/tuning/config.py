@@ -2,12 +2,12 @@
 
 import dataclasses
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple, Self
 
 
 class GradientBound(NamedTuple):
-    """How far an entry of a gradient may be off, in fp32.
+    """A bound on the error of an entry of a gradient, in fp32.
 
     A bias's gradient is a sum over tokens that may cancel to next to nothing while the errors in it do not, so a share of a
     tensor's own size alone bounds nothing.
@@ -33,15 +33,25 @@ class GradientBound(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TuningConfig:
-    """What the configurations of all methods share: a name and the way to JSON."""
+    """The configuration of a method; frozen, with a name and a way to JSON.
+
+    Attributes:
+        modules_to_save: names of the head's modules; None for everything outside the encoder.
+        keep_base_copy: keep the values before training of all that is trained, for `unload` and `disable_adapter`.
+        ffn_pairs: names (up, down) of the linears of feed-forwards, instead of looking for them.
+    """
 
     method: ClassVar[str]
     small_adapter: ClassVar[str] = ""
-    """How to keep an adapter's file small, where priming can make it large."""
+    """Advice that keeps an adapter's file small, where priming can make it large."""
+
+    modules_to_save: Sequence[str] | None = None
+    keep_base_copy: bool = False
+    ffn_pairs: Sequence[tuple[str, str]] | None = None
 
     @property
     def gradient_bound(self) -> GradientBound | None:
-        """How far gradients may be off; None where they are exact up to rounding."""
+        """The bound on the error of gradients; None where they are exact up to rounding."""
         return None
 
     def to_dict(self) -> dict[str, Any]:
@@ -64,6 +74,12 @@ class TuningConfig:
         return cls(**{key: _from_json(value) for key, value in values.items() if key in names})
 
 
+def check_choice(name: str, value: object, known: Sequence[str]) -> None:
+    """Raise ValueError where a setting is none of the known values."""
+    if value not in known:
+        raise ValueError(f"{name} is one of {', '.join(known)}, got {value!r}.")
+
+
 def _to_json(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(key): _to_json(item) for key, item in value.items()}
@@ -73,7 +89,7 @@ def _to_json(value: Any) -> Any:
 
 
 def _from_json(value: Any) -> Any:
-    """Lists become tuples, which is what frozen fields hold; keys that are numbers become numbers again."""
+    """Return lists as tuples, which is what frozen fields hold, and keys that are numbers as numbers again."""
     if isinstance(value, Mapping):
         return {int(key) if str(key).isdigit() else key: _from_json(item) for key, item in value.items()}
     return tuple(_from_json(item) for item in value) if isinstance(value, (list, tuple)) else value

@@ -16,7 +16,7 @@ _WORDS = 2**16
 
 
 class ByteDropout(nn.Module):
-    """Stands for `nn.Dropout`: zero each number with probability p in training, and scale the rest by `1 / (1 - p)`.
+    """Thrifty `nn.Dropout`: zero each number with probability p in training, and scale the rest by `1 / (1 - p)`.
 
     Args:
         p: the probability.
@@ -27,7 +27,7 @@ class ByteDropout(nn.Module):
         self.p = p
 
     def forward(self, x: Tensor) -> Tensor:
-        """What it gets, thinned out in training."""
+        """Return x, thinned out in training."""
         return thin(x, self.p) if self.training and self.p > 0 else x
 
     def extra_repr(self) -> str:
@@ -46,7 +46,7 @@ def swap_dropout(model: nn.Module) -> list[Swap]:
 
 
 class _Thin(torch.autograd.Function):
-    """Keeps the mask alone."""
+    """The autograd function of dropout, which keeps the mask alone."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, p: float) -> Tensor:

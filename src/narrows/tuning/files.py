@@ -1,4 +1,4 @@
-"""Adapter files: what was trained, and nothing that is frozen, with hashes of the base that it belongs to.
+"""Adapter files: all that was trained, nothing that is frozen, and hashes of the base that they belong to.
 
 A folder holds `adapter_config.json` and `adapter_model.safetensors`. Tensors keep the names that they have in the tuned model.
 """
@@ -30,7 +30,7 @@ FORMAT: Final = 1
 
 
 class Adapter(NamedTuple):
-    """What a folder holds.
+    """The contents of an adapter's folder.
 
     Attributes:
         method: of tuning.
@@ -138,18 +138,9 @@ def _frozen(model: nn.Module) -> dict[str, Tensor]:
 
 
 def read_adapter(directory: str | os.PathLike[str]) -> Adapter:
-    """Return what a folder holds; ValueError, saying what is wrong, where it is no adapter."""
+    """Return the adapter in a folder; ValueError, saying what is wrong, where there is none."""
     folder = Path(directory)
-    for name in (CONFIG_FILE, WEIGHTS_FILE):
-        if not (folder / name).is_file():
-            raise ValueError(f"{folder} holds no {name}, so it is no adapter. save_pretrained of a tuned model writes one.")
-    try:
-        described = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
-        tensors = load_file(folder / WEIGHTS_FILE)
-    except (json.JSONDecodeError, UnicodeDecodeError, SafetensorError) as error:
-        raise ValueError(
-            f"{folder} cannot be read as an adapter: {error}. Copy the folder again; the file is damaged."
-        ) from error
+    described, tensors = read_folder(folder, "save_pretrained of a tuned model writes one")
     if not isinstance(described, dict) or not isinstance(described.get("config"), dict) or "method" not in described:
         raise ValueError(f"{folder / CONFIG_FILE} does not describe an adapter of this library.")
     if described.get("format", FORMAT) not in range(FORMAT + 1):
@@ -166,6 +157,25 @@ def read_adapter(directory: str | os.PathLike[str]) -> Adapter:
         frozenset(described.get("stored", ())),
         frozenset(described["unreached"]) if "unreached" in described else None,
     )
+
+
+def read_folder(folder: Path, writer: str) -> tuple[Any, dict[str, Tensor]]:
+    """Return the description and the tensors in an adapter's folder, of ours or of PEFT's.
+
+    Args:
+        writer: a clause on what writes such a folder, for the error.
+
+    Raises ValueError where a file is missing or damaged.
+    """
+    for name in (CONFIG_FILE, WEIGHTS_FILE):
+        if not (folder / name).is_file():
+            raise ValueError(f"{folder} holds no {name}, so it is no adapter. {writer}.")
+    try:
+        return json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8")), load_file(folder / WEIGHTS_FILE)
+    except (json.JSONDecodeError, UnicodeDecodeError, SafetensorError) as error:
+        raise ValueError(
+            f"{folder} cannot be read as an adapter: {error}. Copy the folder again; the file is damaged."
+        ) from error
 
 
 def load_adapter(model: TunedModel, adapter: Adapter, strict: bool) -> None:
@@ -208,7 +218,7 @@ def _check_base(model: TunedModel, adapter: Adapter) -> None:
 
 
 def _hashes(value: Tensor) -> Iterator[str]:
-    """The hash of a tensor, and those of the same numbers in half precision, which an early version trained in."""
+    """Yield the hash of a tensor, and those of the same numbers in half precision, which an early version trained in."""
     yield _hash(value)
     for half in HALVES:
         if torch.equal(value.to(half).to(value.dtype), value):

@@ -37,12 +37,10 @@ class _Known(NamedTuple):
     Attributes:
         config: from retention and rank to the configuration; each is None where it was not given.
         learning_rate: that it is usually trained with.
-        says: what it does, in a line.
     """
 
     config: Callable[[float | None, int | None], TuningConfig]
     learning_rate: float
-    says: str
 
 
 def _share(retention: float | None) -> float:
@@ -50,7 +48,7 @@ def _share(retention: float | None) -> float:
 
 
 def _lora(retention: float | None, rank: int | None) -> LearnerConfig:
-    """LoRA with alpha twice the rank is learners of that scale, without trained biases, norms and priming.
+    """Return LoRA with alpha twice the rank: learners of that scale, without trained biases, norms and priming.
 
     Keys have one as well as queries and values, since in some encoders one linear is all three.
     """
@@ -66,25 +64,15 @@ def _lora(retention: float | None, rank: int | None) -> LearnerConfig:
 
 _METHODS: Final[Mapping[Method, _Known]] = MappingProxyType(
     {
-        "far": _Known(
-            lambda retention, _: FarConfig.edge(_share(retention)),
-            5e-5,
-            "few nodes of each feed-forward go on learning, and embeddings are frozen",
-        ),
-        "far_paper": _Known(
-            lambda retention, _: FarConfig.paper(_share(retention)), 5e-5, "the same with trained embeddings, as published"
-        ),
-        "far_frugal": _Known(
-            lambda retention, _: FarConfig.frugal(_share(retention)), 5e-5, "far with the lowest two blocks frozen whole"
-        ),
-        "learner": _Known(
-            lambda _, rank: LearnerConfig(r=64 if rank is None else rank), 3e-4, "a narrow linear path beside every linear"
-        ),
-        "lora": _Known(_lora, 3e-4, "a narrow path beside query, key and value alone"),
-        "full": _Known(lambda *_: FullConfig(), 5e-5, "everything is trained"),
-        "freeze_ffn": _Known(lambda *_: FreezeFfnConfig(), 5e-5, "feed-forwards and embeddings are frozen"),
-        "bitfit": _Known(lambda *_: BitFitConfig(), 5e-4, "biases and head"),
-        "head_only": _Known(lambda *_: HeadOnlyConfig(), 1e-3, "the head alone"),
+        "far": _Known(lambda retention, _: FarConfig.edge(_share(retention)), 5e-5),
+        "far_paper": _Known(lambda retention, _: FarConfig.paper(_share(retention)), 5e-5),
+        "far_frugal": _Known(lambda retention, _: FarConfig.frugal(_share(retention)), 5e-5),
+        "learner": _Known(lambda _, rank: LearnerConfig(r=64 if rank is None else rank), 3e-4),
+        "lora": _Known(_lora, 3e-4),
+        "full": _Known(lambda *_: FullConfig(), 5e-5),
+        "freeze_ffn": _Known(lambda *_: FreezeFfnConfig(), 5e-5),
+        "bitfit": _Known(lambda *_: BitFitConfig(), 5e-4),
+        "head_only": _Known(lambda *_: HeadOnlyConfig(), 1e-3),
     }
 )
 METHODS: Final[tuple[Method, ...]] = get_args(Method)
@@ -111,11 +99,6 @@ def config_of(method: Method, retention: float | None = None, rank: int | None =
 def usual_learning_rate(method: Method) -> float:
     """Return the learning rate that a method is trained with where none is asked for."""
     return _METHODS[method].learning_rate
-
-
-def described(method: Method) -> str:
-    """Return what a method does, in a line."""
-    return _METHODS[method].says
 
 
 def tuned(

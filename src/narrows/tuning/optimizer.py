@@ -8,18 +8,18 @@ from torch import Tensor, nn
 
 
 class Grouped(Protocol):
-    """What surgery needs of an optimiser; a wrapper that shows both of the real one's will do."""
+    """The part of an optimiser that surgery needs; a wrapper that shows both of the real one's will do."""
 
     param_groups: list[dict[str, Any]]
 
     @property
     def state(self) -> Any:
-        """What it keeps for each parameter."""
+        """The state kept for each parameter."""
         ...
 
 
 class Origin(NamedTuple):
-    """Where a new parameter comes from.
+    """The origin of a new parameter.
 
     Attributes:
         parameter: the one that it was part of.
@@ -87,7 +87,7 @@ def repair_optimizer(
 
 
 def _carried(state: Mapping[str, Any], origin: Origin) -> dict[str, Any]:
-    """State of a part: what has the parameter's shape is gathered, the rest, such as the count of steps, is copied."""
+    """Return the state of a part: tensors of the parameter's shape gathered, the rest, such as the count of steps, copied."""
     shape = origin.parameter.shape
     return {
         key: (value.index_select(origin.axis, origin.where) if value.shape == shape else value.clone())
@@ -171,7 +171,7 @@ class FlatAdamW(torch.optim.Optimizer):
                 flat.zero()
 
     def state_dict(self) -> dict[str, Any]:
-        """The moments by flat tensor, with the groups' settings."""
+        """Return the moments by flat tensor, with the groups' settings."""
         return self._inner.state_dict()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

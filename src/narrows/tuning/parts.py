@@ -61,7 +61,7 @@ def block_prefixes(linears: Sequence[Call], pairs: Sequence[tuple[str, str]]) ->
 
 
 def _windows(linears: Sequence[Call], pairs: Sequence[tuple[str, str]]) -> list[tuple[str, list[str]]]:
-    """For each pair its block, and the linears as wide as the model that are called between the pair before and it."""
+    """Return for each pair its block, and the linears as wide as the model called between the pair before and it."""
     order = list(dict.fromkeys(call.name for call in linears))
     calls = {call.name: call for call in reversed(linears)}
     in_pair = {name for pair in pairs for name in pair}
@@ -76,7 +76,7 @@ def _windows(linears: Sequence[Call], pairs: Sequence[tuple[str, str]]) -> list[
 
 
 def _home(up: str, down: str, window: Sequence[str]) -> str | None:
-    """The smallest module that holds the pair and some other linear called before it: the block."""
+    """Return the block: the smallest module that holds the pair and some other linear called before it."""
     first, second = up.split("."), down.split(".")
     depth = next((i for i, (a, b) in enumerate(zip(first, second, strict=False)) if a != b), min(len(first), len(second)))
     for length in range(depth, 0, -1):
@@ -87,7 +87,7 @@ def _home(up: str, down: str, window: Sequence[str]) -> str | None:
 
 
 def _roles(names: Sequence[str], calls: dict[str, Call], width: int) -> list[AttentionRole]:
-    """Roles by order: query, key, value first, output last; one of three times the width is all three."""
+    """Return roles by order: query, key, value first, output last; one of three times the width is all three."""
     if names and calls[names[0]].output.shape[-1] == 3 * width:
         first: list[AttentionRole] = ["qkv"]
     elif len(names) >= 4:
@@ -154,7 +154,7 @@ def _is_norm(module: nn.Module) -> bool:
 
 
 def _embeddings(model: PreTrainedModel) -> list[str]:
-    """Parameters of the module that holds the input embeddings, and every other table of embeddings in the encoder."""
+    """Return the parameters of the module that holds the input embeddings, and of every other table of embeddings."""
     table = model.get_input_embeddings()
     home = next(name for name, module in model.named_modules() if module is table)
     parent = home.rpartition(".")[0]

@@ -1,4 +1,4 @@
-"""What callbacks have in common that change a model in the middle of a run under the Trainer of transformers."""
+"""The base of callbacks that change a model in the middle of a run under the Trainer of transformers."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -31,42 +31,19 @@ class PhaseCallback(TrainerCallback, ABC):
     def after_step(self, state: TrainerState, model: PreTrainedModel, optimizer: Any) -> None:
         """Go over to the second phase where it is time, before anything is evaluated or saved."""
 
-    def on_init_end(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        model: Any = None,
-        optimizer: Any = None,
-        **kwargs: Any,
-    ) -> None:
+    def on_init_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any) -> None:
         """Look at the model, and be ready for a checkpoint of the second phase."""
+        model = given.get("model")
         if model is not None:
-            self.look(model, optimizer)
+            self.look(model, given.get("optimizer"))
             self._hook = model.register_load_state_dict_pre_hook(self.before_loading)
 
-    def on_train_begin(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        model: Any = None,
-        optimizer: Any = None,
-        **kwargs: Any,
-    ) -> None:
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any) -> None:
         """Begin, and take no notice of what is loaded from now on."""
-        self.begin(args, state, model, optimizer)
+        self.begin(args, state, given["model"], given["optimizer"])
         if self._hook is not None:
             self._hook.remove()
 
-    def on_step_end(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        model: Any = None,
-        optimizer: Any = None,
-        **kwargs: Any,
-    ) -> None:
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any) -> None:
         """Change phases after the step that ends the first one."""
-        self.after_step(state, model, optimizer)
+        self.after_step(state, given["model"], given["optimizer"])

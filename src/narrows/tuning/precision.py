@@ -5,7 +5,7 @@ model that was opened in half precision becomes float32 as a whole when it is tu
 that are trained and layers that are not compute with each other. To compute in 16 bits, use autocast.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Final
 
@@ -36,6 +36,19 @@ def cast(model: nn.Module, types: Mapping[str, torch.dtype]) -> None:
         if name in types:
             tensor.grad = None
             tensor.data = tensor.data.to(types[name])
+
+
+def outside_autocast(x: Tensor, compute: Callable[[Tensor], Tensor]) -> Tensor:
+    """Return `compute(x)`, run outside autocast on an input in the precision that autocast would have used.
+
+    The backward pass of a custom function runs outside autocast while its forward stood inside, and both must see the same
+    numbers.
+    """
+    kind = x.device.type
+    if not torch.is_autocast_enabled(kind):
+        return compute(x)
+    with torch.autocast(kind, enabled=False):
+        return compute(x.to(torch.get_autocast_dtype(kind)))
 
 
 def _tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:

@@ -1,4 +1,4 @@
-"""What a step costs before one commits to a run: bytes kept for the backward pass, bytes of training state, seconds.
+"""The costs of a step, before one commits to a run: bytes kept for the backward pass, bytes of training state, seconds.
 
 Bytes are counted by storage: a saved view keeps all that it is a view of, and two of the same storage keep it once.
 """
@@ -7,7 +7,7 @@ import copy
 import statistics
 import time
 from collections.abc import Mapping
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -34,17 +34,17 @@ class StepSeconds(NamedTuple):
 
     @property
     def total(self) -> float:
-        """All of it."""
+        """The whole step."""
         return self.forward + self.backward + self.optimizer
 
 
 class Row(NamedTuple):
-    """One model's costs.
+    """Costs of one model.
 
     Attributes:
         name: of the method.
         trained, parameters: how many numbers are trained, and how many there are.
-        kept_bytes: what a forward in training mode keeps for its backward pass, parameters and buffers apart.
+        kept_bytes: kept by a forward in training mode for its backward pass, parameters and buffers apart.
         gradient_bytes: of all trained parameters.
         optimizer_bytes: two moments for each, as Adam holds them.
         seconds: of a step.
@@ -64,7 +64,7 @@ class Profile(NamedTuple):
 
     Attributes:
         rows: the model's and then, where it is tuned, ordinary fine-tuning of the same model.
-        gradient_bound: how far the model's gradients may be off; None where they are exact.
+        gradient_bound: on the error of the model's gradients; None where they are exact.
     """
 
     rows: tuple[Row, ...]
@@ -95,20 +95,15 @@ class Profile(NamedTuple):
         return "\n".join(table if self.gradient_bound is None else [*table, f"{self.rows[0].name}: {self.gradient_bound}"])
 
 
-def kept_bytes(model: nn.Module, batch: Batch) -> int:
+def kept_bytes(module: nn.Module, given: Batch | Tensor) -> int:
     """Return the bytes that a forward keeps for its backward pass, each storage once, parameters and buffers apart.
 
-    The forward runs in the mode that the model is in; dropout keeps masks in training only.
+    The forward runs in the mode that the module is in; dropout keeps masks in training only.
+
+    Args:
+        module: a model, or any part of one.
+        given: a batch by the names of its arguments, or the one tensor that it takes; counts where it is kept.
     """
-    return _kept(model, lambda: model(**batch))
-
-
-def kept_bytes_of(module: nn.Module, x: Tensor) -> int:
-    """Return the same for a module that takes one tensor. The input counts where it is kept."""
-    return _kept(module, lambda: module(x))
-
-
-def _kept(module: nn.Module, forward: Any) -> int:
     own = {_pointer(tensor) for tensor in (*module.parameters(), *module.buffers())}
     # Tensors are held until the sum is taken: a storage that is freed would lend its address to the next one.
     held: list[Tensor] = []
@@ -119,7 +114,7 @@ def _kept(module: nn.Module, forward: Any) -> int:
         return held[-1]
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        output = forward()
+        output = module(given) if isinstance(given, Tensor) else module(**given)
     storages = {_pointer(tensor): tensor.untyped_storage().nbytes() for tensor in held}
     del output
     return sum(size for pointer, size in storages.items() if pointer not in own)
@@ -210,6 +205,7 @@ def _cells(row: Row) -> tuple[str, ...]:
 
 
 def _ratios(row: Row, full: Row) -> tuple[str, ...]:
-    ours = (row.trained, row.kept_bytes, row.gradient_bytes, row.optimizer_bytes, *row.seconds, row.seconds.total)
-    theirs = (full.trained, full.kept_bytes, full.gradient_bytes, full.optimizer_bytes, *full.seconds, full.seconds.total)
-    return ("ratio", *(f"{a / b:.3f}" if b > 0 else "-" for a, b in zip(ours, theirs, strict=True)))
+    def numbers(of: Row) -> tuple[float, ...]:
+        return (of.trained, of.kept_bytes, of.gradient_bytes, of.optimizer_bytes, *of.seconds, of.seconds.total)
+
+    return ("ratio", *(f"{a / b:.3f}" if b > 0 else "-" for a, b in zip(numbers(row), numbers(full), strict=True)))

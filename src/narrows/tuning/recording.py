@@ -1,4 +1,4 @@
-"""One tiny forward, written down: which module was called when, with what, and what it gave.
+"""The record of one tiny forward: the calls of modules in order, each with its input and output.
 
 Names of modules differ from family to family; what they do to a tensor does not. So everything that this room needs to know
 about a model it reads from such a record.
@@ -125,7 +125,7 @@ def logits(model: nn.Module, batch: Batch) -> Tensor:
 
 
 def _forward(model: nn.Module, batch: Batch) -> Any:
-    """What the model gives; ValueError, with the reason, where it does not take the batch."""
+    """Return the model's output; ValueError, with the reason, where it does not take the batch."""
     try:
         return model(**batch)
     except Exception as error:
@@ -175,7 +175,7 @@ def _writer(name: str, calls: list[Call]) -> Any:
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:
-    """Every tensor in what a module takes or gives, in order."""
+    """Yield every tensor in the input or output of a module, in order."""
     if isinstance(value, Tensor):
         yield value
     elif isinstance(value, Mapping):

@@ -1,18 +1,16 @@
-"""What a model is made of, found by watching one tiny forward: feed-forward pairs, attention, head, embeddings, norms."""
+"""The parts of a model, found by watching one tiny forward: feed-forward pairs, attention, head, embeddings, norms."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from narrows.tuning.activations import recognise, recognise_gated
+from narrows.tuning.activations import Gate, recognise, recognise_gated
 from narrows.tuning.parts import Attention, attention_parts, block_prefixes, head_parts, parameters_of
 from narrows.tuning.recording import Batch, Call, example_batch, reached, record
-
-Gate = Literal["none", "first", "second"]
 
 
 class FfnPair(NamedTuple):
@@ -43,6 +41,11 @@ class FfnPair(NamedTuple):
     def is_fusible(self) -> bool:
         """Whether one function can stand for the whole feed-forward."""
         return self.activation is not None and not self.has_dropout and (bool(self.bypass) or self.shell is not None)
+
+    @property
+    def obstacle(self) -> str:
+        """The reason why no function can stand for the feed-forward, for a warning."""
+        return "something random stands between its linears" if self.has_dropout else "it cannot be computed as one function"
 
 
 class Architecture(NamedTuple):
@@ -79,7 +82,7 @@ def probe(
     example: Batch | None = None,
     unreached: frozenset[str] | None = None,
 ) -> Architecture:
-    """Return what the model is made of.
+    """Return the parts of the model.
 
     Two linears called one after the other are a feed-forward where the second brings the width back down to that of the
     first's input, and a known activation, or a gated one, leads from one to the other. A model on the meta device has no
@@ -135,7 +138,7 @@ def _is_meta(calls: Sequence[Call]) -> bool:
 
 
 def _discovered(linears: Sequence[Call]) -> list[tuple[Call, Call]]:
-    """The pairs by shape and value, each once; the first call stands for a pair that several blocks share."""
+    """Return the pairs by shape and value, each once; the first call stands for a pair that several blocks share."""
     found: dict[tuple[str, str], tuple[Call, Call]] = {}
     for up, down in pairwise(linears):
         key = (up.name, down.name)
@@ -151,7 +154,7 @@ def _fits(up: nn.Module, down: nn.Module) -> bool:
 
 
 def _leads(up: Call, down: Call) -> tuple[str, Gate, bool] | None:
-    """The activation that leads from one linear to the next, its gate, and whether bits agree; None where none does."""
+    """Return the activation from one linear to the next, its gate, and whether bits agree; None where none fits."""
     before, after = up.output, down.input
     if before.shape[:-1] != after.shape[:-1]:
         return None
@@ -161,11 +164,11 @@ def _leads(up: Call, down: Call) -> tuple[str, Gate, bool] | None:
     gated = recognise_gated(before, after)
     if gated is None:
         return None
-    return gated[0].name, "first" if gated[1] == "first" else "second", gated[2]
+    return gated[0].name, gated[1], gated[2]
 
 
 def _named(model: nn.Module, linears: Sequence[Call], names: Sequence[tuple[str, str]]) -> list[tuple[Call, Call]]:
-    """The pairs that were named; ValueError where a name is wrong, is not called, or shapes cannot be a feed-forward's."""
+    """Return the pairs that were named; ValueError for a wrong name, one that is not called, or shapes of no feed-forward."""
     calls: dict[str, Call] = {}
     for call in linears:
         calls.setdefault(call.name, call)
@@ -221,7 +224,7 @@ def _call(calls: Sequence[Call], name: str) -> Call | None:
 
 
 def _chain(model: nn.Module, up: Call, down: Call, calls: Sequence[Call]) -> tuple[str, ...]:
-    """Modules that hand the very tensor of up on until down gets it; empty where something else does part of the way."""
+    """Return the modules that hand on the very tensor of up until down gets it; none where something else does a part."""
     names = [name for name, _ in model.named_modules(remove_duplicate=False)]
     objects = [id(module) for _, module in model.named_modules(remove_duplicate=False)]
     start, end = _position(calls, up), _position(calls, down)
@@ -239,7 +242,7 @@ def _position(calls: Sequence[Call], wanted: Call) -> int:
 
 
 def _shell(up: Call, down: Call, calls: Sequence[Call], trained: Sequence[Call]) -> str | None:
-    """The innermost module around up that takes up's input, and gives down's input or down's output, in training too."""
+    """Return the innermost module around up that takes its input and gives down's input or output, in training too."""
     parts = up.name.split(".")
     for depth in range(len(parts) - 1, 0, -1):
         name = ".".join(parts[:depth])
@@ -261,12 +264,3 @@ def _is_whole(name: str, up_name: str, down_name: str, calls: Sequence[Call], ho
 
 def _same(first: Tensor, second: Tensor) -> bool:
     return first.shape == second.shape and torch.equal(first, second)
-
-
-def summary(architecture: Architecture) -> Mapping[str, tuple[str, ...]]:
-    """Return what was found, one entry a part, for printing."""
-    return {
-        "feed-forwards": tuple(f"{pair.up} + {pair.down} ({pair.activation}, {pair.gate})" for pair in architecture.pairs),
-        "attention": tuple(f"{linear.name} ({linear.role})" for linear in architecture.attention),
-        "head": architecture.head,
-    }

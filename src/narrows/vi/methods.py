@@ -85,7 +85,7 @@ def _one(reached: Reached) -> Reached:
 
 
 def _repeated(again: Callable, point: Point, num: int) -> tuple[Point, PyTree]:
-    """Scan; a single time is written out, so that the compiler sees through it."""
+    """Repeat by a scan; a single time is written out, so that the compiler sees through it."""
     if num == 1:
         point, reached = again(point)
         return point, _one(reached)

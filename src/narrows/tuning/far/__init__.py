@@ -1,4 +1,4 @@
-"""Freeze-And-Reconfigure: a short look says which nodes of the feed-forwards matter, and only those go on learning.
+"""Freeze-And-Reconfigure: a short priming ranks the nodes of the feed-forwards, and only the best go on learning.
 
 Vucetic et al., "Efficient Fine-Tuning of BERT Models on the Edge" (arXiv:2205.01541).
 """

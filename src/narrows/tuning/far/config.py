@@ -6,7 +6,7 @@ from typing import ClassVar, Final, Literal, Self, TypeVar, get_args
 
 from torch import Tensor
 
-from narrows.tuning.config import GradientBound, TuningConfig
+from narrows.tuning.config import GradientBound, TuningConfig, check_choice
 from narrows.tuning.far.functions import CODED, FEW_BITS, MemoryMode
 
 Score = Literal["l1_delta", "grad_l1", "grad_abs_sum", "random", "callable"]
@@ -25,9 +25,9 @@ _MOVING: Final = ("l1_delta", "callable")
 
 @dataclass(frozen=True, kw_only=True)
 class FarConfig(TuningConfig):
-    """What to train, how to choose it, and what to keep for the backward pass.
+    """Settings of Freeze-And-Reconfigure: what is trained, how it is chosen, and what is kept for the backward pass.
 
-    Attributes:
+    Attributes, beside those of `TuningConfig`:
         retention: share of the nodes of each feed-forward that go on learning, or a share for each block by its number.
         priming_ratio: share of all steps that are priming; needs the number of all steps.
         priming_steps: number of priming steps, instead of a share.
@@ -47,10 +47,7 @@ class FarConfig(TuningConfig):
             the model's activation alone; `keep`, `lean` and `recompute` keep less and less and are exact; `u8` and `bf16` hold
             the activation's derivative in fewer bits, so that an entry of a whole model's gradient is off by at most 5 % of
             its tensor's largest, or 0.1 % of the model's where that is more (`gradient_bound`); outputs are exact.
-        keep_base_copy: keep the values before training of all that is trained, for `unload` and `disable_adapter`.
-        ffn_pairs: names (up, down) instead of looking for feed-forwards.
         layers_to_transform: numbers of the blocks that have learners; the other feed-forwards are frozen whole.
-        modules_to_save: the head's modules; None for everything outside the encoder.
         frozen_blocks: how many blocks from the input are frozen whole, so that nothing is kept and nothing goes back there.
             Embeddings must be frozen too.
         thrifty_dropout: keep one byte a number for dropout instead of a number.
@@ -76,10 +73,7 @@ class FarConfig(TuningConfig):
     train_norms: bool = True
     train_output_bias: bool = True
     memory_mode: MemoryMode | Mapping[int, MemoryMode] = "keep"
-    keep_base_copy: bool = False
-    ffn_pairs: Sequence[tuple[str, str]] | None = None
     layers_to_transform: Sequence[int] | None = None
-    modules_to_save: Sequence[str] | None = None
     frozen_blocks: int = 0
     thrifty_dropout: bool = False
     seed: int = 0
@@ -93,15 +87,15 @@ class FarConfig(TuningConfig):
         if self.priming_steps is not None and self.priming_steps < 0:
             raise ValueError(f"priming_steps must not be negative, got {self.priming_steps}.")
         for mode in self._memory_modes():
-            _check("memory_mode", mode, get_args(MemoryMode))
+            check_choice("memory_mode", mode, get_args(MemoryMode))
         if not callable(self.score):
-            _check("score", self.score, get_args(Score))
-        _check("scope", self.scope, get_args(Scope))
-        _check("after_priming", self.after_priming, get_args(AfterPriming))
-        _check("priming_optimizer", self.priming_optimizer, get_args(PrimingOptimizer))
-        _check("score_dtype", self.score_dtype, ("float32", "bfloat16"))
+            check_choice("score", self.score, get_args(Score))
+        check_choice("scope", self.scope, get_args(Scope))
+        check_choice("after_priming", self.after_priming, get_args(AfterPriming))
+        check_choice("priming_optimizer", self.priming_optimizer, get_args(PrimingOptimizer))
+        check_choice("score_dtype", self.score_dtype, ("float32", "bfloat16"))
         for part in self.score_parts:
-            _check("score_parts", part, get_args(ScorePart))
+            check_choice("score_parts", part, get_args(ScorePart))
         if self.frozen_blocks < 0 or (self.frozen_blocks > 0 and self.train_embeddings):
             raise ValueError(
                 f"frozen_blocks must not be negative, and needs train_embeddings=False, got {self.frozen_blocks} with "
@@ -117,7 +111,7 @@ class FarConfig(TuningConfig):
 
     @property
     def gradient_bound(self) -> GradientBound | None:
-        """How far gradients may be off in a whole model; None where every block's memory mode is exact."""
+        """The bound on the error of gradients of a whole model; None where every block's memory mode is exact."""
         return FEW_BITS if any(mode in CODED for mode in self._memory_modes()) else None
 
     @property
@@ -127,29 +121,17 @@ class FarConfig(TuningConfig):
 
     @classmethod
     def paper(cls, retention: float | Mapping[int, float] = 0.1) -> Self:
-        """Everything is trained but the nonlearner nodes; ranked by movement under AdamW, as published."""
+        """Return the published settings: everything is trained but the nonlearner nodes, ranked by movement under AdamW."""
         return cls(retention=retention, score="l1_delta", priming_optimizer="adamw")
 
     @classmethod
     def edge(cls, retention: float | Mapping[int, float] = 0.1) -> Self:
-        """Embeddings are frozen as well, the cheapest further gain there is, and priming holds no optimiser state."""
+        """Return settings with frozen embeddings, the cheapest further gain there is, and no optimiser state in priming."""
         return cls(retention=retention, score="grad_l1", train_embeddings=False)
 
     @classmethod
-    def ffn_only(cls, retention: float | Mapping[int, float] = 0.1) -> Self:
-        """Learner nodes, the biases behind them, and the head; small enough that base copies are kept."""
-        return cls(
-            retention=retention,
-            score="grad_l1",
-            train_embeddings=False,
-            train_attention=False,
-            train_norms=False,
-            keep_base_copy=True,
-        )
-
-    @classmethod
     def frugal(cls, retention: float | Mapping[int, float] = 0.1, frozen_blocks: int = 2) -> Self:
-        """Beyond the paper: `edge` with the lowest blocks frozen whole, below which nothing is kept and no gradient goes.
+        """Return `edge` with the lowest blocks frozen whole, where nothing is kept and no gradient goes; beyond the paper.
 
         Gradients are exact, and dropout keeps bytes. Two blocks are a third of DistilBERT; a deeper encoder can spare more.
         What it costs in accuracy is a question to the data, so compare with `edge` there.
@@ -183,11 +165,6 @@ class FarConfig(TuningConfig):
                 "configuration, or total_steps."
             )
         return max(1, -(-round(self.priming_ratio * total * 1e9) // 10**9))
-
-
-def _check(name: str, value: object, known: Sequence[str]) -> None:
-    if value not in known:
-        raise ValueError(f"{name} is one of {', '.join(known)}, got {value!r}.")
 
 
 def _of_block(value: T | Mapping[int, T], block: int, name: str) -> T:

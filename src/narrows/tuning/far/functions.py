@@ -15,8 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from narrows.tuning.activations import Activation, activation
+from narrows.tuning.activations import Activation, Gate, activation
 from narrows.tuning.config import GradientBound
+from narrows.tuning.precision import outside_autocast
 
 MemoryMode = Literal["tier1", "keep", "lean", "recompute", "u8", "bf16"]
 CODED: Final = ("u8", "bf16")
@@ -53,27 +54,27 @@ class Nodes(NamedTuple):
 
 
 class Recipe(NamedTuple):
-    """How a fused feed-forward is computed.
+    """The way in which a fused feed-forward is computed.
 
     Attributes:
         activation: the name of phi.
-        gate: which half phi acts on; `none` for a plain feed-forward.
+        gate: the half that phi acts on.
         mode: what is kept for the backward pass.
     """
 
     activation: str
-    gate: str
+    gate: Gate
     mode: MemoryMode
 
 
 def linear_up(x: Tensor, weight: Tensor | None, bias: Tensor | None, full: Nodes) -> Tensor:
     """Return `x W^T + b` where gradients go to `weight` and `bias`, the learner rows of the full ones."""
-    return _apart(x, lambda x: _Up.apply(x, weight, bias, full, full.weight._version))
+    return outside_autocast(x, lambda x: _Up.apply(x, weight, bias, full, full.weight._version))
 
 
 def linear_down(h: Tensor, weight: Tensor | None, bias: Tensor | None, full: Nodes) -> Tensor:
     """Return `h W^T + b` where gradients go to `weight`, the learner columns of the full one, and to the whole `bias`."""
-    return _apart(h, lambda h: _Down.apply(h, weight, bias, full, full.weight._version))
+    return outside_autocast(h, lambda h: _Down.apply(h, weight, bias, full, full.weight._version))
 
 
 def feed_forward(
@@ -89,20 +90,7 @@ def feed_forward(
         learners: what gets gradients: rows of W1, entries of b1, columns of W2, and b2.
     """
     versions = (up.weight._version, down.weight._version)
-    return _apart(x, lambda x: _FeedForward.apply(x, *learners, up, down, recipe, versions))
-
-
-def _apart(x: Tensor, compute: Any) -> Tensor:
-    """Run a function outside autocast, on an input in the precision that autocast would have used.
-
-    A custom function runs its backward outside autocast while its forward stood inside, so it must not leave the choice of
-    precision to it.
-    """
-    kind = x.device.type
-    if not torch.is_autocast_enabled(kind):
-        return compute(x)
-    with torch.autocast(kind, enabled=False):
-        return compute(x.to(torch.get_autocast_dtype(kind)))
+    return outside_autocast(x, lambda x: _FeedForward.apply(x, *learners, up, down, recipe, versions))
 
 
 def _linear(x: Tensor, nodes: Nodes) -> Tensor:
@@ -110,11 +98,12 @@ def _linear(x: Tensor, nodes: Nodes) -> Tensor:
 
 
 def _columns(x: Tensor, index: Tensor | None) -> Tensor:
-    """The learner columns, copied: a view would keep the whole tensor alive."""
+    """Return the learner columns, copied, since a view would keep the whole tensor alive."""
     return x if index is None else x.index_select(-1, index)
 
 
-def _flat(x: Tensor) -> Tensor:
+def flat(x: Tensor) -> Tensor:
+    """Return `(..., n)` as rows, `(rows, n)`."""
     return x.reshape(-1, x.shape[-1])
 
 
@@ -149,8 +138,8 @@ class _Up(torch.autograd.Function):
         with torch.autocast(grads[0].device.type, enabled=False):
             (x,), dz = ctx.saved_tensors, grads[0]
             dx = dz @ ctx.full.weight.to(dz.dtype) if ctx.needs_input_grad[0] else None
-            dz_learners = _columns(_flat(dz), ctx.full.learners)
-            dw = dz_learners.t() @ _flat(x) if ctx.needs_input_grad[1] else None
+            dz_learners = _columns(flat(dz), ctx.full.learners)
+            dw = dz_learners.t() @ flat(x) if ctx.needs_input_grad[1] else None
             db = dz_learners.sum(0) if ctx.needs_input_grad[2] else None
             return dx, _as(dw, ctx.dtype), _as(db, ctx.dtype), None, None
 
@@ -173,8 +162,8 @@ class _Down(torch.autograd.Function):
         with torch.autocast(grads[0].device.type, enabled=False):
             (h_learners,), g = ctx.saved_tensors, grads[0]
             dh = g @ ctx.full.weight.to(g.dtype) if ctx.needs_input_grad[0] else None
-            dw = _flat(g).t() @ _flat(h_learners) if ctx.needs_input_grad[1] else None
-            db = _flat(g).sum(0) if ctx.needs_input_grad[2] else None
+            dw = flat(g).t() @ flat(h_learners) if ctx.needs_input_grad[1] else None
+            db = flat(g).sum(0) if ctx.needs_input_grad[2] else None
             return dh, _as(dw, ctx.dtypes[0]), _as(db, ctx.dtypes[1]), None, None
 
 
@@ -196,7 +185,7 @@ class _FeedForward(torch.autograd.Function):
     ) -> Tensor:
         phi = activation(recipe.activation)
         z = _linear(x, up)
-        h = _apply(phi, recipe.gate, z)
+        h = phi.apply(z, recipe.gate)
         ctx.up, ctx.down, ctx.recipe, ctx.versions = up, down, recipe, versions
         ctx.dtypes = tuple(None if item is None else item.dtype for item in (w1, b1, w2, b2))
         ctx.save_for_backward(*_kept(ctx, phi, x, z, h))
@@ -219,33 +208,26 @@ class _FeedForward(torch.autograd.Function):
             dw2 = None
             if needs[3]:
                 h_learners = _learner_h(phi, gate, middle, down.learners) if h_learners is None else h_learners
-                dw2 = _flat(g).t() @ _flat(h_learners)
-            db2 = _flat(g).sum(0) if needs[4] else None
+                dw2 = flat(g).t() @ flat(h_learners)
+            db2 = flat(g).sum(0) if needs[4] else None
             if not any(needs[:3]):
                 return None, None, None, _as(dw2, ctx.dtypes[2]), _as(db2, ctx.dtypes[3]), None, None, None, None
             dz = _middle_backward(ctx.recipe, phi, g @ down.weight.to(g.dtype), middle)
-            dz_learners = _columns(_flat(dz), _rows(up.learners, gate, down.weight.shape[1]))
-            dw1 = dz_learners.t() @ _flat(x) if needs[1] else None
+            dz_learners = _columns(flat(dz), _rows(up.learners, gate, down.weight.shape[1]))
+            dw1 = dz_learners.t() @ flat(x) if needs[1] else None
             db1 = dz_learners.sum(0) if needs[2] else None
             dx = dz @ up.weight.to(dz.dtype) if needs[0] else None
             gradients = (dw1, db1, dw2, db2)
             return dx, *(_as(item, dtype) for item, dtype in zip(gradients, ctx.dtypes, strict=True)), None, None, None, None
 
 
-def _rows(index: Tensor | None, gate: str, inner: int) -> Tensor | None:
-    """Learner rows of the linear that widens: each node has one, or two where the other half gates."""
+def _rows(index: Tensor | None, gate: Gate, inner: int) -> Tensor | None:
+    """Return the learner rows of the linear that widens: one for each node, or two where the other half gates."""
     return index if index is None or gate == "none" else torch.cat([index, index + inner])
 
 
-def _apply(phi: Activation, gate: str, z: Tensor) -> Tensor:
-    if gate == "none":
-        return phi.forward(z)
-    u, v = z.chunk(2, dim=-1)
-    return phi.forward(u) * v if gate == "first" else u * phi.forward(v)
-
-
 def _kept(ctx: Any, phi: Activation, x: Tensor, z: Tensor, h: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    """What the backward pass gets: x; z, or the derivative at z, or nothing; the learners' columns of h, or nothing."""
+    """Return what the backward pass needs: x; z, the derivative at z, or None; the learners' columns of h, or None."""
     mode, needs = ctx.recipe.mode, ctx.needs_input_grad
     if mode == "recompute":
         return x, None, None
@@ -256,14 +238,14 @@ def _kept(ctx: Any, phi: Activation, x: Tensor, z: Tensor, h: Tensor) -> tuple[T
     return kept_x, middle, _columns(h, ctx.down.learners) if mode != "lean" and needs[3] else None
 
 
-def _learner_h(phi: Activation, gate: str, z: Tensor, index: Tensor | None) -> Tensor:
-    """`phi(z)` on the learners' columns alone."""
+def _learner_h(phi: Activation, gate: Gate, z: Tensor, index: Tensor | None) -> Tensor:
+    """Return `phi(z)` on the learners' columns alone."""
     rows = _rows(index, gate, z.shape[-1] // 2)
-    return _apply(phi, gate, _columns(z, rows))
+    return phi.apply(_columns(z, rows), gate)
 
 
 def _code(phi: Activation, z: Tensor, mode: MemoryMode) -> Tensor:
-    """`phi'(z)` in 8 bits on a linear scale, or in bfloat16."""
+    """Return `phi'(z)` in 8 bits on a linear scale, or in bfloat16."""
     slope = phi.backward(torch.ones_like(z), z)
     if mode == "bf16":
         return slope.to(torch.bfloat16)
@@ -272,14 +254,9 @@ def _code(phi: Activation, z: Tensor, mode: MemoryMode) -> Tensor:
 
 
 def _middle_backward(recipe: Recipe, phi: Activation, dh: Tensor, middle: Tensor) -> Tensor:
-    """From the gradient of h to that of z."""
+    """Return the gradient of z from that of h."""
     if recipe.mode == "u8":
         return dh.mul_(middle.to(dh.dtype).mul_(_STEP).add_(_LOWEST))
     if recipe.mode == "bf16":
         return dh.mul_(middle)
-    if recipe.gate == "none":
-        return phi.backward(dh, middle)
-    u, v = middle.chunk(2, dim=-1)
-    if recipe.gate == "first":
-        return torch.cat([phi.backward(dh * v, u), dh * phi.forward(u)], dim=-1)
-    return torch.cat([dh * phi.forward(v), phi.backward(dh * u, v)], dim=-1)
+    return phi.apply_backward(dh, middle, recipe.gate)

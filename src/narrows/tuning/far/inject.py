@@ -7,15 +7,16 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from narrows.tuning.base import Swap, TunedModel, Tuning, attach, check_plain, layers, swap, undo
+from narrows.tuning.base import Swap, TunedModel, Tuning, attach, check_plain, layers, own_names, swap
 from narrows.tuning.dropout import swap_dropout
 from narrows.tuning.far.config import FarConfig
 from narrows.tuning.far.functions import CODED, MemoryMode, Recipe
-from narrows.tuning.far.layers import FarDown, FarPassed, FarShell, FarUp
+from narrows.tuning.far.layers import FarDown, FarLinear, FarUp
 from narrows.tuning.far.selection import Selection, Site, draw, imported
 from narrows.tuning.precision import widened
-from narrows.tuning.recording import Batch, example_batch, logits
+from narrows.tuning.recording import Batch
 from narrows.tuning.structure import Architecture, FfnPair, probe
+from narrows.tuning.swapping import bypass, checked_swaps, linear
 from narrows.tuning.verbs import VERBS
 
 
@@ -44,23 +45,13 @@ def get_far_model(
         if architecture is None:
             architecture = probe(model, config.ffn_pairs, config.modules_to_save, example)
         chosen = _resolve(model, config, architecture, selection)
-        flags = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
-        batch = example_batch(model) if example is None else example
-        before = None if is_meta(model) else logits(model, batch)
-        swaps: list[Swap] = []
-        try:
+        is_exact = all(pair.is_exact or pair.activation is None for pair in architecture.pairs)
+        with checked_swaps(model, example, is_exact) as swaps:
             for pair in architecture.pairs:
                 if config.is_transformed(pair.block):
                     swaps += reconfigure(model, pair, chosen.indices[pair.up], config.memory_mode_of(pair.block))
             if config.thrifty_dropout:
                 swaps += swap_dropout(model)
-            if before is not None:
-                check_same(model, batch, before, all(pair.is_exact or pair.activation is None for pair in architecture.pairs))
-        except BaseException:
-            undo(model, swaps)
-            for name, parameter in model.named_parameters():
-                parameter.requires_grad_(flags[name])
-            raise
         _set_flags(model, config, architecture)
         state = Tuning(
             config, swaps, head=architecture.head, stored=chosen.moved, unreached=architecture.unreached, narrow=narrow
@@ -86,13 +77,6 @@ def sites_of(model: nn.Module, config: FarConfig, architecture: Architecture) ->
     return [Site(pair.up, pair.block, linear(model, pair.down).in_features) for pair in pairs]
 
 
-def linear(model: nn.Module, name: str) -> nn.Linear:
-    """Return the linear of that name, narrowed to its type."""
-    module = model.get_submodule(name)
-    assert isinstance(module, nn.Linear), name
-    return module
-
-
 def reconfigure(model: nn.Module, pair: FfnPair, nodes: Sequence[int] | None, mode: MemoryMode) -> list[Swap]:
     """Put the two tuned linears in the place of a pair, fused where the mode asks for it, and return the swaps.
 
@@ -113,38 +97,16 @@ def reconfigure(model: nn.Module, pair: FfnPair, nodes: Sequence[int] | None, mo
             if parameter is not None:
                 parameter.requires_grad_(False)
     mode = _possible(pair, mode)
-    swaps = (
-        [swap(model, pair.shell, FarShell(model.get_submodule(pair.shell), pair.up[len(pair.shell) + 1 :]))]
-        if (mode != "tier1" and not pair.bypass and pair.shell is not None)
-        else []
-    )
-    swaps += [swap(model, pair.up, far_up), swap(model, pair.down, far_down)]
+    swaps = [swap(model, pair.up, far_up), swap(model, pair.down, far_down)]
     if mode != "tier1":
         assert pair.activation is not None
         far_up.fuse(far_down, Recipe(pair.activation, pair.gate, mode))
-        swaps += [swap(model, name, FarPassed()) for name in pair.bypass]
+        swaps += bypass(model, pair)
     return swaps
 
 
-def check_same(model: nn.Module, batch: Batch, before: Tensor, is_exact: bool, safe_mode: str = "tier1") -> None:
-    """Raise ValueError where the model's output is not what it was: bit by bit, or within 1e-6 of its size.
-
-    Args:
-        safe_mode: the memory mode to name as the way out.
-    """
-    after = logits(model, batch)
-    scale = max(1.0, float(before.abs().max()))
-    if torch.equal(before, after) or (not is_exact and float((before - after).abs().max()) <= 1e-6 * scale):
-        return
-    raise ValueError(
-        "the reconfigured model does not compute what it did before (largest difference "
-        f"{float((before - after).abs().max()):.3g}), so what was taken for a feed-forward is none. "
-        f"Try memory_mode={safe_mode!r}, or name the pairs: ffn_pairs=[(up, down), ...]."
-    )
-
-
 def _possible(pair: FfnPair, mode: MemoryMode) -> MemoryMode:
-    """The mode, or `tier1` with a warning where the feed-forward cannot be computed as one function."""
+    """Return the mode, or `tier1` with a warning where the feed-forward cannot be computed as one function."""
     if mode == "tier1":
         return mode
     if mode in CODED and pair.gate != "none":
@@ -154,15 +116,9 @@ def _possible(pair: FfnPair, mode: MemoryMode) -> MemoryMode:
         )
     if pair.is_fusible:
         return mode
-    reason = "something random stands between its linears" if pair.has_dropout else "it cannot be computed as one function"
     if mode != "keep":
-        warnings.warn(f"{pair.up} is tuned with memory_mode='tier1' instead of {mode!r}: {reason}.", stacklevel=4)
+        warnings.warn(f"{pair.up} is tuned with memory_mode='tier1' instead of {mode!r}: {pair.obstacle}.", stacklevel=4)
     return "tier1"
-
-
-def is_meta(model: nn.Module) -> bool:
-    """Whether the model has shapes and no values."""
-    return any(parameter.is_meta for parameter in model.parameters())
 
 
 def _resolve(
@@ -188,14 +144,14 @@ def _resolve(
 
 
 def _set_flags(model: nn.Module, config: FarConfig, architecture: Architecture) -> None:
-    """Say of every parameter whether it is trained; those of the feed-forwards with learners were said already."""
+    """Set for every parameter whether it is trained; those of the feed-forwards with learners are set already."""
     transformed = [pair for pair in architecture.pairs if config.is_transformed(pair.block)]
     output_biases = {f"{pair.down}.bias" for pair in transformed}
-    own = {f"{name}.{leaf}" for name, layer in layers(model) for leaf in layer.own()}
+    own = own_names(model)
     whole = {
         f"{name}.{leaf}"
         for name, layer in layers(model)
-        if isinstance(layer, FarUp | FarDown) and layer.is_whole
+        if isinstance(layer, FarLinear) and layer.is_whole
         for leaf in ("weight", "bias")
     }
     for name, parameter in model.named_parameters():
@@ -222,13 +178,13 @@ def is_trained_outside(name: str, config: FarConfig, architecture: Architecture)
 
 
 def _base_copy(model: nn.Module, before: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Values before training of everything trained, by name: those from before priming where they were kept."""
+    """Return the values before training of everything trained, by name: from before priming where they were kept."""
     known = dict(before)
     for name, layer in layers(model):
-        if isinstance(layer, FarUp | FarDown):
-            for leaf, _, axis, where, _ in layer.named_parts():
-                if f"{name}.{leaf}" in before:
-                    known[f"{name}.far_{leaf}"] = before[f"{name}.{leaf}"].index_select(axis, where)
+        if isinstance(layer, FarLinear):
+            for part in layer.parts():
+                if f"{name}.{part.leaf}" in before:
+                    known[f"{name}.far_{part.leaf}"] = before[f"{name}.{part.leaf}"].index_select(part.axis, part.where)
     return {
         name: known[name].clone() if name in known else parameter.detach().clone()
         for name, parameter in model.named_parameters()

@@ -4,8 +4,9 @@ The full weight keeps its name, its order and, after a sync, the learned values,
 a plain checkpoint at any time.
 """
 
+from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -16,25 +17,39 @@ from narrows.tuning.base import TunedLayer
 from narrows.tuning.far.functions import Flag, Nodes, Recipe, feed_forward, linear_down, linear_up
 
 
+class Part(NamedTuple):
+    """Numbers of a full tensor that a compact one holds as well.
+
+    Attributes:
+        leaf: local name of the full tensor.
+        full: the tensor.
+        axis: of the nodes in it.
+        where: positions of the learners on that axis.
+        compact: the parameter that is trained in their stead.
+    """
+
+    leaf: str
+    full: nn.Parameter
+    axis: int
+    where: Tensor
+    compact: nn.Parameter
+
+
 class FarLinear(TunedLayer):
-    """What both linears of a feed-forward share: full tensors, learners, and the rule when one is written into the other.
+    """A linear of a feed-forward with its learners apart, and the rule when one is written into the other.
 
     Learners are written into the full tensors before a forward in which they differ, and not else: a write between two forwards
     and their backward would break gradient accumulation and shared layers. Whether they may differ is told by their version
     counters, and by a backward pass since the last look, because the fused optimisers of PyTorch move no counter.
 
     Args:
-        linear: the plain layer; its parameters are taken over, not copied.
+        linear: the plain layer.
     """
 
     def __init__(self, linear: nn.Linear) -> None:
-        super().__init__()
-        # In a tuple, so that the plain layer is no part of the module tree and its parameters are not seen twice.
-        self._linear = (linear,)
+        super().__init__(linear)
         self._seen: tuple[int, ...] | None = None
         self._flag = Flag()
-        self.weight, self.bias = linear.weight, linear.bias
-        self.in_features, self.out_features = linear.in_features, linear.out_features
         self.far_index: nn.Parameter | None = None
         self.far_weight: nn.Parameter | None = None
         self.far_bias: nn.Parameter | None = None
@@ -44,21 +59,21 @@ class FarLinear(TunedLayer):
         """Whether every node is trained, in the full tensors themselves."""
         return self.far_weight is None
 
+    @abstractmethod
     def index(self) -> Tensor | None:
-        """The learner nodes as int64; None where every node is one."""
-        raise NotImplementedError
+        """Return the learner nodes as int64; None where every node is one."""
+
+    @abstractmethod
+    def parts(self) -> tuple[Part, ...]:
+        """Return what is held twice."""
+
+    @abstractmethod
+    def learners(self) -> tuple[Tensor, Tensor | None]:
+        """Return what gets the gradients of weight and bias."""
 
     def nodes(self) -> Nodes:
-        """The full side of the layer, for the autograd functions."""
+        """Return the full side of the layer, for the autograd functions."""
         return Nodes(self.weight, self.bias, self.index(), self._flag)
-
-    def full_parts(self) -> tuple[tuple[Tensor, int, Tensor, nn.Parameter], ...]:
-        """What is held twice: full tensor, axis of the nodes, learner positions on it, compact tensor."""
-        raise NotImplementedError
-
-    def named_parts(self) -> tuple[tuple[str, Tensor, int, Tensor, nn.Parameter], ...]:
-        """The parts with the local name of each full tensor before it."""
-        return tuple((("weight", *part) if part[0] is self.weight else ("bias", *part)) for part in self.full_parts())
 
     @torch.no_grad()
     def refresh(self) -> None:
@@ -70,7 +85,7 @@ class FarLinear(TunedLayer):
     @torch.no_grad()
     def sync(self) -> None:
         """Write the learners into the full tensors where the values differ."""
-        for full, axis, where, compact in self.full_parts():
+        for _, full, axis, where, compact in self.parts():
             if full.is_meta or not torch.equal(full.index_select(axis, where), compact):
                 full.index_copy_(axis, where, compact)
         self._seen = tuple(compact._version for compact in self.own().values())
@@ -79,33 +94,26 @@ class FarLinear(TunedLayer):
     @torch.no_grad()
     def gather(self) -> None:
         """Read the learners from the full tensors: the other direction, after a plain checkpoint was loaded."""
-        for full, axis, where, compact in self.full_parts():
+        for _, full, axis, where, compact in self.parts():
             compact.copy_(full.index_select(axis, where))
 
-    def plain(self) -> nn.Module:
-        """The linear that was taken over, with the parameters as they are now."""
-        (linear,) = self._linear
-        linear.weight, linear.bias = self.weight, self.bias
-        linear.train(self.training)
-        return linear
-
     def own(self) -> Mapping[str, nn.Parameter]:
-        """Index and compact tensors."""
+        """Return index and compact tensors."""
         named = {"far_index": self.far_index, "far_weight": self.far_weight, "far_bias": self.far_bias}
         return {name: parameter for name, parameter in named.items() if parameter is not None}
 
     def repeated(self) -> int:
-        """All of them: they repeat the full tensors, or only say where."""
+        """Return the size of all of them: they repeat numbers of the full tensors, or are positions in them."""
         return sum(parameter.numel() for parameter in self.own().values())
 
     def merged(self) -> Mapping[str, Tensor]:
-        """The full tensors, synchronised."""
+        """Return the full tensors, synchronised."""
         self.sync()
         return {name: value for name, value in (("weight", self.weight), ("bias", self.bias)) if value is not None}
 
     def frozen(self) -> Mapping[str, Tensor]:
-        """The nonlearner part of each full tensor that has learners."""
-        return {leaf: _without(full, axis, where) for leaf, full, axis, where, _ in self.named_parts()}
+        """Return the nonlearner part of each full tensor that has learners."""
+        return {leaf: _without(full, axis, where) for leaf, full, axis, where, _ in self.parts()}
 
     def train(self, mode: bool = True) -> "FarLinear":
         """Switch the mode; on the way to evaluation, write the learners in whatever their counters say."""
@@ -119,7 +127,7 @@ class FarLinear(TunedLayer):
         return f"in_features={self.in_features}, out_features={self.out_features}, learners={learners}"
 
     def __getstate__(self) -> dict[str, Any]:
-        """A copy's counters start anew, so what was seen of the original's says nothing about them."""
+        """Forget the counters that were seen: those of a copy start anew."""
         return {**self.__dict__, "_seen": None}
 
     def _apply(self, fn: Any, recurse: bool = True) -> "FarLinear":
@@ -180,7 +188,7 @@ class FarUp(FarLinear):
             self.far_bias = nn.Parameter(linear.bias.detach().index_select(0, rows))
 
     def index(self) -> Tensor | None:
-        """The learner nodes as int64; None where every node is one."""
+        """Return the learner nodes as int64; None where every node is one."""
         return None if self.far_index is None else self.far_index.long()
 
     def fuse(self, down: "FarDown", recipe: Recipe) -> None:
@@ -193,20 +201,20 @@ class FarUp(FarLinear):
         assert index is not None
         return torch.cat([index, index + self.out_features // 2]) if self.is_gated else index
 
-    def full_parts(self) -> tuple[tuple[Tensor, int, Tensor, nn.Parameter], ...]:
-        """Rows of the weight and entries of the bias."""
+    def parts(self) -> tuple[Part, ...]:
+        """Return rows of the weight and entries of the bias."""
         if self.far_weight is None:
             return ()
         rows = self._rows()
-        parts = ((self.weight, 0, rows, self.far_weight),)
-        return parts if self.far_bias is None else (*parts, (self.bias, 0, rows, self.far_bias))
+        weight = Part("weight", self.weight, 0, rows, self.far_weight)
+        return (weight,) if self.far_bias is None else (weight, Part("bias", self.bias, 0, rows, self.far_bias))
 
     def learners(self) -> tuple[Tensor, Tensor | None]:
-        """What gets the gradients of weight and bias."""
+        """Return what gets the gradients of weight and bias."""
         return (self.weight, self.bias) if self.far_weight is None else (self.far_weight, self.far_bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """From `(..., H)` to `(..., F)`, or to `(..., H)` where the whole feed-forward is computed here."""
+        """Map `(..., H)` to `(..., F)`, or to `(..., H)` where the whole feed-forward is computed here."""
         self.refresh()
         if self._fused is not None:
             return self._feed_forward(x, *self._fused)
@@ -219,7 +227,8 @@ class FarUp(FarLinear):
     def _feed_forward(self, x: Tensor, down: "FarDown", recipe: Recipe) -> Tensor:
         down.refresh()
         if not torch.is_grad_enabled():
-            return F.linear(_activate(recipe, F.linear(x, self.weight, self.bias)), down.weight, down.bias)
+            h = activation(recipe.activation).apply(F.linear(x, self.weight, self.bias), recipe.gate)
+            return F.linear(h, down.weight, down.bias)
         return feed_forward(x, (*self.learners(), *down.learners()), self.nodes(), down.nodes(), recipe)
 
 
@@ -240,62 +249,26 @@ class FarDown(FarLinear):
             self.far_weight = nn.Parameter(linear.weight.detach().index_select(1, index))
 
     def index(self) -> Tensor | None:
-        """The learner nodes as int64; None where every node is one."""
+        """Return the learner nodes as int64; None where every node is one."""
         return self._up[0].index()
 
-    def full_parts(self) -> tuple[tuple[Tensor, int, Tensor, nn.Parameter], ...]:
-        """Columns of the weight."""
+    def parts(self) -> tuple[Part, ...]:
+        """Return columns of the weight."""
         index = self.index()
-        return () if self.far_weight is None or index is None else ((self.weight, 1, index, self.far_weight),)
+        return () if self.far_weight is None or index is None else (Part("weight", self.weight, 1, index, self.far_weight),)
 
     def learners(self) -> tuple[Tensor, Tensor | None]:
-        """What gets the gradients of weight and bias."""
+        """Return what gets the gradients of weight and bias."""
         return self.weight if self.far_weight is None else self.far_weight, self.bias
 
     def forward(self, h: Tensor) -> Tensor:
-        """From `(..., F)` to `(..., H)`; what it gets, where the feed-forward is computed as one."""
+        """Map `(..., F)` to `(..., H)`; return the input where the feed-forward is computed as one."""
         if self.is_passed:
             return h
         self.refresh()
         if not torch.is_grad_enabled():
             return F.linear(h, self.weight, self.bias)
         return linear_down(h, *self.learners(), self.nodes())
-
-
-class FarShell(nn.Module):
-    """Stands for a module that did nothing but part of a feed-forward, under the same names of parameters.
-
-    Args:
-        original: the module.
-        up: where in it the linear stands that now computes the feed-forward.
-    """
-
-    def __init__(self, original: nn.Module, up: str) -> None:
-        super().__init__()
-        # A name that no module of the original, which keep theirs here, will have.
-        self._far_up = up
-        for name, child in original.named_children():
-            self.add_module(name, child)
-
-    def forward(self, hidden_states: Tensor) -> Tensor:
-        """The feed-forward of `(..., H)`."""
-        return self.get_submodule(self._far_up)(hidden_states)
-
-
-class FarPassed(nn.Module):
-    """Stands for an activation, or a dropout that drops nothing, which is computed elsewhere now."""
-
-    def forward(self, hidden_states: Tensor) -> Tensor:
-        """What it gets."""
-        return hidden_states
-
-
-def _activate(recipe: Recipe, z: Tensor) -> Tensor:
-    phi = activation(recipe.activation)
-    if recipe.gate == "none":
-        return phi.forward(z)
-    u, v = z.chunk(2, dim=-1)
-    return phi.forward(u) * v if recipe.gate == "first" else u * phi.forward(v)
 
 
 def _without(full: Tensor, axis: int, where: Tensor) -> Tensor:

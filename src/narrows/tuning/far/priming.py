@@ -1,4 +1,4 @@
-"""Priming: a short look at the data that says which nodes shall go on learning."""
+"""Priming: a few steps on the data that rank the nodes which shall go on learning."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from contextlib import contextmanager
@@ -154,7 +154,7 @@ def _length(loader: Iterable[Batch]) -> int | None:
 
 @contextmanager
 def _training(model: nn.Module, seed: int) -> Iterator[None]:
-    """Training mode with random numbers of our own, so that the choice depends on the seed and on nothing before it."""
+    """Switch to training mode with random numbers of our own, so that the choice depends on the seed alone."""
     flags = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
     with mode(model, True):
         torch.manual_seed(seed)
@@ -190,7 +190,7 @@ def _own_loss(model: PreTrainedModel, batch: Batch) -> Tensor:
 
 
 def _look(model: PreTrainedModel, losses: Iterator[Tensor], scorer: NodeScorer, names: set[str]) -> None:
-    """Backward passes without updates: at any time at most one parameter holds a gradient."""
+    """Go backward without updates; at any time at most one parameter holds a gradient."""
     hooks = []
     for name, parameter in model.named_parameters():
         parameter.grad = None
@@ -215,7 +215,7 @@ def _folding(name: str, scorer: NodeScorer) -> Callable[[Tensor], None]:
 
 
 def _step(model: PreTrainedModel, losses: Iterator[Tensor], scorer: NodeScorer, config: FarConfig) -> None:
-    """Ordinary fine-tuning steps of every parameter."""
+    """Take ordinary fine-tuning steps of every parameter."""
     for parameter in model.parameters():
         parameter.requires_grad_(parameter.is_floating_point())
     rate = config.priming_learning_rate

@@ -87,63 +87,38 @@ def _total(norms: Sequence[tuple[Share, Tensor]]) -> dict[str, Tensor]:
     return totals
 
 
-class AbsoluteSum:
-    """`sum over steps of |gradient|`: F numbers a parameter, whatever its size.
+class RunningSum:
+    """Sum over the steps of gradients, `(...)` a parameter, or of the L1 norms of each node's gradient, `(F,)` a parameter.
 
-    Args:
-        shares: the parameters that count.
-    """
-
-    def __init__(self, shares: Sequence[Share]) -> None:
-        self._shares = {share.parameter: share for share in shares}
-        self._sums: dict[str, Tensor] = {}
-
-    def see(self, name: str, gradient: Tensor) -> None:
-        """Add the norms of a step."""
-        if name in self._shares:
-            norm = node_norm(self._shares[name], gradient)
-            self._sums[name] = self._sums[name] + norm if name in self._sums else norm
-
-    def scores(self) -> dict[str, Tensor]:
-        """The sums, over the parts of a node."""
-        return _total([(self._shares[name], value) for name, value in self._sums.items()])
-
-    def state(self) -> dict[str, Tensor]:
-        """The sums."""
-        return dict(self._sums)
-
-    def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Take the sums."""
-        self._sums = dict(state)
-
-
-class GradientSum:
-    """L1 norm of the sum of gradients over the steps, which is what moves under SGD: one running sum a parameter.
+    A node's score is the norm of the sum, which is what moves under SGD, or the sum of the norms.
 
     Args:
         shares: the parameters that count.
         dtype: of the sums.
+        is_of_norms: whether norms are summed.
     """
 
-    def __init__(self, shares: Sequence[Share], dtype: torch.dtype) -> None:
+    def __init__(self, shares: Sequence[Share], dtype: torch.dtype = torch.float32, is_of_norms: bool = False) -> None:
         self._shares = {share.parameter: share for share in shares}
-        self._dtype = dtype
+        self._dtype, self._is_of_norms = dtype, is_of_norms
         self._sums: dict[str, Tensor] = {}
 
     def see(self, name: str, gradient: Tensor) -> None:
-        """Add a step's gradient."""
+        """Add a step's gradient, or its norms."""
         if name not in self._shares:
             return
+        value = node_norm(self._shares[name], gradient) if self._is_of_norms else gradient.detach()
         if name not in self._sums:
-            self._sums[name] = torch.zeros_like(gradient, dtype=self._dtype)
-        self._sums[name].add_(gradient.detach())
+            self._sums[name] = torch.zeros_like(value, dtype=self._dtype)
+        self._sums[name].add_(value)
 
     def scores(self) -> dict[str, Tensor]:
-        """The norms of the sums."""
-        return _total([(self._shares[name], node_norm(self._shares[name], value)) for name, value in self._sums.items()])
+        """Return the norms, summed over the parts of a node."""
+        sums = [(self._shares[name], value) for name, value in self._sums.items()]
+        return _total(sums if self._is_of_norms else [(share, node_norm(share, value)) for share, value in sums])
 
     def state(self) -> dict[str, Tensor]:
-        """The sums."""
+        """Return the sums."""
         return dict(self._sums)
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
@@ -165,10 +140,10 @@ class Movement:
         self._model, self._shares, self._before, self._config = model, list(shares), before, config
 
     def see(self, name: str, gradient: Tensor) -> None:
-        """Nothing: gradients do not count."""
+        """Do nothing: gradients do not count."""
 
     def scores(self) -> dict[str, Tensor]:
-        """The distances, or what the configuration's function makes of the vectors."""
+        """Return the distances, or the values of the configuration's function of the vectors."""
         now = dict(self._model.named_parameters())
         score = self._config.score
         if not callable(score):
@@ -188,11 +163,11 @@ class Movement:
         return result
 
     def state(self) -> dict[str, Tensor]:
-        """Nothing: the weights say it."""
+        """Return nothing: the weights hold it all."""
         return {}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Nothing."""
+        """Do nothing."""
 
 
 def scorer_of(model: nn.Module, shares: Sequence[Share], before: Mapping[str, Tensor], config: FarConfig) -> NodeScorer | None:
@@ -202,5 +177,5 @@ def scorer_of(model: nn.Module, shares: Sequence[Share], before: Mapping[str, Te
     if config.needs_movement:
         return Movement(model, shares, before, config)
     if config.score == "grad_abs_sum":
-        return AbsoluteSum(shares)
-    return GradientSum(shares, torch.bfloat16 if config.score_dtype == "bfloat16" else torch.float32)
+        return RunningSum(shares, is_of_norms=True)
+    return RunningSum(shares, torch.bfloat16 if config.score_dtype == "bfloat16" else torch.float32)

@@ -27,7 +27,7 @@ class Site(NamedTuple):
 
 @dataclass(frozen=True)
 class Selection:
-    """What priming found.
+    """The result of priming.
 
     Attributes:
         indices: learner nodes of each feed-forward, ascending, by the name of the widening linear.

@@ -6,7 +6,7 @@ from math import isfinite
 from numbers import Integral
 from typing import ClassVar, Literal, get_args
 
-from narrows.tuning.config import TuningConfig
+from narrows.tuning.config import TuningConfig, check_choice
 
 Role = Literal["q", "k", "v", "o", "up", "down"]
 Init = Literal["uniform", "swapped", "gaussian", "nonzero"]
@@ -15,11 +15,11 @@ LearnerMode = Literal["plain", "lean"]
 
 @dataclass(frozen=True, kw_only=True)
 class LearnerConfig(TuningConfig):
-    """Where learners stand, how they start, and what else is trained in which phase.
+    """Settings of learners: where they stand, how they start, and what else is trained in which phase.
 
     The head is always trained in full. Weights of feed-forwards and word embeddings are frozen in both phases.
 
-    Attributes:
+    Attributes, beside those of `TuningConfig`:
         r: dimension of the learners.
         rank_pattern: other dimensions, by name of the linear; a key is a regular expression for the end of the name.
         target_roles: which linears of a block get one. One linear that is query, key and value at once gets one learner of
@@ -40,9 +40,6 @@ class LearnerConfig(TuningConfig):
         dropout: probability on the input of the learner's path.
         train_down_projection: train P1 after priming; False freezes it there, so that inputs need not be kept.
         memory_mode: `lean` computes the activation again in the backward pass instead of keeping what follows it.
-        modules_to_save: the head's modules; None for everything outside the encoder.
-        keep_base_copy: keep the values before training of all that is trained in place, for `unload` and `disable_adapter`.
-        ffn_pairs: names (up, down) instead of looking for feed-forwards.
         seed: of the initial values.
     """
 
@@ -65,9 +62,6 @@ class LearnerConfig(TuningConfig):
     dropout: float = 0.0
     train_down_projection: bool = True
     memory_mode: LearnerMode = "plain"
-    modules_to_save: Sequence[str] | None = None
-    keep_base_copy: bool = False
-    ffn_pairs: Sequence[tuple[str, str]] | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -76,12 +70,12 @@ class LearnerConfig(TuningConfig):
                 raise ValueError(f"the dimension of a learner is a whole number, at least 1, got {rank} for {key!r}.")
         if self.scale == 0 or not isfinite(self.scale):
             raise ValueError(f"scale must be finite and not 0, which would train no learner, got {self.scale}.")
-        _check("init", self.init, get_args(Init))
-        _check("memory_mode", self.memory_mode, get_args(LearnerMode))
+        check_choice("init", self.init, get_args(Init))
+        check_choice("memory_mode", self.memory_mode, get_args(LearnerMode))
         for role in self.target_roles:
-            _check("target_roles", role, get_args(Role))
+            check_choice("target_roles", role, get_args(Role))
         if isinstance(self.priming_trains, str):
-            _check("priming_trains", self.priming_trains, ("attention", "none"))
+            check_choice("priming_trains", self.priming_trains, ("attention", "none"))
         if self.priming_epochs < 0 or (self.priming_steps is not None and self.priming_steps < 0):
             raise ValueError(
                 f"priming_epochs and priming_steps must not be negative, got {self.priming_epochs} and {self.priming_steps}."
@@ -109,8 +103,3 @@ class LearnerConfig(TuningConfig):
         if self.priming_steps is not None:
             return step >= self.priming_steps
         return epoch >= self.priming_epochs - 1e-6
-
-
-def _check(name: str, value: object, known: Sequence[str]) -> None:
-    if value not in known:
-        raise ValueError(f"{name} is one of {', '.join(known)}, got {value!r}.")

@@ -16,7 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from narrows.tuning.activations import Activation, activation
+from narrows.tuning.activations import Gate, activation
+from narrows.tuning.far.functions import flat
+from narrows.tuning.precision import outside_autocast
 
 
 class Path(NamedTuple):
@@ -34,16 +36,16 @@ class Path(NamedTuple):
 
 
 class Recipe(NamedTuple):
-    """How a fused feed-forward is computed.
+    """The way in which a fused feed-forward is computed.
 
     Attributes:
         activation: the name of phi.
-        gate: which half phi acts on; `none` for a plain feed-forward.
+        gate: the half that phi acts on.
         scales: factors of the two learners.
     """
 
     activation: str
-    gate: str
+    gate: Gate
     scales: tuple[float, float]
 
 
@@ -63,16 +65,8 @@ def with_learner(x: Tensor, seen: Tensor, path: Path, scale: float) -> Tensor:
 
 
 def feed_forward(x: Tensor, first: Path, second: Path, recipe: Recipe) -> Tensor:
-    """Return the feed-forward of x, keeping x and z for its backward pass.
-
-    It runs outside autocast, on an input in the precision that autocast would have used: the backward pass of a custom function
-    runs outside too, and both must see the same numbers.
-    """
-    kind = x.device.type
-    if not torch.is_autocast_enabled(kind):
-        return _FeedForward.apply(x, *first, *second, recipe)
-    with torch.autocast(kind, enabled=False):
-        return _FeedForward.apply(x.to(torch.get_autocast_dtype(kind)), *first, *second, recipe)
+    """Return the feed-forward of x, keeping x and z for its backward pass."""
+    return outside_autocast(x, lambda x: _FeedForward.apply(x, *first, *second, recipe))
 
 
 class _FeedForward(torch.autograd.Function):
@@ -97,7 +91,7 @@ class _FeedForward(torch.autograd.Function):
         keeps_x = needs[1] or needs[3]
         u = F.linear(x, a1.to(x.dtype)) if needs[4] and not keeps_x else None
         ctx.save_for_backward(x if keeps_x else None, u, z, *first, *second)
-        h = _apply(activation(recipe.activation), recipe.gate, z)
+        h = activation(recipe.activation).apply(z, recipe.gate)
         return with_learner(h, h, _cast(second, h.dtype), recipe.scales[1])
 
     @staticmethod
@@ -109,65 +103,44 @@ class _FeedForward(torch.autograd.Function):
         needs, recipe = ctx.needs_input_grad, ctx.recipe
         phi = activation(recipe.activation)
         with torch.autocast(grads[0].device.type, enabled=False):
-            h = _apply(phi, recipe.gate, z) if needs[5] or needs[7] or needs[8] else None
+            h = phi.apply(z, recipe.gate) if needs[5] or needs[7] or needs[8] else None
             is_deep = any(needs[:5])
             last = _path_backward(grads[0], h, None, second, recipe.scales[1], (is_deep, *needs[5:9]))
             if last.x is None:
                 return *(None,) * 5, *last[1:], None
             del h
-            dz = _middle_backward(phi, recipe.gate, last.x, z)
+            dz = phi.apply_backward(last.x, z, recipe.gate)
             return *_path_backward(dz, x, u, first, recipe.scales[0], needs[:5]), *last[1:], None
 
 
 def _path_backward(
     g: Tensor, x: Tensor | None, u: Tensor | None, path: Path, scale: float, needs: tuple[bool, ...]
 ) -> _Gradients:
-    """Gradients of a linear with its learner, given that of its output; u is computed from x where it was not kept."""
+    """Return the gradients of a linear with its learner from that of its output; u comes from x where it was not kept."""
     cast = _cast(path, g.dtype)
-    flat = _flat(g)
-    scaled = flat if scale == 1.0 else flat * scale
+    rows = flat(g)
+    scaled = rows if scale == 1.0 else rows * scale
     needs_x, needs_weight, needs_bias, needs_down, needs_up = needs
     du = scaled @ cast.up if needs_x or needs_down else None
     dx = dw = da = dc = None
     if needs_x:
         assert du is not None
-        dx = (flat @ cast.weight).add_(du @ cast.down).view(*g.shape[:-1], -1)
+        dx = (rows @ cast.weight).add_(du @ cast.down).view(*g.shape[:-1], -1)
     if needs_weight:
         assert x is not None
-        dw = (flat.t() @ _flat(x)).to(path.weight.dtype)
+        dw = (rows.t() @ flat(x)).to(path.weight.dtype)
     if needs_down:
         assert x is not None and du is not None
-        da = (du.t() @ _flat(x)).to(path.down.dtype)
+        da = (du.t() @ flat(x)).to(path.down.dtype)
     if needs_up:
         if u is None:
             assert x is not None
             u = F.linear(x, cast.down)
-        dc = (scaled.t() @ _flat(u)).to(path.up.dtype)
-    db = flat.sum(0).to(path.bias.dtype) if needs_bias and path.bias is not None else None
+        dc = (scaled.t() @ flat(u)).to(path.up.dtype)
+    db = rows.sum(0).to(path.bias.dtype) if needs_bias and path.bias is not None else None
     return _Gradients(dx, dw, db, da, dc)
 
 
 def _cast(path: Path, dtype: torch.dtype) -> Path:
     bias = None if path.bias is None else path.bias.to(dtype)
     return Path(path.weight.to(dtype), bias, path.down.to(dtype), path.up.to(dtype))
-
-
-def _flat(x: Tensor) -> Tensor:
-    return x.reshape(-1, x.shape[-1])
-
-
-def _apply(phi: Activation, gate: str, z: Tensor) -> Tensor:
-    if gate == "none":
-        return phi.forward(z)
-    first, second = z.chunk(2, dim=-1)
-    return phi.forward(first) * second if gate == "first" else first * phi.forward(second)
-
-
-def _middle_backward(phi: Activation, gate: str, dh: Tensor, z: Tensor) -> Tensor:
-    """From the gradient of h to that of z."""
-    if gate == "none":
-        return phi.backward(dh, z)
-    first, second = z.chunk(2, dim=-1)
-    if gate == "first":
-        return torch.cat([phi.backward(dh * second, first), dh * phi.forward(first)], dim=-1)
-    return torch.cat([dh * phi.forward(second), phi.backward(dh * first, second)], dim=-1)

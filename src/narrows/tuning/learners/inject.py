@@ -8,14 +8,13 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from narrows.tuning.base import Swap, TunedModel, Tuning, attach, check_plain, layers, swap, undo
-from narrows.tuning.far.inject import check_same, is_meta, linear
-from narrows.tuning.far.layers import FarPassed, FarShell
+from narrows.tuning.base import Swap, TunedModel, Tuning, attach, check_plain, layers, own_names, swap
 from narrows.tuning.learners.config import LearnerConfig
 from narrows.tuning.learners.layers import LearnerLinear
 from narrows.tuning.precision import widened
-from narrows.tuning.recording import Batch, example_batch, logits
+from narrows.tuning.recording import Batch
 from narrows.tuning.structure import Architecture, FfnPair, probe
+from narrows.tuning.swapping import bypass, checked_swaps, linear
 from narrows.tuning.verbs import VERBS
 
 
@@ -42,24 +41,15 @@ def get_learner_model(
             architecture = probe(model, config.ffn_pairs, config.modules_to_save, example)
         ranks = targets(model, config, architecture)
         weights = primed_weights(model, config, architecture)
-        batch = example_batch(model) if example is None else example
-        before = None if is_meta(model) or config.init == "nonzero" else logits(model, batch)
+        is_exact = config.memory_mode == "plain" or all(pair.is_exact for pair in architecture.pairs)
         generator = torch.Generator().manual_seed(config.seed)
-        swaps: list[Swap] = []
-        try:
+        with checked_swaps(model, example, None if config.init == "nonzero" else is_exact, safe_mode="plain") as swaps:
             for name, rank in ranks.items():
                 layer = LearnerLinear(linear(model, name), rank, config.scale, config.dropout)
                 layer.initialise(config.init, generator)
                 swaps.append(swap(model, name, layer))
-            if config.memory_mode == "lean":
-                for pair in architecture.pairs:
-                    swaps += _fuse(model, pair)
-            if before is not None:
-                is_exact = config.memory_mode == "plain" or all(pair.is_exact for pair in architecture.pairs)
-                check_same(model, batch, before, is_exact, safe_mode="plain")
-        except BaseException:
-            undo(model, swaps)
-            raise
+            for pair in architecture.pairs if config.memory_mode == "lean" else ():
+                swaps += _fuse(model, pair)
         primed = _set_flags(model, config, architecture, weights)
         state = Tuning(config, swaps, head=architecture.head, primed=primed, unreached=architecture.unreached, narrow=narrow)
         tuned = attach(model, state, VERBS)
@@ -122,7 +112,7 @@ def _has_role(name: str, role: str, wanted: Sequence[str]) -> bool:
 
 
 def _named(model: nn.Module, wanted: Sequence[str] | str, architecture: Architecture) -> set[str]:
-    """The linears outside the head that a regular expression or ends of names fit; ValueError where one fits none."""
+    """Return the linears outside the head that a regular expression or ends of names fit; ValueError where one fits none."""
     names = [
         name
         for name, module in model.named_modules()
@@ -155,20 +145,16 @@ def _fuse(model: nn.Module, pair: FfnPair) -> list[Swap]:
         # Without a learner there, nothing after the activation is kept anyway.
         return []
     if not pair.is_fusible or pair.activation is None or not isinstance(up, LearnerLinear):
-        reason = "something random stands between its linears" if pair.has_dropout else "it cannot be computed as one function"
-        reason = reason if isinstance(up, LearnerLinear) else "its widening linear has no learner"
+        reason = pair.obstacle if isinstance(up, LearnerLinear) else "its widening linear has no learner"
         warnings.warn(f"{pair.up} is tuned with memory_mode='plain' instead of 'lean': {reason}.", stacklevel=3)
         return []
-    swaps = []
-    if not pair.bypass and pair.shell is not None:
-        swaps.append(swap(model, pair.shell, FarShell(model.get_submodule(pair.shell), pair.up[len(pair.shell) + 1 :])))
     up.fuse(down, pair.activation, pair.gate)
-    return swaps + [swap(model, name, FarPassed()) for name in pair.bypass]
+    return bypass(model, pair)
 
 
 def _set_flags(model: nn.Module, config: LearnerConfig, architecture: Architecture, weights: frozenset[str]) -> frozenset[str]:
-    """Say of every parameter whether it is trained now, and return the names of those that are in priming alone."""
-    own = {f"{name}.{leaf}": leaf for name, layer in layers(model) for leaf in layer.own()}
+    """Set for every parameter whether it is trained now, and return the names of those that are in priming alone."""
+    own = own_names(model)
     downs = frozenset(name for name, leaf in own.items() if leaf == "learner_down" and not config.train_down_projection)
     primed = weights | downs if config.has_priming else frozenset()
     for name, parameter in model.named_parameters():
@@ -193,8 +179,8 @@ def _is_always_trained(name: str, config: LearnerConfig, architecture: Architect
 
 
 def _base_copy(model: nn.Module) -> dict[str, Tensor]:
-    """Values before training by name. Of a learner, zeros for the second matrix are enough to make it none."""
-    own = {f"{name}.{leaf}": leaf for name, layer in layers(model) for leaf in layer.own()}
+    """Return the values before training by name. Zeros for the second matrix are enough to undo a learner."""
+    own = own_names(model)
     copies = {}
     for name, parameter in model.named_parameters():
         if own.get(name) == "learner_up":

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from narrows.tuning.activations import Gate
 from narrows.tuning.base import TunedLayer
 from narrows.tuning.learners.config import Init
 from narrows.tuning.learners.functions import Path, Recipe, feed_forward, with_learner
@@ -19,20 +20,16 @@ class LearnerLinear(TunedLayer):
     """`y = x W^T + b + scale (x P1) P2` under the names of the plain layer's parameters.
 
     Args:
-        linear: the plain layer; its parameters are taken over, not copied.
+        linear: the plain layer.
         r: dimension of the learner.
         scale: factor of its path.
         dropout: probability on its input.
     """
 
     def __init__(self, linear: nn.Linear, r: int, scale: float = 1.0, dropout: float = 0.0) -> None:
-        super().__init__()
-        # In a tuple, so that the plain layer is no part of the module tree and its parameters are not seen twice.
-        self._linear = (linear,)
+        super().__init__(linear)
         self._fused: tuple[LearnerLinear, Recipe] | None = None
         self.is_passed = False
-        self.weight, self.bias = linear.weight, linear.bias
-        self.in_features, self.out_features = linear.in_features, linear.out_features
         self.scale, self.dropout = scale, dropout
         like = linear.weight
         self.learner_down = nn.Parameter(torch.zeros(r, self.in_features, dtype=like.dtype, device=like.device))
@@ -55,17 +52,17 @@ class LearnerLinear(TunedLayer):
         self.learner_down.copy_(down)
         self.learner_up.copy_(up)
 
-    def fuse(self, down: "LearnerLinear", activation: str, gate: str) -> None:
+    def fuse(self, down: "LearnerLinear", activation: str, gate: Gate) -> None:
         """Compute the whole feed-forward here; the linear that narrows passes on what it gets."""
         self._fused = (down, Recipe(activation, gate, (self.scale, down.scale)))
         down.is_passed = True
 
     def path(self) -> Path:
-        """The four tensors, for the functions."""
+        """Return the four tensors, for the functions."""
         return Path(self.weight, self.bias, self.learner_down, self.learner_up)
 
     def forward(self, x: Tensor) -> Tensor:
-        """From `(..., in)` to `(..., out)`; what it gets, where the feed-forward is computed as one."""
+        """Map `(..., in)` to `(..., out)`; return the input where the feed-forward is computed as one."""
         if self.is_passed:
             return x
         if self._fused is not None:
@@ -75,28 +72,19 @@ class LearnerLinear(TunedLayer):
         return with_learner(x, seen, self.path(), self.scale)
 
     def sync(self) -> None:
-        """Nothing to do: no number is held twice."""
-
-    @torch.no_grad()
-    def plain(self) -> nn.Module:
-        """The linear that was taken over, with the learner collapsed into its weight."""
-        (linear,) = self._linear
-        self.weight.copy_(self.merged()["weight"])
-        linear.weight, linear.bias = self.weight, self.bias
-        linear.train(self.training)
-        return linear
+        """Do nothing: no number is held twice."""
 
     def own(self) -> Mapping[str, nn.Parameter]:
-        """Both matrices of the learner, and the phase."""
+        """Return both matrices of the learner, and the phase."""
         return {"learner_down": self.learner_down, "learner_up": self.learner_up, "learner_phase": self.learner_phase}
 
     def repeated(self) -> int:
-        """The phase, which is no number of the model."""
+        """Return the size of the phase, which is no number of the model."""
         return self.learner_phase.numel()
 
     @torch.no_grad()
     def merged(self) -> Mapping[str, Tensor]:
-        """`W + scale P2 P1`, summed in single precision at least, and the bias; W itself where the learner is zero."""
+        """Return `W + scale P2 P1`, summed in single precision at least, and the bias; W itself where the learner is zero."""
         weight = self.weight.detach()
         if weight.is_meta or bool(self.learner_up.any()):
             wide = torch.promote_types(weight.dtype, torch.float32)
@@ -105,7 +93,7 @@ class LearnerLinear(TunedLayer):
         return {"weight": weight} if self.bias is None else {"weight": weight, "bias": self.bias.detach()}
 
     def frozen(self) -> Mapping[str, Tensor]:
-        """Nothing to say: each tensor is trained or frozen as a whole."""
+        """Return nothing: each tensor is trained or frozen as a whole."""
         return {}
 
     def extra_repr(self) -> str:

@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from narrows.tuning.base import TunedModel, layers, tuning_of
-from narrows.tuning.files import CONFIG_FILE, WEIGHTS_FILE
+from narrows.tuning.files import CONFIG_FILE, WEIGHTS_FILE, read_folder
 from narrows.tuning.learners.config import LearnerConfig
 from narrows.tuning.learners.inject import get_learner_model
 from narrows.tuning.learners.layers import LearnerLinear
@@ -124,7 +123,7 @@ def _description(
     modules: list[str],
     task_type: str | None,
 ) -> dict[str, Any]:
-    """The fields of PEFT's configuration that say something here; the others have its defaults."""
+    """Return the fields of PEFT's configuration that matter here; the others have its defaults."""
     escaped = {name.replace(".", r"\."): rank for name, rank in ranks.items() if rank != config.r}
     return {
         "peft_type": "LORA",
@@ -145,14 +144,7 @@ def _description(
 
 
 def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    for name in (CONFIG_FILE, WEIGHTS_FILE):
-        if not (folder / name).is_file():
-            raise ValueError(f"{folder} holds no {name}, so it is no adapter. PEFT's save_pretrained writes both.")
-    try:
-        described = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
-        tensors = load_file(folder / WEIGHTS_FILE)
-    except (json.JSONDecodeError, UnicodeDecodeError, SafetensorError) as error:
-        raise ValueError(f"{folder} cannot be read as an adapter: {error}. Copy the folder again.") from error
+    described, tensors = read_folder(folder, "PEFT's save_pretrained writes both")
     if not isinstance(described, dict) or described.get("peft_type") != "LORA":
         raise ValueError(f"{folder / CONFIG_FILE} does not describe a LoRA adapter (peft_type 'LORA').")
     refused = [name for name in _UNKNOWN if described.get(name)]
@@ -170,7 +162,7 @@ def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 
 def _scale(described: Mapping[str, Any], name: str, rank: int) -> float:
-    """PEFT's factor of one adapter: alpha over r, or over its root, with the patterns that fit the end of the name."""
+    """Return PEFT's factor of one adapter: alpha over r, or over its root, with the patterns that fit the end of the name."""
     alpha = described["lora_alpha"]
     for pattern, value in (described.get("alpha_pattern") or {}).items():
         try:

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from narrows.tuning.base import Tuning, layers, tuning_of
+from narrows.tuning.base import Tuning, layers, own_names, tuning_of
 from narrows.tuning.learners.config import LearnerConfig
 from narrows.tuning.learners.layers import LearnerLinear
 from narrows.tuning.optimizer import Grouped, decay_groups, repair_optimizer
@@ -27,7 +27,7 @@ def end_priming(model: nn.Module, optimizer: Grouped | None = None) -> None:
         raise ValueError("priming is over already, or the configuration has none (priming_epochs=0).")
     state = tuning_of(model)
     _check_learner(state)
-    own = {f"{name}.{leaf}" for name, layer in layers(model) for leaf in layer.own()}
+    own = set(own_names(model))
     for name, parameter in model.named_parameters():
         if name in state.primed:
             parameter.requires_grad_(False)
@@ -54,7 +54,7 @@ def learner_groups(
     """
     state = tuning_of(model)
     _check_learner(state)
-    own = {f"{name}.{leaf}" for name, layer in layers(model) for leaf in layer.own()}
+    own = set(own_names(model))
     slow = {parameter for name, parameter in model.named_parameters() if name in state.primed - own}
     groups: list[dict[str, Any]] = []
     for group in decay_groups(model, weight_decay):

@@ -18,7 +18,7 @@ from narrows.vi.problems.chains import Chain, Walk
 
 
 class Moments(NamedTuple):
-    """What temporal differences need of a chain, its features and its weights: exact, or averages over transitions.
+    """Moments of a chain, its features and its weights that temporal differences need: exact, or averages over transitions.
 
     Attributes:
         gram: `B = Phi^T Xi Phi`.

@@ -12,7 +12,7 @@ from narrows.vi.problems.matrix_games import ROCK_PAPER_SCISSORS, Mixed, matrix_
 from narrows.vi.projections import box
 
 _CELU_SCALE = 10.0
-"""Where the negative branch of the players' activation levels off."""
+"""The level of the negative branch of the players' activation far from zero."""
 
 Pair = tuple[float, float]
 Coins = tuple[Float[Array, ""], Float[Array, ""]]

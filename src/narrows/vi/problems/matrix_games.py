@@ -15,7 +15,7 @@ from narrows.vi.projections import simplex
 from narrows.vi.solving import Solution, solve
 
 Payoff: TypeAlias = Array | np.ndarray | Sequence[Sequence[float]]
-"""What player 1 pays player 2: a row for each action of player 1, a column for each of player 2."""
+"""Payments of player 1 to player 2: a row for each action of player 1, a column for each of player 2."""
 
 Mixed: TypeAlias = tuple[Float[Array, " rows"], Float[Array, " columns"]]
 """A distribution over actions for each player."""

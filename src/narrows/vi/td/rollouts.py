@@ -22,7 +22,7 @@ from narrows.vi.td.transitions import Transitions
 
 
 class Starts(NamedTuple):
-    """Where rollouts begin: after a reset with a seed and, where there are states, after one step from a state.
+    """Starts of rollouts: after a reset with a seed and, where there are states, after one step from a state.
 
     That step is there because simulators derive some of what is observed and rewarded while they step: after it an environment
     is exactly what it was, and before it only its state is.

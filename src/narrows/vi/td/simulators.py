@@ -18,7 +18,7 @@ Policy: TypeAlias = Callable[[Shaped[np.ndarray, "batch ..."], np.random.Generat
 
 
 class StateAccess(NamedTuple):
-    """How a simulator's state is read and put back.
+    """A way to read a simulator's state and put it back.
 
     Attributes:
         read: the state of an environment as a vector, such that a step from it depends on it and the action alone.
@@ -30,7 +30,7 @@ class StateAccess(NamedTuple):
 
 
 class Stepped(NamedTuple):
-    """What a step of one environment gave; truncated is an episode that was cut off and would have gone on."""
+    """The result of a step of one environment; truncated is an episode that was cut off and would have gone on."""
 
     observation: Shaped[np.ndarray, "..."]
     reward: float
@@ -156,7 +156,7 @@ def with_chance_from(env: Environment, generator: np.random.Generator) -> None:
 
 @contextmanager
 def _mujoco_warns_python() -> Iterator[None]:
-    """Turn what MuJoCo says about a model into Python's warnings; by itself it leaves a log in whatever folder it runs in."""
+    """Turn MuJoCo's remarks on a model into Python's warnings; by itself it leaves a log in whatever folder it runs in."""
     try:
         mujoco: Any = importlib.import_module("mujoco")
     except ImportError:

@@ -1,4 +1,4 @@
-"""What value prediction learns from, and its error."""
+"""Transitions that values are learned from, and the error of temporal differences."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
