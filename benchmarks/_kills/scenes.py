@@ -107,9 +107,9 @@ def _tune(folder: Path, call: Call) -> None:
 
 
 def _scorer(folder: Path) -> object:
-    from narrows.tuning.scoring import Scorer, is_scorer
+    from narrows.tuning.scoring import TunedScorer, is_scorer
 
-    return Scorer.load(folder / "scorer") if is_scorer(folder / "scorer") else None
+    return TunedScorer.load(folder / "scorer") if is_scorer(folder / "scorer") else None
 
 
 def _is_tuned(folder: Path) -> bool:

@@ -22,8 +22,8 @@ from narrows.tuning import (
     get_far_model,
     get_learner_model,
 )
+from narrows.tuning.architecture import probe
 from narrows.tuning.baselines import BaselineConfig
-from narrows.tuning.structure import probe
 
 Build = Callable[[PreTrainedModel], Any]
 """From a plain model, which it may change, to what is trained."""

@@ -70,12 +70,12 @@ def test_from_a_table_to_a_run_that_a_tuned_encoder_guides(place, capsys):
     assert "--proxy FOLDER" in capsys.readouterr().err
     assert main(["run", str(place / "job.toml"), "--out", str(run), "--proxy", str(place / "scorer")]) == 0
     assert main(["shortlist", str(run)]) == 0
-    from narrows.tuning.scoring import Scorer
+    from narrows.tuning.scoring import TunedScorer
 
     rows = (run / "shortlist.csv").read_text().splitlines()
     header = rows[0].split(",")
     first = dict(zip(header, rows[1].split(","), strict=True))
-    found = Scorer.load(place / "scorer").score([first["sequence"]]).mean[0]
+    found = TunedScorer.load(place / "scorer").score([first["sequence"]]).mean[0]
     assert float(first["score"]) == pytest.approx(found, rel=1e-4)
 
 

@@ -8,12 +8,12 @@ import pytest
 
 zoo = pytest.importorskip("tests.tuning.zoo", reason="PyTorch or transformers is missing: pip install 'narrows[tuning]'")
 inject = pytest.importorskip("narrows.tuning.far.inject")
-structure = pytest.importorskip("narrows.tuning.structure")
+structure = pytest.importorskip("narrows.tuning.architecture")
 flop_counter = pytest.importorskip("torch.utils.flop_counter")
 
 from tests.tuning.tiny import make_encoder, make_sequences  # noqa: E402
 
-from narrows.tuning.scoring import FitSettings, Request, Sides, fit, prepare  # noqa: E402  the import needs torch
+from narrows.tuning.scoring import Request, Sides, TuningSettings, fit_scorer, prepare  # noqa: E402  the import needs torch
 
 torch, transformers, tuning = zoo.torch, zoo.transformers, zoo.tuning
 
@@ -131,8 +131,8 @@ def test_far_beats_training_the_head_alone(seed, tmp_path):
     sides = Sides(np.arange(160), np.arange(160, 190), np.arange(190, 240))
     found = {}
     for method in ("far_paper", "head_only"):
-        settings = FitSettings(method=method, epochs=6, learning_rate=2e-3, patience=6, seed=seed)
-        done = fit(prepare(Request(str(encoder), settings), sequences, np.asarray(scores), sides), tmp_path / method)
+        settings = TuningSettings(method=method, epochs=6, learning_rate=2e-3, patience=6, seed=seed)
+        done = fit_scorer(prepare(Request(str(encoder), settings), sequences, np.asarray(scores), sides), tmp_path / method)
         assert done is not None
         found[method] = done.quality.figures["spearman"]
     assert found["far_paper"] - found["head_only"] > 0.05, found

@@ -5,7 +5,7 @@ import copy
 import pytest
 
 zoo = pytest.importorskip("tests.tuning.zoo", reason="PyTorch or transformers is missing: pip install 'narrows[tuning]'")
-probe = pytest.importorskip("narrows.tuning.structure")
+probe = pytest.importorskip("narrows.tuning.architecture")
 inject = pytest.importorskip("narrows.tuning.far.inject")
 profile = pytest.importorskip("narrows.tuning.profiling")
 torch, nn, F = zoo.torch, zoo.nn, zoo.F

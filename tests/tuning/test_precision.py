@@ -11,7 +11,7 @@ safetensors = pytest.importorskip("safetensors.torch")
 
 from tests.tuning.tiny import make_encoder, make_sequences  # noqa: E402  the import needs torch
 
-from narrows.tuning.scoring import FitSettings, Request, Scorer, Sides, Watch, fit, prepare  # noqa: E402
+from narrows.tuning.scoring import Request, Sides, TunedScorer, TuningSettings, Watch, fit_scorer, prepare  # noqa: E402
 
 torch, tuning, transformers = zoo.torch, zoo.tuning, zoo.transformers
 
@@ -152,7 +152,7 @@ def encoders(tmp_path_factory):
 def planned(encoder, **settings):
     texts, scores = make_sequences(60)
     sides = Sides(np.arange(40), np.arange(40, 50), np.arange(50, 60))
-    request = Request(str(encoder), FitSettings(**{"method": "far", "epochs": 2, "learning_rate": 1e-3, **settings}))
+    request = Request(str(encoder), TuningSettings(**{"method": "far", "epochs": 2, "learning_rate": 1e-3, **settings}))
     return prepare(request, texts, np.asarray(scores), sides)
 
 
@@ -160,8 +160,8 @@ def planned(encoder, **settings):
 def test_a_scorer_from_a_half_precision_file_is_that_of_the_same_numbers(encoders, tmp_path, settings):
     found = []
     for name in ("half", "single"):
-        assert fit(planned(encoders / name, **settings), tmp_path / name) is not None
-        scorer = Scorer.load(tmp_path / name)
+        assert fit_scorer(planned(encoders / name, **settings), tmp_path / name) is not None
+        scorer = TunedScorer.load(tmp_path / name)
         assert types(scorer.members[0]) == {torch.float32}
         found.append(scorer(make_sequences(60)[0]).mean)
     # Not bit by bit: sums depend in their last bit on where in memory a file puts the weights.
@@ -171,9 +171,9 @@ def test_a_scorer_from_a_half_precision_file_is_that_of_the_same_numbers(encoder
 def test_a_fit_that_was_begun_in_half_precision_goes_on(encoders, tmp_path):
     plan, seen = planned(encoders / "half"), []
     stopping = Watch(step=lambda done, total: seen.append(done), is_stopping=lambda: len(seen) >= 2)
-    assert fit(plan, tmp_path / "s", lambda member: stopping) is None
+    assert fit_scorer(plan, tmp_path / "s", lambda member: stopping) is None
     (checkpoint,) = (tmp_path / "s" / "training" / "member-0").glob("state-*")
     moments = safetensors.load_file(checkpoint / "optimizer.safetensors")
     halved = {name: value.bfloat16() if "exp_avg" in name else value for name, value in moments.items()}
     safetensors.save_file(halved, checkpoint / "optimizer.safetensors")
-    assert fit(plan, tmp_path / "s") is not None
+    assert fit_scorer(plan, tmp_path / "s") is not None

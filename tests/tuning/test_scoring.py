@@ -18,7 +18,7 @@ from tests.killing import kill_everywhere
 from tests.tuning import zoo
 from tests.tuning.tiny import make_encoder, make_sequences
 
-from narrows.tuning.scoring import FitSettings, Request, Scorer, Sides, Watch, fit, foreseen, is_scorer, prepare
+from narrows.tuning.scoring import Request, Sides, TunedScorer, TuningSettings, Watch, fit_scorer, foreseen, is_scorer, prepare
 from narrows.tuning.scoring.encoder import open_encoder
 from narrows.tuning.scoring.fitting import MembersBy
 from narrows.tuning.scoring.quality import calibrated, matthews, quality
@@ -43,13 +43,13 @@ SIDES = Sides(np.arange(0, 160), np.arange(160, 190), np.arange(190, 240))
 
 
 def planned(encoder, table, *, members=1, members_by: MembersBy = "heads", classes=(), **settings):
-    request = Request(str(encoder), FitSettings(**{**FAST, **settings}), members, members_by)
+    request = Request(str(encoder), TuningSettings(**{**FAST, **settings}), members, members_by)
     texts, values = table
     return prepare(request, texts, values, SIDES, classes)
 
 
 def finished(plan, folder, watch=lambda member: Watch()):
-    done = fit(plan, folder, watch)
+    done = fit_scorer(plan, folder, watch)
     assert done is not None
     return done
 
@@ -75,7 +75,7 @@ def test_a_fit_that_is_killed_as_it_begins_or_ends_can_be_given_again(encoder, t
     def is_done():
         return is_scorer(place) and not (place / "training").exists()
 
-    kill_everywhere(place, lambda: fit(plan, place), is_whole=lambda: None, is_done=is_done)
+    kill_everywhere(place, lambda: fit_scorer(plan, place), is_whole=lambda: None, is_done=is_done)
 
 
 def weights_in(folder):
@@ -88,7 +88,7 @@ def test_an_encoder_learns_what_decides_a_score_and_the_folder_says_so(encoder, 
     assert done.quality.figures["spearman"] > 0.8
     assert done.quality.figures["rmse"] < 0.6 * done.quality.baselines["rmse"]
     assert [row["epoch"] for row in rows] == list(range(1, len(rows) + 1))
-    loaded = Scorer.load(tmp_path / "s")
+    loaded = TunedScorer.load(tmp_path / "s")
     texts, values = table
     held_out = [texts[row] for row in SIDES.test]
     found = loaded(held_out)
@@ -106,7 +106,7 @@ def test_every_family_is_tuned_saved_and_opened_again(family, table, tmp_path):
     encoder = make_encoder(tmp_path / "encoder", config=zoo.config(family))
     for method in ("far", "lora"):
         done = finished(planned(encoder, table, method=method, epochs=1), tmp_path / method)
-        again = Scorer.load(tmp_path / method)(table[0][:9])
+        again = TunedScorer.load(tmp_path / method)(table[0][:9])
         np.testing.assert_allclose(again.mean, done.scorer(table[0][:9]).mean, rtol=1e-5)
 
 
@@ -127,7 +127,9 @@ def test_a_stopped_fit_goes_on_bit_for_bit(encoder, table, tmp_path, method):
     whole = finished(planned(encoder, table, **settings), tmp_path / "whole")
     steps = 0
     for pause in (4, 9, 3, 8):
-        halved = fit(planned(encoder, table, **settings), tmp_path / "halved", lambda member, pause=pause: stopping_at(pause))
+        halved = fit_scorer(
+            planned(encoder, table, **settings), tmp_path / "halved", lambda member, pause=pause: stopping_at(pause)
+        )
         assert halved is None
         steps += pause
     assert steps < 30, "all pauses lie within the run"
@@ -161,7 +163,7 @@ def test_members_give_a_calibrated_standard_deviation(encoder, table, tmp_path, 
     done = finished(planned(encoder, table, members=3, members_by=by, epochs=3), tmp_path / "s")
     assert len(done.scorer.members) == (1 if by == "heads" else 3)
     texts, values = table
-    found = Scorer.load(tmp_path / "s")([texts[row] for row in SIDES.validation])
+    found = TunedScorer.load(tmp_path / "s")([texts[row] for row in SIDES.validation])
     assert (found.std > 0).all()
     inside = np.mean(np.abs(found.mean - values[SIDES.validation]) <= found.std)
     assert inside == pytest.approx(0.6827, abs=1.5 / len(SIDES.validation))
@@ -170,7 +172,7 @@ def test_members_give_a_calibrated_standard_deviation(encoder, table, tmp_path, 
 def test_bf16_learns_as_well(encoder, table, tmp_path):
     done = finished(planned(encoder, table, precision="bf16"), tmp_path / "s")
     assert done.quality.figures["spearman"] > 0.75
-    assert Scorer.load(tmp_path / "s").precision == "bf16"
+    assert TunedScorer.load(tmp_path / "s").precision == "bf16"
 
 
 def test_the_profile_is_of_the_method_that_was_asked(encoder, table):
@@ -184,29 +186,29 @@ def test_a_folder_in_use_is_left_alone(encoder, table, tmp_path):
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "notes.txt").write_text("mine")
     with pytest.raises(ValueError, match="is in use"):
-        fit(plan, tmp_path / "other")
+        fit_scorer(plan, tmp_path / "other")
     (tmp_path / "file").write_text("mine")
     with pytest.raises(ValueError, match="is a file"):
-        fit(plan, tmp_path / "file")
-    fit(plan, tmp_path / "begun", lambda member: stopping_at(2))
+        fit_scorer(plan, tmp_path / "file")
+    fit_scorer(plan, tmp_path / "begun", lambda member: stopping_at(2))
     with pytest.raises(ValueError, match="unfinished fit of other data or other settings"):
-        fit(planned(encoder, table, learning_rate=1e-4), tmp_path / "begun")
-    fit(planned(encoder, table, epochs=1), tmp_path / "done")
+        fit_scorer(planned(encoder, table, learning_rate=1e-4), tmp_path / "begun")
+    fit_scorer(planned(encoder, table, epochs=1), tmp_path / "done")
     with pytest.raises(ValueError, match="holds a finished scorer"):
-        fit(planned(encoder, table, epochs=1), tmp_path / "done")
+        fit_scorer(planned(encoder, table, epochs=1), tmp_path / "done")
 
 
 def test_a_folder_that_is_none_or_was_changed_is_refused(encoder, table, tmp_path):
     with pytest.raises(ValueError, match=r"holds no scorer\.json"):
-        Scorer.load(tmp_path)
-    fit(planned(encoder, table, epochs=1), tmp_path / "s")
+        TunedScorer.load(tmp_path)
+    fit_scorer(planned(encoder, table, epochs=1), tmp_path / "s")
     assert is_scorer(tmp_path / "s") and not is_scorer(tmp_path)
     weights = tmp_path / "s" / "member-0" / "model.safetensors"
     data = bytearray(weights.read_bytes())
     data[-1] ^= 1
     weights.write_bytes(bytes(data))
     with pytest.raises(ValueError, match=r"model\.safetensors is not the file that was written"):
-        Scorer.load(tmp_path / "s")
+        TunedScorer.load(tmp_path / "s")
     record = tmp_path / "s" / "scorer.json"
     fields = json.loads(record.read_text(encoding="utf-8"))
     wrong = {"format": 2, "members": 10**9, "std_scale": "wide", "reader": {}, "task": {}, "sha256": {}, "std_scale ": 1.0}
@@ -216,23 +218,23 @@ def test_a_folder_that_is_none_or_was_changed_is_refused(encoder, table, tmp_pat
     for text in texts:
         record.write_text(text, encoding="utf-8")
         with pytest.raises(ValueError, match=r"scorer\.json is damaged \(.*Tune again"):
-            Scorer.load(tmp_path / "s")
+            TunedScorer.load(tmp_path / "s")
 
 
 def test_a_damaged_checkpoint_is_said_and_not_used(encoder, table, tmp_path):
-    fit(planned(encoder, table), tmp_path / "s", lambda member: stopping_at(3))
+    fit_scorer(planned(encoder, table), tmp_path / "s", lambda member: stopping_at(3))
     state = next((tmp_path / "s" / "training" / "member-0").glob("state-*"))
     (state / "progress.json").write_text("{}")
     with pytest.raises(ValueError, match="is damaged"):
-        fit(planned(encoder, table), tmp_path / "s")
+        fit_scorer(planned(encoder, table), tmp_path / "s")
 
 
 def test_a_training_that_diverges_says_so_and_keeps_what_was_saved(encoder, table, tmp_path, monkeypatch):
-    fit(planned(encoder, table), tmp_path / "s", lambda member: stopping_at(3))
+    fit_scorer(planned(encoder, table), tmp_path / "s", lambda member: stopping_at(3))
     before = weights_in(tmp_path / "s")
     monkeypatch.setattr(Task, "losses", lambda task, logits, targets: logits * math.nan)
     with pytest.raises(ValueError, match="the loss of step 4 is nan: training diverged"):
-        fit(planned(encoder, table), tmp_path / "s")
+        fit_scorer(planned(encoder, table), tmp_path / "s")
     assert weights_in(tmp_path / "s") == before
 
 
@@ -251,7 +253,7 @@ def test_rows_that_cannot_be_learned_from_are_refused(encoder, table, change, me
     texts, values = change(*table)
     sides = Sides(*(rows[rows < len(texts)] for rows in SIDES))
     with pytest.raises(ValueError, match=message):
-        prepare(Request(str(encoder), FitSettings(**FAST)), texts, np.asarray(values), sides)
+        prepare(Request(str(encoder), TuningSettings(**FAST)), texts, np.asarray(values), sides)
 
 
 @pytest.mark.parametrize(
@@ -267,7 +269,7 @@ def test_rows_that_cannot_be_learned_from_are_refused(encoder, table, change, me
 )
 def test_settings_that_make_no_sense_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
-        FitSettings(**settings)
+        TuningSettings(**settings)
 
 
 def test_an_encoder_that_is_none_is_refused_with_a_way_out(encoder, tmp_path, monkeypatch):
@@ -378,26 +380,26 @@ def test_calibration_covers_two_thirds():
 def test_a_folder_from_elsewhere_is_data(encoder, table, tmp_path):
     """Links are not followed, a pointer names a checkpoint beside it, and every file of the tokenizer is in the identity."""
     begun = tmp_path / "begun"
-    fit(planned(encoder, table), begun, lambda member: stopping_at(2))
+    fit_scorer(planned(encoder, table), begun, lambda member: stopping_at(2))
     (pointer,) = begun.rglob("current")
     before = pointer.read_text(encoding="utf-8")
     pointer.write_text("../../../elsewhere", encoding="utf-8")
     with pytest.raises(ValueError, match="current is damaged: it names '../../../elsewhere', no checkpoint"):
-        fit(planned(encoder, table), begun)
+        fit_scorer(planned(encoder, table), begun)
     pointer.write_text(before, encoding="utf-8")
     (begun / "link").symlink_to(tmp_path)
     with pytest.raises(ValueError, match="link is a symbolic link where only a plain file may be"):
-        fit(planned(encoder, table), begun)
+        fit_scorer(planned(encoder, table), begun)
     (begun / "link").unlink()
     done = finished(planned(encoder, table), begun)
-    identity = Scorer.load(begun).identity
+    identity = TunedScorer.load(begun).identity
     listed = json.loads((begun / "scorer.json").read_text(encoding="utf-8"))["sha256"]
     assert {path.name for path in begun.iterdir() if path.is_file()} == {"scorer.json", *(n for n in listed if "/" not in n)}
     (begun / "vocab.txt").write_text("[PAD]\n", encoding="utf-8")  # as a tokenizer of another kind would read it
-    assert Scorer.load(begun).identity != identity
+    assert TunedScorer.load(begun).identity != identity
     (begun / "vocab.txt").unlink()
     (begun / "member-0" / "model.safetensors").unlink()
     (begun / "member-0" / "model.safetensors").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(ValueError, match="model.safetensors is a symbolic link"):
-        Scorer.load(begun)
+        TunedScorer.load(begun)
     assert done.scorer is not None

@@ -9,7 +9,7 @@ zoo = pytest.importorskip("tests.tuning.zoo", reason="PyTorch or transformers is
 
 from tests.tuning.tiny import make_encoder  # noqa: E402
 
-from narrows.tuning.scoring import FitSettings, Request, Scorer, Sides, fit, prepare  # noqa: E402  the import needs torch
+from narrows.tuning.scoring import Request, Sides, TunedScorer, TuningSettings, fit_scorer, prepare  # noqa: E402  the import needs torch
 from narrows.tuning.scoring.outputs import NEIGHBOURS, harmless_side, logits, predict  # noqa: E402
 from narrows.tuning.scoring.reading import Reader  # noqa: E402
 
@@ -74,8 +74,8 @@ def test_a_score_is_of_its_text_alone_and_so_is_a_row_of_a_training_batch(family
 def fitted(folder, place, method):
     texts = sequences()
     values = np.asarray([float(sum(letter in "ACDE" for letter in text)) for text in texts])
-    settings = FitSettings(method=method, epochs=1, learning_rate=2e-3)
-    assert fit(prepare(Request(str(folder), settings), texts, values, SIDES), place) is not None
+    settings = TuningSettings(method=method, epochs=1, learning_rate=2e-3)
+    assert fit_scorer(prepare(Request(str(folder), settings), texts, values, SIDES), place) is not None
     return texts, values
 
 
@@ -84,7 +84,7 @@ def test_the_side_that_a_tokenizer_pads_on_changes_neither_training_nor_scores(f
     for side, folder in folders.items():
         texts, values = fitted(folder, tmp_path / side, "far")
         found.append((tmp_path / side / "member-0" / "model.safetensors").read_bytes())
-        scorer = Scorer.load(tmp_path / side)
+        scorer = TunedScorer.load(tmp_path / side)
         held_out = [texts[row] for row in SIDES.test]
         alone = np.concatenate([scorer([text]).mean for text in held_out])
         np.testing.assert_allclose(scorer(held_out).mean, alone, rtol=NEIGHBOURS)

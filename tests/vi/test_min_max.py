@@ -89,7 +89,7 @@ TABLE = {
     "descent_1": (2000, (376, 805, 1695), (249, 509, 1068), (212, 449, 922)),
     "descent_5": (1500, (142, 309, 653), (120, 264, 559), (123, 287, 609)),
     "descent_20": (4000, (114, 266, 569), (194, 466, 1010), (3267, None, None)),
-    "descent_100": (4000, (112, 264, 568), (223, 525, 1130), (None, None, None)),
+    "descent_100": (1200, (112, 264, 568), (223, 525, 1130), (None, None, None)),
 }
 
 
@@ -124,7 +124,7 @@ def test_t10_better_inner_solves_can_hurt():
     """Beyond 2 mu / L^2 a few gradient steps converge where exact solves circle: they act as a shorter step."""
     few, _ = pennies("descent_5", RATES, TABLE["descent_5"][0])
     exact, _ = pennies("phgd", RATES, 4000)
-    many, _ = pennies("descent_100", RATES, 4000)
+    many, _ = pennies("descent_100", RATES, TABLE["descent_100"][0])
     assert few[2][:700].min() < 1e-8
     assert exact[2].min() > 1e-2 and many[2].min() > 1e-2
     # A limit cycle of Gauss-Newton, between these distances.
@@ -186,11 +186,14 @@ def test_optimistic_steps_solve_the_game_without_regularisation_and_forward_step
     assert forward[:, -1] == pytest.approx(0.706, abs=2e-3)
 
 
-def test_the_published_game_is_too_long_a_step_from_safe():
-    """With c = 0.04 the published step 0.01 is twice the safe one, and marginal (5.1)."""
+def test_the_published_step_is_twice_the_safe_one():
     problem = hidden_matching_pennies(0.04).problem
     assert problem.strength / problem.lipschitz == pytest.approx(0.02, abs=1e-5)
     assert problem.safe_step_size == pytest.approx(0.004998, abs=1e-6)
+
+
+@pytest.mark.slow("takes 40,000 steps; the rate of exact solves is that of the theory at other step sizes above")
+def test_the_published_game_is_too_long_a_step_from_safe():
     distances, _ = pennies("phgd", (0.01, 0.005), 40_000, 0.04)
     assert hits(distances[0]) == (None, None, None)
     assert distances[0][-1] == pytest.approx(6.6e-2, abs=1e-3)

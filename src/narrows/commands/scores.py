@@ -95,8 +95,7 @@ def opened_on(
 
 def _tuned(proxy: Path, folder: Path, timeout: float, kappa: float) -> Scorer:
     try:
-        from narrows.tuning.scoring import Scorer as TunedScorer
-        from narrows.tuning.scoring import is_scorer
+        from narrows.tuning.scoring import TunedScorer, is_scorer
     except ImportError as error:
         raise ImportError(f'--proxy needs PyTorch and transformers ({error}): pip install "narrows[tuning]"') from error
     if not is_scorer(proxy) and (proxy / _MANIFEST).is_file():

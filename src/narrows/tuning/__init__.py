@@ -13,6 +13,7 @@ methods are Vucetic et al., "Efficient Fine-Tuning of BERT Models on the Edge" (
 Compressed Language Models with Learners" (arXiv:2208.02070).
 """
 
+from narrows.tuning.architecture import probe
 from narrows.tuning.base import (
     disable_adapter,
     get_base_model,
@@ -40,7 +41,6 @@ from narrows.tuning.learners import (
 from narrows.tuning.opening import from_pretrained, saved_indices
 from narrows.tuning.optimizer import FlatAdamW, decay_groups, repair_optimizer
 from narrows.tuning.profiling import Profile, kept_bytes, optimizer_bytes, profile
-from narrows.tuning.structure import probe
 
 __all__ = [
     "BitFitConfig",

@@ -8,12 +8,12 @@ from typing import ClassVar, Final, Literal
 
 from transformers import PreTrainedModel
 
+from narrows.tuning.architecture import Architecture, probe
 from narrows.tuning.base import TunedModel, Tuning, attach, check_plain
 from narrows.tuning.config import TuningConfig
 from narrows.tuning.far.inject import reconfigure
 from narrows.tuning.precision import widened
 from narrows.tuning.recording import Batch
-from narrows.tuning.structure import Architecture, probe
 from narrows.tuning.swapping import checked_swaps
 from narrows.tuning.verbs import VERBS
 

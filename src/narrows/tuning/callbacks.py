@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel, TrainerControl, TrainerState, TrainingArguments
 
+from narrows.tuning.architecture import Architecture, probe
 from narrows.tuning.base import check_plain, is_tuned, layers, note_loading
 from narrows.tuning.far.config import FarConfig
 from narrows.tuning.far.inject import get_far_model, sites_of
@@ -20,7 +21,6 @@ from narrows.tuning.optimizer import Grouped, Origin, repair_optimizer
 from narrows.tuning.phases import PhaseCallback
 from narrows.tuning.precision import widened
 from narrows.tuning.recording import Batch
-from narrows.tuning.structure import Architecture, probe
 
 PRIMING_FILE: Final = "far_priming.safetensors"
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from transformers import PreTrainedModel
 
+from narrows.tuning.architecture import Architecture, probe
 from narrows.tuning.base import TunedModel, tuning_of
 from narrows.tuning.baselines import BASELINES, BaselineConfig, get_baseline_model
 from narrows.tuning.far.config import FarConfig
@@ -16,7 +17,6 @@ from narrows.tuning.learners.inject import get_learner_model
 from narrows.tuning.learners.phases import end_priming, is_priming
 from narrows.tuning.precision import widened
 from narrows.tuning.recording import Batch
-from narrows.tuning.structure import Architecture, probe
 
 
 def from_pretrained(

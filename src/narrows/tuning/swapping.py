@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from narrows.tuning.architecture import FfnPair
 from narrows.tuning.base import Swap, swap, undo
 from narrows.tuning.recording import Batch, example_batch, logits
-from narrows.tuning.structure import FfnPair
 
 
 class Shell(nn.Module):

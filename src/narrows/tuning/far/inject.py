@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from narrows.tuning.architecture import Architecture, FfnPair, probe
 from narrows.tuning.base import Swap, TunedModel, Tuning, attach, check_plain, layers, own_names, swap
 from narrows.tuning.dropout import swap_dropout
 from narrows.tuning.far.config import FarConfig
@@ -15,7 +16,6 @@ from narrows.tuning.far.layers import FarDown, FarLinear, FarUp
 from narrows.tuning.far.selection import Selection, Site, draw, imported
 from narrows.tuning.precision import widened
 from narrows.tuning.recording import Batch
-from narrows.tuning.structure import Architecture, FfnPair, probe
 from narrows.tuning.swapping import bypass, checked_swaps, linear
 from narrows.tuning.verbs import VERBS
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from narrows.tuning.architecture import Architecture, probe
 from narrows.tuning.base import check_plain
 from narrows.tuning.far.config import FarConfig
 from narrows.tuning.far.inject import is_trained_outside, sites_of
@@ -15,7 +16,6 @@ from narrows.tuning.far.scores import NodeScorer, positions, scorer_of, shares
 from narrows.tuning.far.selection import Selection, choose, draw, num_learners
 from narrows.tuning.precision import cast, widened
 from narrows.tuning.recording import Batch, mode
-from narrows.tuning.structure import Architecture, probe
 
 _LEARNING_RATES: Final = {"sgd": 0.05, "adamw": 5e-5}
 

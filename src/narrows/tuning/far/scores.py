@@ -6,8 +6,8 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
+from narrows.tuning.architecture import FfnPair
 from narrows.tuning.far.config import FarConfig
-from narrows.tuning.structure import FfnPair
 
 
 class Share(NamedTuple):

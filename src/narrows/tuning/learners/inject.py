@@ -8,12 +8,12 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from narrows.tuning.architecture import Architecture, FfnPair, probe
 from narrows.tuning.base import Swap, TunedModel, Tuning, attach, check_plain, layers, own_names, swap
 from narrows.tuning.learners.config import LearnerConfig
 from narrows.tuning.learners.layers import LearnerLinear
 from narrows.tuning.precision import widened
 from narrows.tuning.recording import Batch
-from narrows.tuning.structure import Architecture, FfnPair, probe
 from narrows.tuning.swapping import bypass, checked_swaps, linear
 from narrows.tuning.verbs import VERBS
 

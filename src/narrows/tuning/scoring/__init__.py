@@ -1,23 +1,23 @@
 """Tables of texts to scores: an encoder tuned by any method of this room, judged on held-out rows, kept in a folder."""
 
-from narrows.tuning.scoring.fitting import Fitted, Plan, Request, Sides, fit, foreseen, prepare, refuse_taken
-from narrows.tuning.scoring.quality import Quality
-from narrows.tuning.scoring.scorer import Scorer, is_scorer, save_scorer
+from narrows.tuning.scoring.fitting import Fitted, Plan, Request, Sides, fit_scorer, foreseen, prepare, refuse_taken
+from narrows.tuning.scoring.quality import ScorerQuality
+from narrows.tuning.scoring.scorer import TunedScorer, is_scorer, save_scorer
 from narrows.tuning.scoring.task import Prediction, Task
-from narrows.tuning.scoring.training import FitSettings, Watch
+from narrows.tuning.scoring.training import TuningSettings, Watch
 
 __all__ = [
-    "FitSettings",
+    "TuningSettings",
     "Fitted",
     "Plan",
     "Prediction",
-    "Quality",
+    "ScorerQuality",
     "Request",
-    "Scorer",
+    "TunedScorer",
     "Sides",
     "Task",
     "Watch",
-    "fit",
+    "fit_scorer",
     "foreseen",
     "is_scorer",
     "prepare",

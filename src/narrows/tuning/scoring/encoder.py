@@ -14,7 +14,7 @@ from transformers.utils import logging
 from narrows.tuning.scoring.task import Problem
 
 
-class Encoder(NamedTuple):
+class PretrainedEncoder(NamedTuple):
     """A pre-trained model under a fresh head, and its tokenizer.
 
     Attributes:
@@ -26,7 +26,7 @@ class Encoder(NamedTuple):
     tokenizer: Any
 
 
-def open_encoder(name: str | os.PathLike[str], num_outputs: int, seed: int, problem: Problem) -> Encoder:
+def open_encoder(name: str | os.PathLike[str], num_outputs: int, seed: int, problem: Problem) -> PretrainedEncoder:
     """Return a pre-trained encoder with a new head, in single precision.
 
     Args:
@@ -54,7 +54,7 @@ def open_encoder(name: str | os.PathLike[str], num_outputs: int, seed: int, prob
         raise ValueError(_why(name, is_local, error)) from error
     if tokenizer.pad_token_id is None:
         raise ValueError(f"the tokenizer of {name} has no padding, so texts of several lengths make no batch. Take an encoder.")
-    return Encoder(model, tokenizer)
+    return PretrainedEncoder(model, tokenizer)
 
 
 @contextmanager
@@ -74,7 +74,7 @@ def quiet() -> Iterator[None]:
 
 
 def _source(name: str | os.PathLike[str]) -> tuple[str, bool]:
-    """The folder or the hub's name, and which of the two it is."""
+    """Return the folder or the hub's name, and whether it is a folder."""
     path = Path(name).expanduser()
     if path.is_dir():
         if not (path / "config.json").is_file():

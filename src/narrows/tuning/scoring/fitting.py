@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
 
@@ -18,13 +19,13 @@ from jaxtyping import Float, Int
 from narrows.tuning.folders import draft_of, refuse_special, replace_text
 from narrows.tuning.methods import config_of, tuned
 from narrows.tuning.profiling import Profile, profile
-from narrows.tuning.scoring.encoder import Encoder, open_encoder
+from narrows.tuning.scoring.encoder import PretrainedEncoder, open_encoder
 from narrows.tuning.scoring.outputs import predict
-from narrows.tuning.scoring.quality import Quality, calibrated, quality
+from narrows.tuning.scoring.quality import ScorerQuality, calibrated, quality
 from narrows.tuning.scoring.reading import Reader, longest_of
-from narrows.tuning.scoring.scorer import SCORER_FILE, Scorer, save_scorer
+from narrows.tuning.scoring.scorer import SCORER_FILE, TunedScorer, save_scorer
 from narrows.tuning.scoring.task import Task, combined
-from narrows.tuning.scoring.training import FitSettings, Member, Rows, Watch, train_member
+from narrows.tuning.scoring.training import Member, Rows, TuningSettings, Watch, train_member
 
 WORK: Final = "training"
 """Folder, in the scorer's, of an unfinished fit."""
@@ -49,7 +50,7 @@ class Sides(NamedTuple):
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked of a fit.
+    """A request for a fit.
 
     Attributes:
         encoder: folder or hub name of the pre-trained encoder.
@@ -63,7 +64,7 @@ class Request:
     """
 
     encoder: str
-    settings: FitSettings
+    settings: TuningSettings
     members: int = 1
     members_by: MembersBy = "heads"
     max_length: int | None = None
@@ -88,15 +89,15 @@ class Request:
 
 
 class Fitted(NamedTuple):
-    """What a fit came to.
+    """The result of a fit.
 
     Attributes:
         scorer: that was written.
         quality: on the test rows.
     """
 
-    scorer: Scorer
-    quality: Quality
+    scorer: TunedScorer
+    quality: ScorerQuality
 
 
 class Plan(NamedTuple):
@@ -114,7 +115,7 @@ class Plan(NamedTuple):
 
     request: Request
     task: Task
-    encoder: Encoder
+    encoder: PretrainedEncoder
     reader: Reader
     rows: Rows
     sides: Sides
@@ -174,7 +175,7 @@ def foreseen(plan: Plan, rounds: int = 2) -> Profile:
     return profile(tuned(model, config, [{**batch, "labels": labels}], 1), {**batch, "labels": labels}, rounds)
 
 
-def fit(
+def fit_scorer(
     plan: Plan,
     folder: str | os.PathLike[str],
     watch: Callable[[int], Watch] = lambda member: Watch(),
@@ -244,28 +245,32 @@ def _is_bare(place: Path) -> bool:
     return all(path in bare for path in place.rglob("*"))
 
 
-def _judged(plan: Plan, members: Sequence[Member]) -> tuple[Scorer, Quality]:
-    """Calibrate the spread on the validation rows, and judge on the test rows."""
+def _judged(plan: Plan, members: Sequence[Member]) -> tuple[TunedScorer, ScorerQuality]:
+    """Return the scorer, its spread calibrated on the validation rows, and its quality on the test rows."""
     precision = plan.request.settings.precision
 
     def outputs(rows: Int[np.ndarray, " row"]) -> list[np.ndarray]:
         ids = tuple(plan.rows.ids[row] for row in rows)
         return [predict(member.model, plan.reader, ids, precision) for member in members]
 
-    models = [member.model for member in members]
-    positive, std_scale, num_calibration = plan.request.positive, 1.0, None
+    std_scale, num_calibration = 1.0, None
     if plan.request.members > 1 and plan.task.kind == "regression":
         num_calibration = len(plan.sides.validation)
     if num_calibration is not None and num_calibration >= _MIN_CALIBRATION:
         guesses = np.concatenate([plan.task.guesses(own) for own in outputs(plan.sides.validation)])
         std_scale = calibrated(combined(plan.task, guesses, 1.0), plan.rows.values[plan.sides.validation])
-    plain = Scorer(models, plan.reader, plan.task, std_scale=std_scale, precision=precision, positive=positive)
-    found = quality(
+    make = partial(
+        TunedScorer,
+        [member.model for member in members],
+        plan.reader,
         plan.task,
-        plain.combine(outputs(plan.sides.test)),
-        plan.rows.values[plan.sides.test],
-        plan.rows.values[plan.sides.train],
-    )._replace(num_calibration=num_calibration)
+        std_scale=std_scale,
+        precision=precision,
+        positive=plan.request.positive,
+    )
+    truth, known = plan.rows.values[plan.sides.test], plan.rows.values[plan.sides.train]
+    found = quality(plan.task, make().combine(outputs(plan.sides.test)), truth, known)
+    found = found._replace(num_calibration=num_calibration)
     about = {
         "encoder": plan.request.encoder,
         "settings": asdict(plan.request.settings),
@@ -275,8 +280,7 @@ def _judged(plan: Plan, members: Sequence[Member]) -> tuple[Scorer, Quality]:
         "histories": [list(member.progress.history) for member in members],
         "seconds": sum(member.progress.seconds for member in members),
     }
-    scorer = Scorer(models, plan.reader, plan.task, std_scale=std_scale, precision=precision, positive=positive, about=about)
-    return scorer, found
+    return make(about=about), found
 
 
 def _check(texts: Sequence[str], values: Float[np.ndarray, " row"], sides: Sides, classes: Sequence[str]) -> None:
@@ -312,7 +316,7 @@ def _task(known: Float[np.ndarray, " train"], classes: Sequence[str], heads: int
 
 
 def _described(plan: Plan) -> dict[str, Any]:
-    """What makes a fit the same fit."""
+    """Return all that makes a fit the same fit, as JSON has it."""
     data = hashlib.sha256(repr(plan.rows.ids).encode() + plan.rows.values.tobytes())
     for rows in plan.sides:
         data.update(np.ascontiguousarray(rows, dtype=np.int64).tobytes() + b"|")

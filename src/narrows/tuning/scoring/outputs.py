@@ -1,4 +1,4 @@
-"""What an encoder's head puts out for a text, whatever stands beside the text in a batch."""
+"""Outputs of an encoder's head for a text, whatever stands beside the text in a batch."""
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -16,10 +16,10 @@ from narrows.tuning.scoring.reading import Reader, Side, equal_batches
 Precision = Literal["fp32", "bf16"]
 
 NEIGHBOURS: Final = 5e-5
-"""How far what is predicted of a text moves with the texts beside it, in fp32, as a share of the largest output: products of
-other shapes add up in another order, and nothing else depends on them."""
+"""Most that a prediction moves with the texts beside its own, in fp32, as a share of the largest output: products of other
+shapes add up in another order, and nothing else depends on them."""
 _HARMLESS: Final = 3e-4
-"""What padding may do to an output, as a share of the range of outputs; rounding in fp32 does a tenth of it at most."""
+"""Most that padding may move an output, as a share of the range of outputs; rounding in fp32 does a tenth of it."""
 _PREDICTED: Final = 64
 """Texts in a batch that is only predicted."""
 _TRIED: Final = 8

@@ -1,4 +1,4 @@
-"""How far a scorer can be trusted, from rows that it never saw."""
+"""The quality of a scorer, measured on rows that it never saw."""
 
 from typing import Any, NamedTuple
 
@@ -14,7 +14,7 @@ _FEW = 50
 """Rows below which a quantile of errors says little."""
 
 
-class Quality(NamedTuple):
+class ScorerQuality(NamedTuple):
     """Figures on held-out rows, by name, and what a guess that knows nothing comes to.
 
     Attributes:
@@ -47,7 +47,9 @@ class Quality(NamedTuple):
         return known if self.num_calibration is None else {**known, "num_calibration": self.num_calibration}
 
 
-def quality(task: Task, found: Prediction, truth: Float[np.ndarray, " test"], train: Float[np.ndarray, " train"]) -> Quality:
+def quality(
+    task: Task, found: Prediction, truth: Float[np.ndarray, " test"], train: Float[np.ndarray, " train"]
+) -> ScorerQuality:
     """Return the quality of predictions of rows whose truth is known, beside a guess from the training rows alone."""
     if task.kind == "classification":
         return _of_classes(found, truth, train)
@@ -57,7 +59,7 @@ def quality(task: Task, found: Prediction, truth: Float[np.ndarray, " test"], tr
         figures["within one standard deviation"] = float(np.mean(error <= found.std))
         figures["within two standard deviations"] = float(np.mean(error <= 2 * found.std))
         figures["mean standard deviation"] = float(found.std.mean())
-    return Quality(len(truth), figures, {"rmse": float(np.sqrt(np.mean((truth - train.mean()) ** 2)))})
+    return ScorerQuality(len(truth), figures, {"rmse": float(np.sqrt(np.mean((truth - train.mean()) ** 2)))})
 
 
 def calibrated(found: Prediction, truth: Float[np.ndarray, " row"]) -> float:
@@ -65,7 +67,7 @@ def calibrated(found: Prediction, truth: Float[np.ndarray, " row"]) -> float:
     return float(np.quantile(np.abs(truth - found.mean) / np.maximum(found.std, _FLOOR), ONE_STD))
 
 
-def _of_classes(found: Prediction, truth: Float[np.ndarray, " test"], train: Float[np.ndarray, " train"]) -> Quality:
+def _of_classes(found: Prediction, truth: Float[np.ndarray, " test"], train: Float[np.ndarray, " train"]) -> ScorerQuality:
     wanted, known = truth.astype(int), train.astype(int)
     num = found.mean.shape[1]
     shares = np.bincount(known, minlength=num) / len(known)
@@ -80,7 +82,7 @@ def _of_classes(found: Prediction, truth: Float[np.ndarray, " test"], train: Flo
         "log loss": float(-np.mean(np.log(np.maximum(shares[wanted], _FLOOR)))),
         "Matthews correlation": 0.0,
     }
-    return Quality(len(truth), figures, baselines)
+    return ScorerQuality(len(truth), figures, baselines)
 
 
 def matthews(guess: np.ndarray, truth: np.ndarray, num_classes: int) -> float:

@@ -34,7 +34,7 @@ class _ReaderFields(pydantic.BaseModel, extra="forbid"):
 
 
 class _Fields(pydantic.BaseModel, extra="forbid"):
-    """What `scorer.json` holds."""
+    """The contents of `scorer.json`."""
 
     format: Literal[1]
     task: dict[str, Any]
@@ -58,8 +58,8 @@ class _Fields(pydantic.BaseModel, extra="forbid"):
         return self
 
 
-class Scorer:
-    """Scores texts with one or several tuned encoders; `Scorer.load` opens the folder that `narrows tune` wrote.
+class TunedScorer:
+    """Scores texts with one or several tuned encoders; `TunedScorer.load` opens the folder that `narrows tune` wrote.
 
     Args:
         members: tuned encoders, in evaluation mode.
@@ -161,7 +161,7 @@ def is_scorer(folder: str | os.PathLike[str]) -> bool:
     return (Path(folder) / SCORER_FILE).is_file()
 
 
-def save_scorer(scorer: Scorer, folder: str | os.PathLike[str]) -> None:
+def save_scorer(scorer: TunedScorer, folder: str | os.PathLike[str]) -> None:
     """Write a scorer whose members are tuned models, merged; what makes the folder a scorer's is written last."""
     place = Path(folder)
     place.mkdir(parents=True, exist_ok=True)

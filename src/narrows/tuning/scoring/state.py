@@ -29,7 +29,7 @@ _BEST: Final = "best-"
 
 
 class Progress(NamedTuple):
-    """How far a training is.
+    """The progress of a training.
 
     Attributes:
         step: steps taken.
@@ -48,7 +48,7 @@ class Progress(NamedTuple):
     history: tuple[dict[str, float], ...] = ()
 
 
-def save(folder: Path, model: TunedModel, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
+def save_checkpoint(folder: Path, model: TunedModel, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
     """Write a checkpoint; whoever kills the process meanwhile finds the one before."""
     name = f"{_STEP}{progress.step}"
     target = folder / name
@@ -73,7 +73,7 @@ def best_adapter(folder: Path, progress: Progress) -> Path:
     return folder / f"{_BEST}{progress.best_epoch}"
 
 
-def current(folder: Path) -> Path | None:
+def current_checkpoint(folder: Path) -> Path | None:
     """Return the checkpoint that counts, None before the first one."""
     pointer = folder / _CURRENT
     if not pointer.is_file():

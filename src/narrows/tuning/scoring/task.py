@@ -1,4 +1,4 @@
-"""What a head is for: scores or classes, one guess or several."""
+"""The task of a head: scores or classes, one guess or several."""
 
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
@@ -15,7 +15,7 @@ Problem = Literal["regression", "single_label_classification", "multi_label_clas
 
 @dataclass(frozen=True)
 class Task:
-    """What is to be predicted, and how a head's outputs say it.
+    """A quantity to predict, and the meaning of a head's outputs.
 
     Attributes:
         kind: scores or classes.
@@ -50,7 +50,7 @@ class Task:
 
     @property
     def problem(self) -> Problem:
-        """What transformers calls it."""
+        """The name of the task in transformers."""
         if self.kind == "regression":
             return "regression"
         return "single_label_classification" if self.heads == 1 else "multi_label_classification"
@@ -86,7 +86,7 @@ class Task:
 
 
 class Prediction(NamedTuple):
-    """What a scorer says about some texts.
+    """The prediction of a scorer for some texts.
 
     Attributes:
         mean: scores `(text,)`, or probabilities of the classes `(text, class)`.

@@ -30,8 +30,8 @@ _CHECKPOINT_SECONDS = 120.0
 
 
 @dataclass(frozen=True)
-class FitSettings:
-    """How an encoder is tuned.
+class TuningSettings:
+    """Settings of the tuning of one encoder.
 
     Attributes:
         method: by name, see `narrows.tuning.methods`.
@@ -80,7 +80,7 @@ class FitSettings:
 
 
 class Rows(NamedTuple):
-    """What is learned from, and what is looked at after each epoch.
+    """The rows that are learned from, and those that are looked at after each epoch.
 
     Attributes:
         ids: token ids of all texts.
@@ -100,7 +100,7 @@ class Rows(NamedTuple):
 
 
 class Watch(NamedTuple):
-    """Who looks on.
+    """Callbacks of someone who follows a training.
 
     Attributes:
         epoch: called with a row after each epoch: `epoch`, `step`, `loss`, `validation`, `best`, `seconds`.
@@ -132,7 +132,7 @@ def train_member(
     reader: Reader,
     task: Task,
     rows: Rows,
-    settings: FitSettings,
+    settings: TuningSettings,
     folder: Path,
     watch: Watch,
 ) -> Member:
@@ -152,7 +152,7 @@ def train_member(
     plain = opened()
     side = harmless_side(plain, reader, [rows.ids[row] for row in rows.train])
     run = _Run(reader, task, rows, settings, side)
-    checkpoint = state.current(folder)
+    checkpoint = state.current_checkpoint(folder)
     if checkpoint is None:
         config = config_of(settings.method, settings.retention, settings.rank)
         model = tuned(plain, config, run.forever(), run.total, run.loss)
@@ -170,9 +170,9 @@ def train_member(
 
 
 class _Run:
-    """What stays the same all the way through one training."""
+    """The constants of one training, and its steps."""
 
-    def __init__(self, reader: Reader, task: Task, rows: Rows, settings: FitSettings, side: Side | None) -> None:
+    def __init__(self, reader: Reader, task: Task, rows: Rows, settings: TuningSettings, side: Side | None) -> None:
         self.reader, self.task, self.rows, self.settings = reader, task, rows, settings
         self.side: Side | None = side
         self.targets = task.targets(rows.values)
@@ -220,13 +220,13 @@ class _Run:
                 watch.step(progress.step, self.total)
                 is_last = progress.step % self.per_epoch == 0
                 if watch.is_stopping() and not is_last:
-                    state.save(folder, model, optimizer, progress)
+                    state.save_checkpoint(folder, model, optimizer, progress)
                     return progress
                 if time.monotonic() - saved > _CHECKPOINT_SECONDS and not is_last:
-                    state.save(folder, model, optimizer, progress)
+                    state.save_checkpoint(folder, model, optimizer, progress)
                     saved = time.monotonic()
             progress = self._judge(model, progress, folder)
-            state.save(folder, model, optimizer, progress)
+            state.save_checkpoint(folder, model, optimizer, progress)
             saved = time.monotonic()
             watch.epoch(dict(progress.history[-1]))
             if watch.is_stopping():
