@@ -14,9 +14,9 @@ from narrows.tuning.base import check_plain, is_tuned, layers, note_loading
 from narrows.tuning.far.config import FarConfig
 from narrows.tuning.far.inject import get_far_model, sites_of
 from narrows.tuning.far.layers import FarLinear
-from narrows.tuning.far.priming import frozen_names, settle, snapshot
+from narrows.tuning.far.priming import frozen_names, select, snapshot
 from narrows.tuning.far.scores import NodeScorer, scorer_of, shares
-from narrows.tuning.far.selection import Selection, choose, draw, num_learners
+from narrows.tuning.far.selection import Selection, num_learners
 from narrows.tuning.optimizer import Grouped, Origin, repair_optimizer
 from narrows.tuning.phases import PhaseCallback
 from narrows.tuning.precision import widened
@@ -127,13 +127,8 @@ class FarCallback(PhaseCallback):
     @torch.no_grad()
     def _switch(self, model: PreTrainedModel, optimizer: Grouped) -> None:
         assert self._architecture is not None
-        sites = sites_of(model, self.config, self._architecture)
-        scores = {} if self._scorer is None else self._scorer.scores()
-        chosen = draw(self.config, sites) if self._scorer is None else choose(self.config, sites, scores)
-        moved, kept = (
-            settle(model, self.config, self._architecture, chosen, self._before) if self._num_steps else (frozenset(), {})
-        )
-        self.selection = Selection(chosen, scores, self._num_steps, moved, kept)
+        before = self._before if self._num_steps else None
+        self.selection = select(model, self.config, self._architecture, self._scorer, before, self._num_steps)
         get_far_model(model, self.config, self.selection, self._example, self._architecture)
         self._scorer, self._before, self._shares = None, {}, {}
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]

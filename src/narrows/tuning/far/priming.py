@@ -84,12 +84,29 @@ def _primed(
             _step(model, losses, scorer, config)
         else:
             _look(model, losses, scorer, {share.parameter for share in counted})
-    scores = scorer.scores()
-    chosen = choose(config, sites, scores)
-    if not is_moving:
-        return Selection(chosen, scores, steps)
-    moved, kept = settle(model, config, architecture, chosen, before)
-    return Selection(chosen, scores, steps, moved, kept)
+    return select(model, config, architecture, scorer, before if is_moving else None, steps)
+
+
+def select(
+    model: nn.Module,
+    config: FarConfig,
+    architecture: Architecture,
+    scorer: NodeScorer | None,
+    before: Mapping[str, Tensor] | None,
+    num_steps: int,
+) -> Selection:
+    """Return the nodes that priming found, with `after_priming` applied to weights that moved.
+
+    Args:
+        scorer: what the steps were shown to; None where nodes are drawn.
+        before: values from before priming of what may have to be rolled back; None where nothing moved.
+        num_steps: that were taken.
+    """
+    sites = sites_of(model, config, architecture)
+    scores = {} if scorer is None else scorer.scores()
+    chosen = draw(config, sites) if scorer is None else choose(config, sites, scores)
+    moved, kept = (frozenset(), {}) if before is None else _settle(model, config, architecture, chosen, before)
+    return Selection(chosen, scores, num_steps, moved, kept)
 
 
 def snapshot(model: nn.Module, config: FarConfig, architecture: Architecture) -> dict[str, Tensor]:
@@ -115,7 +132,7 @@ def frozen_names(model: nn.Module, config: FarConfig, architecture: Architecture
 
 
 @torch.no_grad()
-def settle(
+def _settle(
     model: nn.Module,
     config: FarConfig,
     architecture: Architecture,

@@ -3,12 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedModel, TrainerState, TrainingArguments
 
-from narrows.tuning.base import tuning_of
-from narrows.tuning.learners.config import LearnerConfig
-from narrows.tuning.learners.phases import end_priming, is_priming
+from narrows.tuning.learners.phases import end_priming, is_priming, learner_config
 from narrows.tuning.optimizer import repair_optimizer
 from narrows.tuning.phases import PhaseCallback
 
@@ -27,12 +25,12 @@ class LearnerCallback(PhaseCallback):
 
     def look(self, model: PreTrainedModel, optimizer: Any) -> None:
         """See that the model has learners."""
-        _config_of(model)
+        learner_config(model)
         self._optimizer = optimizer
 
     def begin(self, args: TrainingArguments, state: TrainerState, model: PreTrainedModel, optimizer: Any) -> None:
         """Refuse what cannot work, before it is tried."""
-        config = _config_of(model)
+        config = learner_config(model)
         if not is_priming(model):
             return
         if args.world_size > 1:
@@ -48,7 +46,7 @@ class LearnerCallback(PhaseCallback):
 
     def after_step(self, state: TrainerState, model: PreTrainedModel, optimizer: Any) -> None:
         """End priming after its last step."""
-        if is_priming(model) and _config_of(model).is_primed(state.global_step, state.epoch or 0.0):
+        if is_priming(model) and learner_config(model).is_primed(state.global_step, state.epoch or 0.0):
             end_priming(model, optimizer)
 
     def before_loading(self, model: PreTrainedModel, state_dict: Mapping[str, Tensor], *_: Any) -> None:
@@ -61,10 +59,3 @@ class LearnerCallback(PhaseCallback):
         if self._optimizer is not None:
             # Even where priming was over: the callback of another Trainer on the same model may have been the first.
             repair_optimizer(self._optimizer, [parameter for parameter in model.parameters() if parameter.requires_grad], {})
-
-
-def _config_of(model: nn.Module) -> LearnerConfig:
-    config = tuning_of(model).config
-    if not isinstance(config, LearnerConfig):
-        raise ValueError(f"LearnerCallback is for a model of get_learner_model, and this one is tuned by {config.method!r}.")
-    return config

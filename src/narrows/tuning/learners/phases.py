@@ -5,10 +5,18 @@ from typing import Any
 import torch
 from torch import nn
 
-from narrows.tuning.base import Tuning, layers, own_names, tuning_of
+from narrows.tuning.base import layers, own_names, tuning_of
 from narrows.tuning.learners.config import LearnerConfig
 from narrows.tuning.learners.layers import LearnerLinear
 from narrows.tuning.optimizer import Grouped, decay_groups, repair_optimizer
+
+
+def learner_config(model: nn.Module) -> LearnerConfig:
+    """Return the configuration of a model with learners; ValueError for any other model."""
+    config = tuning_of(model).config
+    if not isinstance(config, LearnerConfig):
+        raise ValueError(f"this is for a model of get_learner_model, and {type(model).__name__} is tuned by {config.method!r}.")
+    return config
 
 
 def is_priming(model: nn.Module) -> bool:
@@ -25,9 +33,7 @@ def end_priming(model: nn.Module, optimizer: Grouped | None = None) -> None:
     """
     if not is_priming(model):
         raise ValueError("priming is over already, or the configuration has none (priming_epochs=0).")
-    state = tuning_of(model)
-    _check_learner(state)
-    own = set(own_names(model))
+    state, own = tuning_of(model), set(own_names(model))
     for name, parameter in model.named_parameters():
         if name in state.primed:
             parameter.requires_grad_(False)
@@ -52,10 +58,9 @@ def learner_groups(
         attention_learning_rate: of the weights that priming trains.
         weight_decay: of everything but biases and norms.
     """
-    state = tuning_of(model)
-    _check_learner(state)
-    own = set(own_names(model))
-    slow = {parameter for name, parameter in model.named_parameters() if name in state.primed - own}
+    learner_config(model)
+    primed_alone = tuning_of(model).primed - set(own_names(model))
+    slow = {parameter for name, parameter in model.named_parameters() if name in primed_alone}
     groups: list[dict[str, Any]] = []
     for group in decay_groups(model, weight_decay):
         rest = [parameter for parameter in group["params"] if parameter not in slow]
@@ -70,8 +75,3 @@ def _learners(model: nn.Module) -> list[LearnerLinear]:
     if not found:
         raise ValueError(f"{type(model).__name__} has no learners: get_learner_model returns a model that does.")
     return found
-
-
-def _check_learner(state: Tuning) -> None:
-    if not isinstance(state.config, LearnerConfig):
-        raise ValueError(f"the model is tuned by {state.config.method!r}, and this is about learners.")
