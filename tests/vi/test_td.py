@@ -81,7 +81,8 @@ def test_one_step_of_any_optimiser_is_the_semi_gradient_with_it():
     optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(optax.linear_schedule(1e-2, 1e-3, 50)))
     ours, _ = _run(td.surrogate_td0(td.mlp_value, optimizer, inner_steps=1, discount=DISCOUNT), params, batches)
     usual, _ = _run(td.semi_gradient_td0(td.mlp_value, optimizer, discount=DISCOUNT), params, batches)
-    _near(ours, usual, 1e-10)
+    # Adam divides a gradient by its own size, so that 50 steps magnify the rounding of a small one.
+    _near(ours, usual, 1e-8)
 
 
 def test_a_step_size_scales_the_learning_rate_of_one_step():
