@@ -26,7 +26,7 @@ LAYERS = [
     {"rewards", "policies", "noise"},
     {"envs"},
     {"storage"},
-    {"operators", "distance", "edit_distance", "data", "vi", "tuning"},
+    {"alphabet", "operators", "distance", "edit_distance", "data", "vi", "tuning"},
     {"files"},
     {"printing", "sizes"},
 ]

@@ -1,11 +1,15 @@
 """Bit strings of fixed length, written one word at a time (tgm 5.3; Malkin et al. 2022, arXiv:2201.13259)."""
 
+from collections.abc import Sequence as Objects
+
 import equinox as eqx
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Int
 
+from narrows.alphabet import read_bits, write_bits
 from narrows.distance import FLIPS, AbstractDistance
-from narrows.envs.sequence import AbstractSequence
+from narrows.envs.sequence import AbstractSequence, SequenceState
 
 
 class BitSequence(AbstractSequence):
@@ -41,10 +45,18 @@ class BitSequence(AbstractSequence):
     def distance(self) -> AbstractDistance:
         return FLIPS
 
-    def _word(self, tokens: Int[np.ndarray, " length"]) -> str:
-        return "".join(format(token, f"0{self.word_bits}b") for token in tokens.tolist())
+    def to_text(self, states: SequenceState) -> list[str]:
+        tokens = np.asarray(states.tokens)
+        return write_bits((tokens[:, :, None] >> self._shifts & 1).reshape(len(tokens), self.num_bits))
 
-    def _ids(self, text: str) -> list[int]:
-        if len(text) != self.num_bits or set(text) - {"0", "1"}:
+    def from_text(self, texts: Objects[str]) -> SequenceState:
+        bits, is_wrong = read_bits(texts, self.num_bits)
+        if is_wrong.any():
+            text = texts[int(np.argmax(is_wrong))]
             raise ValueError(f"object {text!r}: expected {self.num_bits} characters, each 0 or 1, got {len(text)}.")
-        return [int(text[i : i + self.word_bits], 2) for i in range(0, self.num_bits, self.word_bits)]
+        tokens = np.sum(bits.reshape(len(texts), self.max_length, self.word_bits) << self._shifts, axis=2, dtype=np.int32)
+        return SequenceState(jnp.asarray(tokens), jnp.full(len(texts), self.max_length, jnp.int32), jnp.ones(len(texts), bool))
+
+    @property
+    def _shifts(self) -> Int[np.ndarray, " bit"]:
+        return np.arange(self.word_bits, dtype=np.int32)[::-1]

@@ -1,6 +1,5 @@
 """Sequences built left to right with an explicit end token: every prefix has one parent, so the state graph is a tree."""
 
-from abc import abstractmethod
 from collections.abc import Sequence as Objects
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -9,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int
 
+from narrows.alphabet import Tokens, alphabet_of
 from narrows.envs.base import NO_ACTION, AbstractReversibleEnvironment, Prefix
 
 if TYPE_CHECKING:  # a type checker would read an AbstractVar as an argument of the constructor
@@ -101,32 +101,6 @@ class AbstractSequence(AbstractReversibleEnvironment[SequenceState]):
     def forward_action(self, state: SequenceState, backward_action: Int[Array, ""]) -> Int[Array, ""]:
         return jnp.where(state.is_done, self.num_tokens, state.tokens[jnp.maximum(state.length - 1, 0)])
 
-    def to_text(self, states: SequenceState) -> list[str]:
-        tokens, lengths = np.asarray(states.tokens), np.asarray(states.length)
-        return [self._word(row[:length]) for row, length in zip(tokens, lengths, strict=True)]
-
-    def from_text(self, texts: Objects[str]) -> SequenceState:
-        tokens = np.full((len(texts), self.max_length), self.num_tokens, np.int32)
-        lengths = np.zeros(len(texts), np.int32)
-        for row, text in enumerate(texts):
-            ids = self._ids(text)
-            if not self.min_length <= len(ids) <= self.max_length:
-                raise ValueError(
-                    f"object {row} ({text!r}): expected {self.min_length} to {self.max_length} tokens, got {len(ids)}. "
-                    "Remove it or change min_length and max_length of the environment."
-                )
-            tokens[row, : len(ids)] = ids
-            lengths[row] = len(ids)
-        return SequenceState(jnp.asarray(tokens), jnp.asarray(lengths), jnp.ones(len(texts), bool))
-
-    @abstractmethod
-    def _word(self, tokens: Int[np.ndarray, " length"]) -> str:
-        """Return the text of one object."""
-
-    @abstractmethod
-    def _ids(self, text: str) -> list[int]:
-        """Return the tokens of one object's text."""
-
 
 class Sequence(AbstractSequence):
     """Sequences of letters, `min_length` to `max_length` of them.
@@ -153,14 +127,28 @@ class Sequence(AbstractSequence):
     def num_tokens(self) -> int:
         return len(self.alphabet)
 
-    def _word(self, tokens: Int[np.ndarray, " length"]) -> str:
-        return "".join(self.alphabet[token] for token in tokens)
+    def to_text(self, states: SequenceState) -> list[str]:
+        return alphabet_of(self.alphabet).write(np.asarray(states.tokens), np.asarray(states.length))
 
-    def _ids(self, text: str) -> list[int]:
-        for position, letter in enumerate(text, start=1):
-            if letter not in self.alphabet:
-                raise ValueError(
-                    f"object {text!r}: {letter!r} at position {position} is not one of {self.alphabet!r}. "
-                    "Correct the object or the environment's alphabet."
-                )
-        return [self.alphabet.index(letter) for letter in text]
+    def from_text(self, texts: Objects[str]) -> SequenceState:
+        tokens = alphabet_of(self.alphabet).read(texts)
+        self._refuse_first(texts, tokens)
+        rows = tokens.padded(self.max_length, self.num_tokens)
+        return SequenceState(jnp.asarray(rows), jnp.asarray(tokens.lengths), jnp.ones(len(texts), bool))
+
+    def _refuse_first(self, texts: Objects[str], tokens: Tokens) -> None:
+        """Raise ValueError for the first text with a foreign letter or of a length that objects do not have."""
+        unknown, lengths = tokens.first_unknown(), tokens.lengths
+        is_wrong = (lengths < self.min_length) | (lengths > self.max_length)
+        row = int(np.argmax(is_wrong)) if is_wrong.any() else len(texts)
+        if unknown is not None and unknown[0] <= row:
+            text, place = texts[unknown[0]], unknown[1]
+            raise ValueError(
+                f"object {text!r}: {text[place]!r} at position {place + 1} is not one of {self.alphabet!r}. "
+                "Correct the object or the environment's alphabet."
+            )
+        if row < len(texts):
+            raise ValueError(
+                f"object {row} ({texts[row]!r}): expected {self.min_length} to {self.max_length} tokens, got {lengths[row]}. "
+                "Remove it or change min_length and max_length of the environment."
+            )

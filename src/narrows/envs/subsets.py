@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int
 
+from narrows.alphabet import read_bits, write_bits
 from narrows.distance import ELEMENTS, AbstractDistance
 from narrows.envs.base import AbstractReversibleEnvironment
 
@@ -102,15 +103,15 @@ class Subsets(AbstractReversibleEnvironment[SubsetState]):
         return ELEMENTS
 
     def to_text(self, states: SubsetState) -> list[str]:
-        return ["".join(map(str, row)) for row in np.asarray(states.items).tolist()]
+        return write_bits(np.asarray(states.items))
 
     def from_text(self, texts: Objects[str]) -> SubsetState:
-        for text in texts:
-            size = text.count("1")
-            if len(text) != self.num_items or set(text) - {"0", "1"} or not self.min_size <= size <= self._max_size:
-                raise ValueError(
-                    f"object {text!r}: expected {self.num_items} characters, each 0 or 1, with {self.min_size} to "
-                    f"{self._max_size} ones."
-                )
-        items = np.asarray([[int(character) for character in text] for text in texts], np.int32)
-        return SubsetState(jnp.asarray(items.reshape(len(texts), self.num_items)), jnp.ones(len(texts), bool))
+        items, is_wrong = read_bits(texts, self.num_items)
+        sizes = items.sum(axis=1)
+        is_wrong |= (sizes < self.min_size) | (sizes > self._max_size)
+        if is_wrong.any():
+            raise ValueError(
+                f"object {texts[int(np.argmax(is_wrong))]!r}: expected {self.num_items} characters, each 0 or 1, with "
+                f"{self.min_size} to {self._max_size} ones."
+            )
+        return SubsetState(jnp.asarray(items), jnp.ones(len(texts), bool))

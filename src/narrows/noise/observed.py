@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from narrows.alphabet import alphabet_of
 from narrows.data.findings import Finding, count, error
 from narrows.envs.base import AbstractEnvironment
 from narrows.envs.perturbation import AbstractKernel
@@ -95,25 +96,22 @@ def read_transitions(env: Sequence, path: str) -> Transitions:
         message = f"no sequence asks for {name_some(unasked)}, so what comes of it is not known"
         cure = "Add sequences that do, take the letter out of the environment's alphabet, or write the law in a Table."
         refuse(columns.path, [error(0, None, "unasked", f"{message}. {cure}")])
-    states = [_states(env, row.cells[1]) for row in columns.rows]
+    alphabet = alphabet_of(env.alphabet)
+    states = [_states(env, alphabet.read([row.cells[1]]).flat) for row in columns.rows]
     return Transitions(
         SequenceState(*(jnp.asarray(np.concatenate(leaves)) for leaves in zip(*states, strict=True))),
-        jnp.asarray(_tokens(env, asked)),
-        jnp.asarray(_tokens(env, came)),
+        jnp.asarray(alphabet.read([asked]).flat),
+        jnp.asarray(alphabet.read([came]).flat),
     )
 
 
-def _states(env: Sequence, came: str) -> SequenceState:
+def _states(env: Sequence, came: Int[np.ndarray, " letter"]) -> SequenceState:
     """Return the states in which the letters of a sequence were asked for: what had come before each."""
     lengths = np.arange(len(came), dtype=np.int32)
     row = np.full(env.max_length, env.num_tokens, np.int32)
-    row[: len(came)] = _tokens(env, came)
+    row[: len(came)] = came
     tokens = np.where(np.arange(env.max_length) < lengths[:, None], row, np.int32(env.num_tokens))
     return SequenceState(tokens, lengths, np.zeros(len(came), bool))  # pyright: ignore[reportArgumentType]
-
-
-def _tokens(env: Sequence, text: str) -> Int[np.ndarray, " letter"]:
-    return np.asarray([env.alphabet.index(letter) for letter in text], np.int32)
 
 
 def _explain(env: Sequence, row: Row) -> list[Finding]:

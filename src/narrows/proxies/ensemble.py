@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from narrows.alphabet import alphabet_of
 from narrows.data import Space
 from narrows.printing import quote
 from narrows.proxies import network
@@ -127,22 +128,22 @@ def encode(objects: Objects[str], space: Space) -> Int[np.ndarray, "n length"]:
     """
     if isinstance(objects, str):
         raise ValueError(f"expected a list of sequences, got one text {quote(objects)}. Put it in a list.")
-    letters = {letter: token for token, letter in enumerate(space.alphabet)}
-    tokens = np.full((len(objects), space.max_length), len(letters), np.int32)
-    for row, text in enumerate(objects):
-        if not isinstance(text, str) or not space.min_length <= len(text) <= space.max_length:
-            raise ValueError(
-                f"object {row} ({quote(text)}): expected a text of {space.lengths} letters. Remove it or fit another proxy."
-            )
-        try:
-            tokens[row, : len(text)] = [letters[letter] for letter in text]
-        except KeyError as error:
-            place = text.index(error.args[0]) + 1
-            raise ValueError(
-                f"object {row} ({quote(text)}): letter {error.args[0]!r} at position {place} is not in the alphabet "
-                f"{quote(space.alphabet)}."
-            ) from None
-    return tokens
+    # What is no text has no length in a space.
+    tokens = alphabet_of(space.alphabet).read([text if isinstance(text, str) else "" for text in objects])
+    is_text = np.fromiter((isinstance(text, str) for text in objects), bool, len(objects))
+    is_wrong = ~is_text | (tokens.lengths < space.min_length) | (tokens.lengths > space.max_length)
+    row, unknown = int(np.argmax(is_wrong)) if is_wrong.any() else len(objects), tokens.first_unknown()
+    if unknown is not None and unknown[0] < row:
+        row, place = unknown
+        raise ValueError(
+            f"object {row} ({quote(objects[row])}): letter {objects[row][place]!r} at position {place + 1} is not in the "
+            f"alphabet {quote(space.alphabet)}."
+        )
+    if row < len(objects):
+        raise ValueError(
+            f"object {row} ({quote(objects[row])}): expected a text of {space.lengths} letters. Remove it or fit another proxy."
+        )
+    return tokens.padded(space.max_length, len(space.alphabet))
 
 
 def save(ensemble: Ensemble, quality: Quality, folder: str | Path, table_sha256: str | None = None) -> Path:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from narrows.alphabet import UNKNOWN, alphabet_of
 from narrows.distance import EDITS, AbstractDistance
 from narrows.edit_distance import Patterns, distances
 from narrows.envs.base import AbstractEnvironment
@@ -90,10 +91,11 @@ class Near(AbstractReward):
     def __init__(self, reward: AbstractReward, env: AbstractEnvironment, neighbourhood: Neighbourhood) -> None:
         if not isinstance(env, Sequence):
             raise ValueError(f"edits are counted between sequences, and [env] is {type(env).__name__}. Leave [near] out.")
-        letters = {letter: token for token, letter in enumerate(env.alphabet)}
+        tokens = alphabet_of(env.alphabet).read(neighbourhood.sequences)
         # A letter that the environment lacks is an edit in any case.
-        tokens = [[letters.get(letter, len(letters)) for letter in text] for text in neighbourhood.sequences]
-        self.reward, self.patterns, self.neighbourhood = reward, Patterns(tokens), neighbourhood
+        flat = np.where(tokens.flat == UNKNOWN, env.num_tokens, tokens.flat)
+        patterns = Patterns(np.split(flat, np.cumsum(tokens.lengths)[:-1]))
+        self.reward, self.patterns, self.neighbourhood = reward, patterns, neighbourhood
         self.taken_off = 0.0
 
     def __call__(self, states: SequenceState) -> Float[Array, " batch"]:
