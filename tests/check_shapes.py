@@ -23,7 +23,7 @@ with install_import_hook(ROOMS, "beartype.beartype"):
     from narrows.envs import Hypergrid, Sequence, Subsets, perturbed
     from narrows.noise import Substitution
     from narrows.policies import MLP, Tabular, Transformer
-    from narrows.rewards import AbstractReward, Came, HypergridReward, PairwiseSubsets
+    from narrows.rewards import AbstractReward, HypergridReward, PairwiseSubsets, UnwrapPerturbed
     from narrows.training import Given, adam, run, trainer
     from narrows.training.replay import Replay
     from narrows.trajectories import sample, score
@@ -93,7 +93,7 @@ def terminals(env):
 
 
 def walk_noise() -> None:
-    reward, env = Came(Length()), perturbed(LETTERS, Substitution(LETTERS, 0.2))
+    reward, env = UnwrapPerturbed(Length()), perturbed(LETTERS, Substitution(LETTERS, 0.2))
     for objective in (objectives.ExpectedDetailedBalance("all"), objectives.SampledExpectedDetailedBalance()):
         trace(env, MLP, reward, objective)
     model = train(env, MLP, reward, objectives.StochasticDetailedBalance())

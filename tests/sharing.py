@@ -25,7 +25,7 @@ from narrows.objectives import (
     VarGrad,
 )
 from narrows.policies import MLP, Transformer
-from narrows.rewards import Came, HypergridReward
+from narrows.rewards import HypergridReward, UnwrapPerturbed
 from narrows.rewards.base import AbstractReward
 from narrows.scorers.host import HostReward
 from narrows.storage import checkpoint
@@ -77,10 +77,10 @@ def noisy(env):
     return dict(
         env=env,
         policy=mlp(env, child_flow_head=True),
-        reward=Came(GRID_REWARD),
+        reward=UnwrapPerturbed(GRID_REWARD),
         objective=SampledExpectedDetailedBalance(),
         replay=REPLAY,
-        given=given(env, Came(GRID_REWARD), ["0 0", "5 5", "2 3"]),
+        given=given(env, UnwrapPerturbed(GRID_REWARD), ["0 0", "5 5", "2 3"]),
     )
 
 

@@ -30,7 +30,7 @@ from narrows.noise import Substitution
 from narrows.objectives.base import Aids
 from narrows.policies import Tabular
 from narrows.policies.base import Model, Scaled
-from narrows.rewards import Came, Landscape, Tempered
+from narrows.rewards import Landscape, Tempered, UnwrapPerturbed
 from narrows.training import run, trainer
 from narrows.trajectories import sample
 
@@ -252,7 +252,7 @@ def test_without_noise_every_reference_is_the_target(landscape):
 
 
 def test_methods_that_share_a_training_without_noise_have_one_loss_there(landscape):
-    here, reward = small_world(landscape, 0.0), Came(landscape)
+    here, reward = small_world(landscape, 0.0), UnwrapPerturbed(landscape)
     sizes = (here.env.num_features, here.env.num_values, here.env.num_actions)
 
     def model_of(learns_backward):
@@ -289,7 +289,7 @@ def test_a_job_trains_what_the_library_trains(landscape, monkeypatch):
     separate = trainer(
         here.env,
         lambda key: recipe.policy(here.env, False, key),
-        Came(Tempered(landscape, 10.0)),
+        UnwrapPerturbed(Tempered(landscape, 10.0)),
         method.objective,
         recipe.optimizer(),
         batch_size=64,

@@ -30,7 +30,7 @@ from narrows.policies import Tabular
 from narrows.proxies import Proxy
 from narrows.proxies.ensemble import Ensemble, load, make_members, save
 from narrows.proxies.near import Near, Neighbourhood
-from narrows.rewards import Came, Landscape, Tempered
+from narrows.rewards import Landscape, Tempered, UnwrapPerturbed
 from narrows.runs import RunFolder, execute, read_rows
 from narrows.scorers import HostReward
 from narrows.selection import read_csv
@@ -154,7 +154,7 @@ def test_a_reward_in_jax_teaches_the_same(make, env, objective, tmp_path):
         reward = Tempered(make(tmp_path, offset), 2.0)
         states = WORDS.from_text(TEXTS)
         given = None if env is NOISY else Given(states, reward.in_double(states), 2)
-        own = reward if env is WORDS else Came(reward)
+        own = reward if env is WORDS else UnwrapPerturbed(reward)
         made = trainer(env, policy_for(env, objective), own, objective, adam(0.05), batch_size=8, given=given)
         state, seen, losses = trained(made, 4, every=2)
         assert seen.dtype == np.float64 and np.isfinite(losses).all()

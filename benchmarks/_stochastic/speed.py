@@ -19,7 +19,7 @@ from narrows.noise import Substitution
 from narrows.objectives import ExpectedDetailedBalance, SampledExpectedDetailedBalance, TrajectoryBalance
 from narrows.objectives.base import AbstractObjective
 from narrows.policies import MLP
-from narrows.rewards import Came, Tempered
+from narrows.rewards import Tempered, UnwrapPerturbed
 from narrows.rewards.base import AbstractReward
 from narrows.training import TrainState, adam, trainer
 
@@ -88,7 +88,7 @@ def speed_rows(context: Context, here: World, effort: Effort) -> Iterator[Row]:
             # A learned kernel costs what a true one costs: a row of a table.
             if (batch == effort.full_batch or method.name in OTHERS) and not method.learns_kernel:
                 backward = here.env.num_backward_actions if method.learns_backward else None
-                plans.append((method.name, *_training(here.env, Came(reward), method.objective, backward, batch)))
+                plans.append((method.name, *_training(here.env, UnwrapPerturbed(reward), method.objective, backward, batch)))
         found = _timed(plans, effort.windows, effort.steps)
         yield from _rows(context, f"stochastic/speed/batch {batch}", found, TARGET)
     inner = Sequences("".join(chr(_FIRST_LETTER + number) for number in range(effort.letters)), _LENGTH, _LENGTH)
@@ -96,7 +96,7 @@ def speed_rows(context: Context, here: World, effort: Effort) -> Iterator[Row]:
     weights = jax.random.normal(jax.random.key(0), (inner.num_values,))
     objectives: dict[str, AbstractObjective] = {"expected DB, visited": ExpectedDetailedBalance()}
     objectives |= {f"expected DB, {num} drawn": SampledExpectedDetailedBalance(num) for num in effort.drawn}
-    plans = [(name, *_training(world, Came(LetterSum(weights)), one, None, 64)) for name, one in objectives.items()]
+    plans = [(name, *_training(world, UnwrapPerturbed(LetterSum(weights)), one, None, 64)) for name, one in objectives.items()]
     found = _timed(plans, effort.many_windows, effort.many_steps)
     yield from _rows(context, f"stochastic/speed/{effort.letters} outcomes", found, None)
 

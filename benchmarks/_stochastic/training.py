@@ -19,7 +19,7 @@ from narrows.envs.perturbation import AbstractPerturbed, ReversiblePerturbed
 from narrows.exact import model_law
 from narrows.policies import MLP, Tabular
 from narrows.policies.base import AbstractPolicy, Model
-from narrows.rewards import Came
+from narrows.rewards import UnwrapPerturbed
 from narrows.rewards.landscape import Landscape
 from narrows.training import trainer
 from narrows.trajectories.behaviour import Behaviour
@@ -119,7 +119,7 @@ def _train_all(
         training = trainer(
             env,
             lambda key: recipe.policy(env, method.learns_backward, key),
-            Came(eqx.tree_at(lambda tree: tree.scores, reward, values)),
+            UnwrapPerturbed(eqx.tree_at(lambda tree: tree.scores, reward, values)),
             method.objective,
             recipe.optimizer(),
             batch_size=recipe.batch_size,

@@ -12,7 +12,7 @@ from narrows.config import JobError, NearSettings, ShortlistSettings, TrainSetti
 from narrows.config.job import POLICY_CONTEXT
 from narrows.config.names import NAMES
 from narrows.config.parts import build_env
-from narrows.config.schema import checked
+from narrows.config.schema import validate_fields
 from narrows.sizes import MOST, Count, Few, Seed, check_sizes
 from narrows.training import Surrogate, adam
 from narrows.training.replay import Replay
@@ -56,9 +56,9 @@ def test_every_integer_of_a_job_has_a_bound_that_says_so(section, constructor):
     needed = {name: "x" if hints[name] is str else 1 for name, p in parameters.items() if p.default is p.empty}
     for name in integers(constructor, context):
         with pytest.raises(JobError, match=rf"^\[{section}\] {name} must be at most [\d,]+, got 100,000,000,0"):
-            checked(section, {**needed, name: HUGE}, constructor, context)
+            validate_fields(section, {**needed, name: HUGE}, constructor, context)
         with pytest.raises(JobError, match=rf"^\[{section}\] {name} must be at least -?[\d,]+, got -100,0"):
-            checked(section, {**needed, name: -HUGE}, constructor, context)
+            validate_fields(section, {**needed, name: -HUGE}, constructor, context)
 
 
 @pytest.mark.parametrize("command", NEEDED)

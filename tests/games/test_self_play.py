@@ -22,7 +22,7 @@ from narrows.games.watching import watch
 from narrows.objectives import AdversarialDetailedBalance, AdversarialTrajectoryBalance
 from narrows.policies import MLP, PolicyOutput, ResidualMLP
 from narrows.policies.base import AbstractPolicy, Model
-from narrows.rewards import Outcome
+from narrows.rewards import GameResult
 from narrows.training import adam
 from narrows.trajectories import Trajectory
 from narrows.trajectories.behaviour import on_policy
@@ -166,7 +166,7 @@ class Exact(AbstractPolicy):
 @pytest.fixture(scope="module")
 def exact():
     graph = enumerate_graph(ENV)
-    solution = solve_game(graph, np.asarray(Outcome(ENV, scale=SCALE)(graph.terminal_states), np.float64))
+    solution = solve_game(graph, np.asarray(GameResult(ENV, scale=SCALE)(graph.terminal_states), np.float64))
     codes = np.asarray(jax.vmap(ENV.observe)(graph.states)) @ 3 ** np.arange(9)
     table = np.zeros(3**9, np.float32)
     table[codes] = np.where(graph.turn == 0, 1, -1) * solution.values

@@ -33,7 +33,7 @@ from narrows.objectives.balance import segment_residual, trajectory_residual, tr
 from narrows.objectives.base import ALONE, Aids
 from narrows.policies import Tabular
 from narrows.policies.base import Model
-from narrows.rewards import Outcome
+from narrows.rewards import GameResult
 from narrows.training import adam, run, trainer
 from narrows.trajectories import Trajectory
 from narrows.trajectories.behaviour import Behaviour
@@ -203,7 +203,7 @@ def test_t10_residuals_of_tic_tac_toe_equal_those_of_a_board_played_by_hand():
     found = quick_jit(lambda model, batch: objective.residuals(model, env, batch).error[:, 0])(model, batch)
     assert np.allclose(found, totals - rewards, atol=1e-5)
     ends = jax.jit(jax.vmap(lambda actions: jax.tree.map(lambda leaf: leaf[-1], env.states_along(actions))))(batch.actions)
-    assert Outcome(env)(ends).tolist() == rewards.tolist()
+    assert GameResult(env)(ends).tolist() == rewards.tolist()
 
 
 @functools.cache
@@ -358,7 +358,7 @@ def test_self_play_on_tic_tac_toe_comes_close_to_the_closed_form():
     train = trainer(
         env,
         policy,
-        Outcome(env, scale=5.0),
+        GameResult(env, scale=5.0),
         AdversarialTrajectoryBalance(),
         adam(0.1, 0.05, clip=float("inf")),
         batch_size=512,

@@ -19,7 +19,7 @@ from narrows.objectives.balance import AbstractBalance
 from narrows.objectives.base import Aids
 from narrows.policies import Tabular
 from narrows.policies.base import Critics, Model
-from narrows.rewards import AbstractReward, Came, PairwiseSubsets
+from narrows.rewards import AbstractReward, PairwiseSubsets, UnwrapPerturbed
 from narrows.trajectories import sample
 
 PLAIN = Subsets(3)
@@ -43,7 +43,7 @@ class Length(AbstractReward):
 @functools.cache
 def setting(is_noisy: bool):
     """Return rules, two models, a batch of their objects and what a step lends to a loss."""
-    env, reward = (NOISY, Came(Length())) if is_noisy else (PLAIN, PairwiseSubsets(PLAIN))
+    env, reward = (NOISY, UnwrapPerturbed(Length())) if is_noisy else (PLAIN, PairwiseSubsets(PLAIN))
 
     def model(seed: int) -> Model:
         keys = jax.random.split(jax.random.key(seed), 3)

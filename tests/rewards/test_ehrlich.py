@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from tests.reference import ehrlich as reference
 
-from narrows.config.schema import checked
+from narrows.config.schema import validate_fields
 from narrows.envs import BitSequence, Sequence
 from narrows.rewards.ehrlich import Ehrlich, EhrlichFunction
 
@@ -167,12 +167,12 @@ def test_epistasis_punishes_incomplete_motifs_only():
 
 
 def test_a_job_table_is_the_constructor():
-    table = checked("reward", {"num_motifs": 1, "epistasis": 1, "seed": 4}, Ehrlich, ("env",))
+    table = validate_fields("reward", {"num_motifs": 1, "epistasis": 1, "seed": 4}, Ehrlich, ("env",))
     assert table["motif_length"] == table["quantization"] == 4
     reward = Ehrlich(fixed(4, 8), **table)
     assert reward.function.motifs.shape == (1, 4)
     with pytest.raises(ValueError, match="motifs.*unknown|unknown.*motifs"):
-        checked("reward", {"motifs": 1}, Ehrlich, ("env",))
+        validate_fields("reward", {"motifs": 1}, Ehrlich, ("env",))
 
 
 HAND = {

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 from narrows.commands.scores import CACHE
 from narrows.config import SCORE, Job, JobError, build
 from narrows.config.names import NAMES
-from narrows.config.schema import construct
+from narrows.config.schema import build_or_explain
 from narrows.envs import AbstractEnvironment
 from narrows.files import ChangedFile, sha256_of
 from narrows.proxies import Proxy
@@ -135,7 +135,7 @@ def score_of(job: Job, env: AbstractEnvironment) -> AbstractReward | None:
     settings = {key: value for key, value in job.reward.items() if key not in ("name", "beta")}
     if "path" in settings:
         settings["path"] = str(job.folder / settings["path"])
-    return construct("reward", lambda **fields: NAMES["reward"][job.reward["name"]](env, **fields), settings)
+    return build_or_explain("reward", lambda **fields: NAMES["reward"][job.reward["name"]](env, **fields), settings)
 
 
 def load_proxy(job: Job, env: AbstractEnvironment) -> Proxy | None:

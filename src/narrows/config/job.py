@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from narrows import proxies
-from narrows.config.names import NAMES
-from narrows.config.schema import JobError, Section, checked, construct, named, refuse_unknown
+from narrows.config.names import NAMES, OLD_NAMES
+from narrows.config.schema import JobError, Section, build_or_explain, refuse_unknown, resolve_named, validate_fields
 from narrows.printing import name_some, printable, quote
 from narrows.selection.guide import PROXY_GUIDE, SCORE_GUIDE, Guide
 from narrows.sizes import Count
@@ -205,22 +205,22 @@ def parse_job(document: Mapping[str, Any], folder: Path, name: str = "job") -> J
     return Job(
         name=str(document.get("name", name)),
         seed=seed,
-        env=named("env", tables["env"], NAMES["env"], ()),
+        env=resolve_named("env", tables["env"], NAMES["env"], ()),
         reward=_reward_section(tables["reward"]),
         policy=_policy_section({"name": "MLP", **tables.get("policy", {})}),
-        objective=named(
+        objective=resolve_named(
             "objective", {"name": "TrajectoryGeneralMellowmax", **tables.get("objective", {})}, NAMES["objective"], ()
         ),
         optimizer=_optimizer_section(tables.get("optimizer", {})),
-        exploration=checked("exploration", tables.get("exploration", {}), Behaviour, ()),
-        train=construct("train", TrainSettings, checked("train", tables.get("train", {}), TrainSettings, ())),
-        shortlist=construct(
-            "shortlist", ShortlistSettings, checked("shortlist", tables.get("shortlist", {}), ShortlistSettings, ())
+        exploration=validate_fields("exploration", tables.get("exploration", {}), Behaviour, ()),
+        train=build_or_explain("train", TrainSettings, validate_fields("train", tables.get("train", {}), TrainSettings, ())),
+        shortlist=build_or_explain(
+            "shortlist", ShortlistSettings, validate_fields("shortlist", tables.get("shortlist", {}), ShortlistSettings, ())
         ),
-        noise=named("noise", tables["noise"], NAMES["noise"], ("env",)) if "noise" in tables else None,
-        replay=None if replay is None else checked("replay", replay, Replay, ()),
-        data=None if data is None else construct("data", DataSettings, checked("data", data, DataSettings, ())),
-        near=None if near is None else construct("near", NearSettings, checked("near", near, NearSettings, ())),
+        noise=resolve_named("noise", tables["noise"], NAMES["noise"], ("env",)) if "noise" in tables else None,
+        replay=None if replay is None else validate_fields("replay", replay, Replay, ()),
+        data=None if data is None else build_or_explain("data", DataSettings, validate_fields("data", data, DataSettings, ())),
+        near=None if near is None else build_or_explain("near", NearSettings, validate_fields("near", near, NearSettings, ())),
         folder=folder,
     )
 
@@ -241,7 +241,8 @@ def dump_job(job: Job) -> str:
 def known_names() -> dict[str, dict[str, str]]:
     """Return every name a job may use, by section, each with the first sentence of its docstring."""
     names = {
-        section: {name: _first_line(constructor) for name, constructor in names.items()} for section, names in NAMES.items()
+        section: {name: _first_line(constructor) for name, constructor in names.items() if name not in OLD_NAMES}
+        for section, names in NAMES.items()
     }
     names["reward"][SCORE] = "The function given on the command line as `--score FILE.py:FUNCTION`."
     return names
@@ -260,14 +261,14 @@ def fields_of(section: str, name: str) -> dict[str, str]:
 
 def _reward_section(table: Section) -> Section:
     rest = {key: value for key, value in table.items() if key != "beta"}
-    beta = checked("reward", {"beta": table["beta"]} if "beta" in table else {}, _beta, ())
+    beta = validate_fields("reward", {"beta": table["beta"]} if "beta" in table else {}, _beta, ())
     if table.get("name") == SCORE:
         refuse_unknown("reward", rest, {"name", "kappa"})
-        kappa = checked("reward", {"kappa": rest["kappa"]} if "kappa" in rest else {}, _kappa, ())
+        kappa = validate_fields("reward", {"kappa": rest["kappa"]} if "kappa" in rest else {}, _kappa, ())
         if not 0.0 <= kappa["kappa"] < float("inf"):
             raise JobError(f"[reward] kappa must be at least 0 and finite, got {kappa['kappa']}.")
         return {"name": SCORE, **kappa, **beta}
-    return {**named("reward", rest, NAMES["reward"], ("env",), extra=("beta",), also=(SCORE,)), **beta}
+    return {**resolve_named("reward", rest, NAMES["reward"], ("env",), extra=("beta",), also=(SCORE,)), **beta}
 
 
 def _policy_section(table: Section) -> Section:
@@ -275,7 +276,10 @@ def _policy_section(table: Section) -> Section:
     learned = table.get("learned_backward", False)
     if not isinstance(learned, bool):
         raise JobError(f"[policy] learned_backward must be true or false, got {quote(learned)}.")
-    return {**named("policy", rest, NAMES["policy"], POLICY_CONTEXT, extra=("learned_backward",)), "learned_backward": learned}
+    return {
+        **resolve_named("policy", rest, NAMES["policy"], POLICY_CONTEXT, extra=("learned_backward",)),
+        "learned_backward": learned,
+    }
 
 
 def _beta(beta: float = 1.0) -> None:
@@ -313,13 +317,13 @@ def without_surrogate(optimizer: Section) -> Section:
 def _optimizer_section(table: Section) -> Section:
     """Return the checked table of the optimiser, with the table of a surrogate in it where the job has one."""
     refuse_unknown("optimizer", table, {*inspect.signature(adam).parameters, SURROGATE})
-    section = checked("optimizer", without_surrogate(table), adam, ())
+    section = validate_fields("optimizer", without_surrogate(table), adam, ())
     if SURROGATE not in table:
         return section
     settings = table[SURROGATE]
     if not isinstance(settings, Mapping):
         raise JobError(f"[optimizer] surrogate must be a table such as {{ inner_steps = 5 }}, got {quote(settings)}.")
-    return {**section, SURROGATE: checked(f"optimizer.{SURROGATE}", settings, Surrogate, ())}
+    return {**section, SURROGATE: validate_fields(f"optimizer.{SURROGATE}", settings, Surrogate, ())}
 
 
 def _toml(value: Any) -> str:

@@ -13,10 +13,12 @@ def _names(*rooms: ModuleType) -> Names:
     return {name: getattr(room, name) for room in rooms for name in room.__all__}
 
 
+OLD_NAMES: Final = {"Outcome": rewards.GameResult}
+"""What jobs of earlier releases call some rewards; they are read, and shown to nobody."""
 NAMES: Final[dict[str, Names]] = {
     "env": _names(envs),
     "noise": _names(noise),
-    "reward": _names(rewards, proxies),
+    "reward": {**_names(rewards, proxies), **OLD_NAMES},
     "policy": _names(policies),
     "objective": _names(objectives),
 }

@@ -9,13 +9,13 @@ import jax
 from narrows.config.job import SCORE, SURROGATE, Job, without_surrogate
 from narrows.config.measured import measurements
 from narrows.config.names import NAMES
-from narrows.config.schema import JobError, Section, construct
+from narrows.config.schema import JobError, Section, build_or_explain
 from narrows.envs import AbstractEnvironment, AbstractKernel, AbstractReversibleEnvironment, perturbed
 from narrows.envs.check import check_chance
 from narrows.objectives import AbstractObjective
 from narrows.policies import AbstractPolicy
 from narrows.proxies.near import Near, Neighbourhood
-from narrows.rewards import AbstractReward, Came, Tempered
+from narrows.rewards import AbstractReward, Tempered, UnwrapPerturbed
 from narrows.scorers import HostReward
 from narrows.sizes import MOST
 from narrows.training import Surrogate, Trainer, adam, trainer
@@ -44,11 +44,11 @@ class Parts:
             self.make_policy,
             self.reward,
             self.objective,
-            construct("optimizer", adam, without_surrogate(job.optimizer)),
+            build_or_explain("optimizer", adam, without_surrogate(job.optimizer)),
             batch_size=job.train.batch_size,
             behaviour=self.behaviour,
             replay=self.replay,
-            surrogate=construct("optimizer", lambda: _surrogate(job), {}),
+            surrogate=build_or_explain("optimizer", lambda: _surrogate(job), {}),
             passes=self.objective.passes._replace(**asked) if asked else None,
             **given,
         )
@@ -65,7 +65,7 @@ def build(job: Job, score: Callable[[Any], Any] | None = None) -> Parts:
     """
     rules = build_env(job)
     kernel = build_kernel(job, rules)
-    env = rules if kernel is None else construct("noise", lambda: _checked(perturbed(rules, kernel)), {})
+    env = rules if kernel is None else build_or_explain("noise", lambda: _checked(perturbed(rules, kernel)), {})
     objective = _make("objective", job.objective)
     beta = job.reward["beta"]
     return Parts(
@@ -73,8 +73,8 @@ def build(job: Job, score: Callable[[Any], Any] | None = None) -> Parts:
         reward=_make_reward(job, rules, env, beta, score),
         objective=objective,
         make_policy=_policy_maker(job, env, objective),
-        behaviour=construct("exploration", Behaviour, job.exploration),
-        replay=None if job.replay is None else construct("replay", Replay, job.replay),
+        behaviour=build_or_explain("exploration", Behaviour, job.exploration),
+        replay=None if job.replay is None else build_or_explain("replay", Replay, job.replay),
         beta=beta,
     )
 
@@ -105,7 +105,7 @@ def build_kernel(job: Job, env: AbstractEnvironment) -> AbstractKernel | None:
     name, settings = job.noise["name"], _settings(job.noise)
     if "path" in settings:
         settings["path"] = str(job.folder / settings["path"])
-    return construct("noise", lambda **fields: NAMES["noise"][name](env, **fields), settings)
+    return build_or_explain("noise", lambda **fields: NAMES["noise"][name](env, **fields), settings)
 
 
 def _checked(env: AbstractEnvironment) -> AbstractEnvironment:
@@ -130,11 +130,11 @@ def _make_reward(
     settings = {key: value for key, value in job.reward.items() if key not in ("name", "beta")}
     if "path" in settings:
         settings["path"] = str(job.folder / settings["path"])
-    reward = construct("reward", lambda **fields: NAMES["reward"][job.reward["name"]](rules, **fields), settings)
+    reward = build_or_explain("reward", lambda **fields: NAMES["reward"][job.reward["name"]](rules, **fields), settings)
     if near is not None:
-        reward = construct("near", lambda: Near(reward, rules, near), {})
-    reward = construct("reward", lambda: Tempered(reward, beta), {})
-    return reward if env is rules else Came(reward)
+        reward = build_or_explain("near", lambda: Near(reward, rules, near), {})
+    reward = build_or_explain("reward", lambda: Tempered(reward, beta), {})
+    return reward if env is rules else UnwrapPerturbed(reward)
 
 
 def _neighbourhood(job: Job, rules: AbstractEnvironment) -> Neighbourhood | None:
@@ -142,8 +142,8 @@ def _neighbourhood(job: Job, rules: AbstractEnvironment) -> Neighbourhood | None
         return None
     table = measurements(job)
     assert table is not None, "a job with [near] has [data]"
-    settings = (job.near.penalty, job.near.limit)
-    return construct("near", lambda: Neighbourhood(tuple(table.sequences), table.scores, *settings, rules.distance), {})
+    sequences, costs = tuple(table.sequences), (job.near.penalty, job.near.limit)
+    return build_or_explain("near", lambda: Neighbourhood(sequences, table.scores, *costs, rules.distance), {})
 
 
 def _policy_maker(job: Job, env: AbstractEnvironment, objective: AbstractObjective) -> Callable[[jax.Array], AbstractPolicy]:
@@ -154,7 +154,7 @@ def _policy_maker(job: Job, env: AbstractEnvironment, objective: AbstractObjecti
     num_backward = env.num_backward_actions if is_learned and isinstance(env, AbstractReversibleEnvironment) else None
 
     def make(key: jax.Array) -> AbstractPolicy:
-        return construct(
+        return build_or_explain(
             "policy",
             lambda **fields: NAMES["policy"][job.policy["name"]](
                 env.num_features,
@@ -178,7 +178,7 @@ def _surrogate(job: Job) -> Surrogate | None:
 
 
 def _make(section: str, table: Section) -> Any:
-    return construct(section, NAMES[section][table["name"]], _settings(table))
+    return build_or_explain(section, NAMES[section][table["name"]], _settings(table))
 
 
 def _settings(table: Section) -> dict[str, Any]:

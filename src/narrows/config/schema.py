@@ -6,6 +6,7 @@ from typing import Any, get_type_hints
 
 import pydantic
 
+from narrows.config.names import OLD_NAMES
 from narrows.printing import name_some, printable, quote
 from narrows.sizes import check_sizes
 
@@ -16,7 +17,7 @@ class JobError(ValueError):
     """A job file that cannot be used; the message says where, what was expected, what came and what to do."""
 
 
-def construct(section: str, make: Callable[..., Any], settings: Section) -> Any:
+def build_or_explain(section: str, make: Callable[..., Any], settings: Section) -> Any:
     """Return what a constructor makes of checked settings; what it refuses is a JobError that names the section."""
     try:
         return make(**settings)
@@ -28,7 +29,7 @@ def construct(section: str, make: Callable[..., Any], settings: Section) -> Any:
         raise JobError(f"[{section}] is too large for this machine ({error}). {cure}") from error
 
 
-def named(
+def resolve_named(
     section: str,
     table: Section,
     names: Mapping[str, Callable[..., Any]],
@@ -50,12 +51,12 @@ def named(
     name = table.get("name")
     if not isinstance(name, str) or name not in names:
         came = "it has no name" if name is None else f"unknown name {quote(name)}"
-        raise JobError(f"[{section}] {came}. Known: {', '.join((*names, *also))}.")
+        raise JobError(f"[{section}] {came}. Known: {', '.join(name for name in (*names, *also) if name not in OLD_NAMES)}.")
     rest = {key: value for key, value in table.items() if key != "name"}
-    return {"name": name, **checked(section, rest, names[name], context, extra)}
+    return {"name": name, **validate_fields(section, rest, names[name], context, extra)}
 
 
-def checked(
+def validate_fields(
     section: str, table: Section, constructor: Callable[..., Any], context: tuple[str, ...], extra: tuple[str, ...] = ()
 ) -> Section:
     """Return a table with the defaults of a constructor's signature filled in, after checking names and types."""

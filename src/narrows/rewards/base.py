@@ -59,7 +59,7 @@ class Tempered(AbstractReward):
         return Tempered(self.reward.centred(), self.beta)
 
 
-class Came(AbstractReward):
+class UnwrapPerturbed(AbstractReward):
     """Another reward, of an environment's objects, for that environment under a kernel: what came out is what counts."""
 
     reward: AbstractReward
@@ -71,8 +71,8 @@ class Came(AbstractReward):
     def reference(self) -> float:
         return self.reward.reference
 
-    def centred(self) -> "Came":
-        return Came(self.reward.centred())
+    def centred(self) -> "UnwrapPerturbed":
+        return UnwrapPerturbed(self.reward.centred())
 
 
 def check_inverse_temperature(beta: float) -> None:

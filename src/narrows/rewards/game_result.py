@@ -12,7 +12,7 @@ from narrows.envs.game import AbstractGame
 from narrows.rewards.base import AbstractReward
 
 
-class Outcome(AbstractReward):
+class GameResult(AbstractReward):
     """The outcome of a two-player zero-sum game for player 0: `scale` for a win, 0 for a draw, `-scale` for a loss.
 
     Player 1's log-reward is its negative (eflow 1.3).
@@ -25,7 +25,7 @@ class Outcome(AbstractReward):
     >>> from narrows.envs import TicTacToe
     >>> env = TicTacToe()
     >>> ends = ["xxx/oo./...", "xxo/oox/xox", "xx./ooo/x.."]
-    >>> Outcome(env, scale=5.0)(env.from_text(ends)).tolist()
+    >>> GameResult(env, scale=5.0)(env.from_text(ends)).tolist()
     [5.0, 0.0, -5.0]
     """
 
@@ -35,8 +35,8 @@ class Outcome(AbstractReward):
     def __init__(self, env: AbstractEnvironment, *, scale: float = 10.0) -> None:
         if not isinstance(env, AbstractGame):
             raise ValueError(
-                f"Outcome scores finished games of two players, got {type(env).__name__}. Name a game as the environment, such "
-                "as TicTacToe or ConnectFour, or choose another reward."
+                f"GameResult scores finished games of two players, got {type(env).__name__}. Name a game as the environment, "
+                "such as TicTacToe or ConnectFour, or choose another reward."
             )
         if not 0.0 < scale < math.inf:
             raise ValueError(f"scale must be positive and finite, got {scale}. It is the log-reward of a win; 10 is usual.")
