@@ -164,6 +164,7 @@ def test_options_that_make_no_sense_are_refused(place, tmp_path, capsys, more, m
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow("trains in two processes; tests/tuning/test_scoring.py stops a fit and goes on bit for bit, at any epoch")
 def test_an_interrupted_tuning_goes_on(place, capsys):
     command = [sys.executable, "-m", "narrows", "tune", "data.csv", "--encoder", "encoder", "--out", "stopped"]
     command += ["--method", "full", "--epochs", "60", "--patience", "60"]

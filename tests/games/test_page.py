@@ -9,7 +9,10 @@ from tests.games.tables import cells_server, running, small_server, told
 
 from narrows.games.web import GameServer
 
-pytestmark = pytest.mark.skipif(BINARY is None, reason="no chromium, chromium-browser or google-chrome is installed here")
+pytestmark = [
+    pytest.mark.skipif(BINARY is None, reason="no chromium, chromium-browser or google-chrome is installed here"),
+    pytest.mark.slow("starts a browser; test_web.py has all that the server answers, and nothing else runs the page's script"),
+]
 
 
 @pytest.fixture(scope="module")

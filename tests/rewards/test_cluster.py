@@ -23,6 +23,10 @@ from narrows.scorers import cluster as cluster_module
 from narrows.scorers.cluster import connected
 from narrows.storage.archive import Archive
 
+pytestmark = pytest.mark.slow(
+    "starts a cluster; test_executor.py has lost, late, repeated and refused pieces with executors of this process"
+)
+
 NUM_STEPS, BATCH = 30, 8
 JOB = f"""
 seed = 3
