@@ -12,13 +12,13 @@ import pytest
 from benchmarks import docs
 from benchmarks._games import connect4, plan, rivals, small_games, speed, tables, tables_learned, training
 from benchmarks._games.cells import known
+from benchmarks._games.compute import forward_flops
 from benchmarks.rows import Context, read_rows, write_rows
 from tests.games.recipes import TINY_PLAY, lived, made_up_run, tiny, without_training
 
 from narrows.envs import ConnectFour, TicTacToe
 from narrows.envs.bitboard import numbers
 from narrows.games.alphazero import AlphaZero, SearchPlayer
-from narrows.games.compute import forward_flops
 from narrows.games.exam import exam
 from narrows.games.folder import GameFolder
 from narrows.games.players import NetworkPlayer
@@ -233,7 +233,7 @@ def contest(monkeypatch):
     rows = list(rivals.rival_rows(CONTEXT, wanted, training.Path("kept")))
     assert [seconds for _, _, seconds, _ in asked] == [9.0, 9.0, None, 9.0]
     ours, by_time, by_operations, again = (recipe for _, recipe, _, _ in asked)
-    assert ours.network == by_time.network and by_operations == by_time.with_steps(by_operations.num_steps)
+    assert ours.network == by_time.network and by_operations == replace(by_time, num_steps=by_operations.num_steps)
     assert ours.optimizer["decay_steps"] is by_time.optimizer["decay_steps"] is again.optimizer["decay_steps"] is None
     assert again.self_play["num_simulations"] == 25 and again.self_play["kind"] == "puct"
     return rows

@@ -16,9 +16,8 @@ from benchmarks._games.training import (
     trained,
 )
 from benchmarks.rows import Context, Row, Target
-from narrows.games.exam import exam
+from narrows.games.exam import Optimality, exam
 from narrows.games.recipe import Preset, Recipe, preset
-from narrows.games.sets import Optimality
 
 STRICT_ENOUGH, OUTCOME_ENOUGH = Target(">=", 0.80), Target(">=", 0.90)
 REACHED = "training time until strict"

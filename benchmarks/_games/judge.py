@@ -11,12 +11,12 @@ from jaxtyping import Float, Int
 from benchmarks._games.exact import SPECIFICATION
 from benchmarks.rows import Context, Row, Target
 from narrows.envs.connect_four import ConnectFour
-from narrows.games.drawing import build_random
+from narrows.games.drawing import build_set
+from narrows.games.exam import exam_of, states_of
 from narrows.games.players import TacticPlayer
-from narrows.games.sets import EvaluationSet, optimality, quiet
+from narrows.games.sets import EvaluationSet, quiet
 from narrows.games.solver import ILLEGAL, Solver
 from narrows.games.solver.positions import random_positions
-from narrows.games.watching import states_of
 
 RATE, NODES, TIME = "nodes a second", "mean nodes to score all moves", "time a position"
 OUTCOME, STRICT = "outcome", "strict"
@@ -72,11 +72,11 @@ def judge_rows(context: Context, effort: Effort, seed: int = 0) -> Iterator[Row]
     solver = Solver(table_bits=effort.table_bits, book=False)
     yield from _cost_rows(context, solver, effort, seed)
     whole = quiet()
-    sets = {RANDOM_SET: build_random(solver, effort.random, seed=seed), QUIET_SET: whole, LATE_QUIET_SET: late(whole)}
+    sets = {RANDOM_SET: build_set(solver, "random", effort.random, seed=seed), QUIET_SET: whole, LATE_QUIET_SET: late(whole)}
     for name, positions in sets.items():
         yield context.row(f"games/solver/{name}", "positions", [len(positions)])
         for player, play in untrained(positions, seed).items():
-            found = optimality(positions, play).overall
+            found = exam_of(positions).grade(play).overall
             peers = SPECIFIED_RATES.get((name, player))
             against, (outcome, strict) = (None, (None, None)) if peers is None else (SPECIFICATION, peers)
             case = f"games/solver/{name}/{player}"

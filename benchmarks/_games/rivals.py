@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from benchmarks._games.compute import Compute, forward_flops
 from benchmarks._games.training import Grades, Run, acting, effort_rows, grade_rows, trained
 from benchmarks.rows import Context, Row, Target
-from narrows.games.compute import Compute, forward_flops
 from narrows.games.elo import score_interval
 from narrows.games.exam import exam
 from narrows.games.openings import openings, usual_plies
@@ -66,7 +66,7 @@ def rival_rows(context: Context, plan: Plan, folder: Path) -> Iterator[Row]:
     rival = endless(preset(plan.game, algorithm="alphazero", seed=plan.seed))
     by_time = trained(place / "by-time", rival, seconds=plan.seconds)
     steps = steps_for(by_time, spent(ours).total)
-    runs = {EQUAL_TIME: by_time, EQUAL_FLOPS: trained(place / f"by-operations-{steps}", rival.with_steps(steps))}
+    runs = {EQUAL_TIME: by_time, EQUAL_FLOPS: trained(place / f"by-operations-{steps}", replace(rival, num_steps=steps))}
     if plan.reproduces:
         reproduction = endless(preset(plan.game, "faithful", "alphazero", plan.seed))
         runs[REPRODUCTION] = trained(place / "reproduction", reproduction, seconds=plan.seconds)

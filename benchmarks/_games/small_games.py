@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,14 +21,13 @@ from benchmarks.rows import Context, Row, Target
 from narrows.envs.connect_four import ConnectFour
 from narrows.exact import enumerate_graph, solve_game
 from narrows.games.elo import wilson
-from narrows.games.exam import Exam, exam
+from narrows.games.exam import Exam, exam, states_of
 from narrows.games.openings import beginnings
 from narrows.games.players import UniformPlayer
 from narrows.games.recipe import Preset, Recipe, preset
 from narrows.games.solver import SmallBoard
 from narrows.games.solver.small import Solved
 from narrows.games.tournament import play_pairing
-from narrows.games.watching import states_of
 from narrows.storage import checkpoint
 
 WALL = "training time, all of it"
@@ -153,7 +153,7 @@ def sample_of(board: SmallBoard, most: int, *, seed: int) -> Sample:
 
 def _recipe(game: str, name: Preset, seed: int, steps: int | None) -> Recipe:
     recipe = preset(game, name, seed=seed)
-    return recipe if steps is None else recipe.with_steps(steps)
+    return recipe if steps is None else replace(recipe, num_steps=steps)
 
 
 def _against_random(run: Run, games: int) -> np.ndarray:

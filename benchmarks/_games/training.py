@@ -10,13 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.rows import Context, Row, Target
-from narrows.games.exam import Exam
+from narrows.games.exam import Exam, Optimality, watch
 from narrows.games.folder import GameFolder, load_player
 from narrows.games.looking import Acts
 from narrows.games.players import NetworkPlayer
 from narrows.games.recipe import Recipe
-from narrows.games.sets import Optimality
-from narrows.games.watching import watch
 from narrows.runs import read_rows
 from narrows.runs.progress import PatientConsole
 from narrows.runs.self_play import train

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from benchmarks._games.compute import Compute, forward_flops
 from tests.games.loops import Node, wins_of
 
 from narrows.envs.tic_tac_toe import TicTacToe, TicTacToeState
@@ -17,7 +18,6 @@ from narrows.games.alphazero import AlphaZero, SearchPlayer, alphazero_trainer
 from narrows.games.alphazero import search as search_function
 from narrows.games.alphazero.examples import Batch, Examples, Seen, _store, draw_batch, empty_examples
 from narrows.games.alphazero.trainer import alphazero_loss
-from narrows.games.compute import Compute, forward_flops
 from narrows.games.solver import solve_tic_tac_toe
 from narrows.policies import MLP, ResidualMLP
 from narrows.policies.base import Model, Uniform
@@ -63,7 +63,7 @@ def test_a_search_wins_at_once(player):
 
 
 def test_a_search_blocks(player):
-    """The other threatens one cell, and whoever stops him does not lose."""
+    """The other threatens one cell, and whoever stops them does not lose."""
     states = positions(lambda own, other, scores: not own and len(other) == 1 and scores.max() >= 0)
     chosen = player.choose(states, np.random.default_rng(0))
     for row in range(ROWS):
@@ -345,8 +345,6 @@ def test_presets_are_those_of_the_specification():
     assert (theirs.exploration_plies, theirs.games_per_round, theirs.num_rows) == (15, 100, 64)
     # Ten epochs over 20 rounds of positions and their mirror images.
     assert theirs.steps_per_round * theirs.num_rows == 10 * 2 * theirs.capacity
-    assert AlphaZero.gumbel() == AlphaZero()
-    assert AlphaZero.gumbel(num_slots=9, num_rows=7).initial_games == 9
 
 
 @pytest.mark.parametrize(

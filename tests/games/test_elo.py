@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.optimize
 
-from narrows.games.elo import DEVIATION, MEAN, Encounters, expected_score, rate, ratings, score_interval, wilson
+from narrows.games.elo import DEVIATION, MEAN, Encounters, rate, ratings, score_interval, wilson
 
 
 def table(num, results):
@@ -16,6 +16,11 @@ def table(num, results):
         points[one, other], points[other, one] = scored, played - scored
         games[one, other] = games[other, one] = played
     return points, games
+
+
+def expected_score(difference):
+    """The expected score of who is rated higher by so many points."""
+    return 1 / (1 + 10 ** (-difference / 400))
 
 
 def slow_optimum(points, games, deviation):
@@ -75,7 +80,7 @@ def test_tables_that_do_not_fit_are_refused():
 
 
 def test_ratings_of_openings_are_those_of_the_whole_and_their_intervals_hold_the_truth():
-    """95 of 100 intervals should; three standard deviations of a binomial law are allowed."""
+    """95 of 100 intervals should; three standard deviations of a binomial distribution are allowed."""
     truth = np.asarray([1620.0, 1500.0, 1380.0])
     first, second = np.asarray([0, 0, 1]), np.asarray([1, 2, 2])
     chances = [expected_score(float(truth[one] - truth[other])) for one, other in zip(first, second, strict=True)]

@@ -6,13 +6,13 @@ import sys
 
 import numpy as np
 import pytest
+from tests.games.opening_book import all_positions, build_book, save_book
 
 from narrows.games.solver import SmallBoard, Solver, cache_folder
 from narrows.games.solver import solver as solver_module
-from narrows.games.solver.board import board_of, canonical_key
-from narrows.games.solver.book import build_book, load_book, save_book
-from narrows.games.solver.cache import FILE, OpeningCache
-from narrows.games.solver.positions import all_positions, canonical_keys, mirror_images, random_positions
+from narrows.games.solver.board import board_of
+from narrows.games.solver.cache import FILE, OpeningCache, load_book
+from narrows.games.solver.positions import canonical_keys, mirror_images, random_positions
 
 
 def test_openings_are_kept_on_disk_for_the_next_solver(tmp_path, monkeypatch):
@@ -47,7 +47,7 @@ def test_what_an_interrupted_search_has_found_out_is_kept(tmp_path, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         Solver(table_bits=16, cache=tmp_path).value(found.mover[:1], found.stones[:1], watch=stop)
     board = board_of(7, 6)
-    known = OpeningCache(tmp_path, board).get(canonical_key(board, int(found.mover[0]), int(found.stones[0])))
+    known = OpeningCache(tmp_path, board).get(int(canonical_keys(board, found.mover[:1], found.stones[:1])[0]))
     assert known is not None
     assert known[0] <= Solver(table_bits=20).value(found.mover[:1], found.stones[:1])[0] <= known[1]
     assert known != (-15, 14)
@@ -139,10 +139,10 @@ def test_a_book_of_a_small_board_equals_all_of_its_positions(monkeypatch, tmp_pa
     assert seen[-1] == (len(seen), len(seen))
     for ply in range(4):
         found = all_positions(judge.board, ply)
-        keys = canonical_keys(judge.board, found).tolist()
+        keys = canonical_keys(judge.board, found.mover, found.stones).tolist()
         assert [book[key] for key in keys] == small.value(found.mover, found.stones).tolist()
     save_book(judge.board, book, tmp_path / "openings.npz")
-    monkeypatch.setattr("narrows.games.solver.book.files", lambda package: _Folder(tmp_path))
+    monkeypatch.setattr("narrows.games.solver.cache.files", lambda package: _Folder(tmp_path))
     assert load_book() == ((5, 4), book)
     reader = Solver(5, 4, table_bits=8)
     found = all_positions(judge.board, 3)

@@ -8,17 +8,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jaxtyping import Array, Int
+from tests.games.heap import OneHeap
 
 from narrows.envs import ConnectFour, TicTacToe
 from narrows.envs.base import NO_ACTION
 from narrows.exact import enumerate_graph
 from narrows.exact.games import solve_game
+from narrows.games.alphazero import AlphaZero, alphazero_trainer
+from narrows.games.exam import watch
 from narrows.games.looking import children, logits
 from narrows.games.losses import BalanceLoss, FlowMatching
 from narrows.games.packing import pack
 from narrows.games.self_play import SelfPlay, scale_at, self_play_trainer
 from narrows.games.slots import begin, empty_games, play_move
-from narrows.games.watching import watch
 from narrows.objectives import AdversarialDetailedBalance, AdversarialTrajectoryBalance
 from narrows.policies import MLP, PolicyOutput, ResidualMLP
 from narrows.policies.base import AbstractPolicy, Model
@@ -320,6 +322,20 @@ def test_settings_and_parts_that_do_not_fit_are_refused():
             SelfPlay(**wrong)
     with pytest.raises(ValueError, match="carry"):
         FlowMatching(carry=1.5)
+
+
+class Dice(OneHeap):
+    """A heap from which chance takes."""
+
+    def chance_log_probs(self, state):
+        return jnp.log(jnp.asarray([0.5, 0.5]))
+
+
+def test_games_of_chance_are_refused():
+    with pytest.raises(ValueError, match="Dice has chance turns, and self-play here is for games without chance"):
+        self_play_trainer(Dice(), make_policy, FlowMatching(), adam(), SETTINGS)
+    with pytest.raises(ValueError, match="Dice has chance turns"):
+        alphazero_trainer(Dice(), make_policy, adam(), AlphaZero())
 
 
 def test_the_scale_rises_to_its_end():

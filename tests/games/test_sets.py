@@ -10,9 +10,10 @@ from tests.reference import connect_four as plain
 from narrows.commands.games import building, solving
 from narrows.envs.connect_four import ConnectFour
 from narrows.games import drawing
-from narrows.games.drawing import build_play, build_quiet, build_random, joined
+from narrows.games.drawing import build_play, build_set, joined
+from narrows.games.exam import BANDS, exam_of
 from narrows.games.players import TacticPlayer, UniformPlayer
-from narrows.games.sets import BANDS, EvaluationSet, load, optimality, quiet, save
+from narrows.games.sets import EvaluationSet, load, quiet, save
 from narrows.games.solver import SmallBoard, Solver
 
 
@@ -33,7 +34,7 @@ def committed():
 
 @pytest.fixture(scope="module")
 def small(solver):
-    return build_quiet(solver, {20: 12, 26: 15, 31: 10}, seed=7)
+    return build_set(solver, "quiet", {20: 12, 26: 15, 31: 10}, seed=7)
 
 
 def columns_of(found, row):
@@ -85,9 +86,9 @@ def test_simple_players_score_what_the_specification_says(committed):
     rows = committed.ply >= 12
     found = EvaluationSet(7, 6, "quiet", 0, committed.moves[rows], committed.scores[rows])
     legal = (found.scores != -100).astype(float)
-    uniform = optimality(found, legal / legal.sum(axis=1, keepdims=True)).overall
+    uniform = exam_of(found).grade(legal / legal.sum(axis=1, keepdims=True)).overall
     rank = np.array([5, 3, 1, 0, 2, 4, 6])
-    central = optimality(found, np.argmin(np.where(legal > 0, rank, 99), axis=1)).overall
+    central = exam_of(found).grade(np.argmin(np.where(legal > 0, rank, 99), axis=1)).overall
     # Standard errors of a share of 2,100 positions: 1.1 points at most, less for the mean of shares.
     assert (uniform.outcome, uniform.strict) == (pytest.approx(0.426, abs=0.025), pytest.approx(0.279, abs=0.025))
     assert (central.outcome, central.strict) == (pytest.approx(0.539, abs=0.03), pytest.approx(0.400, abs=0.03))
@@ -95,9 +96,9 @@ def test_simple_players_score_what_the_specification_says(committed):
 
 def test_drawing_is_seeded_by_ply(solver, small):
     assert small.ply.tolist() == [20] * 12 + [26] * 15 + [31] * 10
-    assert same(build_quiet(solver, {20: 12, 26: 15, 31: 10}, seed=7), small)
-    assert np.array_equal(build_quiet(solver, {26: 15}, seed=7).scores, small.scores[12:27])
-    assert not np.array_equal(build_quiet(solver, {26: 15}, seed=8).moves, small.moves[12:27, :26])
+    assert same(build_set(solver, "quiet", {20: 12, 26: 15, 31: 10}, seed=7), small)
+    assert np.array_equal(build_set(solver, "quiet", {26: 15}, seed=7).scores, small.scores[12:27])
+    assert not np.array_equal(build_set(solver, "quiet", {26: 15}, seed=8).moves, small.moves[12:27, :26])
     for row in range(len(small)):
         columns = columns_of(small, row)
         assert not can_win(columns, 6, "x")
@@ -105,7 +106,7 @@ def test_drawing_is_seeded_by_ply(solver, small):
 
 
 def test_random_sets_keep_positions_that_are_not_quiet(solver):
-    found = build_random(solver, {30: 80, 41: 5}, seed=1)
+    found = build_set(solver, "random", {30: 80, 41: 5}, seed=1)
     assert len(found) == 85
     winning = [can_win(columns_of(found, row), 6, "xo"[int(found.ply[row]) % 2]) for row in range(80)]
     assert 10 < sum(winning) < 75
@@ -125,12 +126,14 @@ def test_an_interrupted_build_goes_on_where_it_was(solver, small, tmp_path):
             raise Enough
 
     with pytest.raises(Enough):
-        build_quiet(solver, {20: 12, 26: 15, 31: 10}, seed=7, parts=tmp_path, progress=stop)
+        build_set(solver, "quiet", {20: 12, 26: 15, 31: 10}, seed=7, parts=tmp_path, progress=stop)
     assert [part.name for part in tmp_path.iterdir()] == ["quiet-7x6-7-20-12.npz"]
     assert seen == sorted(seen)
     assert seen[0] == (0, 37)
     again = []
-    found = build_quiet(solver, {20: 12, 26: 15, 31: 10}, seed=7, parts=tmp_path, progress=lambda num, total: again.append(num))
+    found = build_set(
+        solver, "quiet", {20: 12, 26: 15, 31: 10}, seed=7, parts=tmp_path, progress=lambda num, total: again.append(num)
+    )
     assert same(found, small)
     assert again[0] == 12
 
@@ -169,12 +172,12 @@ def test_a_player_who_cheats_is_named(solver):
 
 def test_sizes_that_cannot_be_had_are_refused(solver, monkeypatch):
     with pytest.raises(ValueError, match="from 0 to 41"):
-        build_quiet(solver, {42: 3}, seed=0)
+        build_set(solver, "quiet", {42: 3}, seed=0)
     with pytest.raises(ValueError, match="at least one position"):
-        build_quiet(solver, {20: 0}, seed=0)
+        build_set(solver, "quiet", {20: 0}, seed=0)
     monkeypatch.setattr(drawing, "_TRIES", 4096)
     with pytest.raises(ValueError, match="ply 1: expected 20 positions, found 3 only"):
-        build_random(Solver(5, 4, table_bits=16), {1: 20}, seed=0)  # five first moves are three up to mirroring
+        build_set(Solver(5, 4, table_bits=16), "random", {1: 20}, seed=0)  # five first moves are three up to mirroring
 
 
 def test_a_set_survives_its_file(small, tmp_path):
@@ -244,7 +247,7 @@ def test_optimality_equals_loops(small):
         (chosen, lambda row, column: chosen[row] == column),
         (policy, lambda row, column: policy[row, column]),
     ):
-        result = optimality(small, play)
+        result = exam_of(small).grade(play)
         outcome, strict, by_band = [], [], {}
         for row, scores in enumerate(small.scores.tolist()):
             best = max(scores)
@@ -260,17 +263,17 @@ def test_optimality_equals_loops(small):
 
 def test_play_that_cannot_be_is_refused(small):
     with pytest.raises(ValueError, match="no positions"):
-        optimality(EvaluationSet.empty(7, 6, "quiet", 0), np.zeros(0, np.int64))
+        exam_of(EvaluationSet.empty(7, 6, "quiet", 0)).grade(np.zeros(0, np.int64))
     with pytest.raises(ValueError, match="a column from 0 to 6"):
-        optimality(small, np.full(len(small), 7))
+        exam_of(small).grade(np.full(len(small), 7))
     with pytest.raises(ValueError, match="sum to 1"):
-        optimality(small, np.full((len(small), 7), 0.5))
+        exam_of(small).grade(np.full((len(small), 7), 0.5))
     with pytest.raises(ValueError, match="probabilities of shape"):
-        optimality(small, np.full((len(small), 6), 1 / 6))
+        exam_of(small).grade(np.full((len(small), 6), 1 / 6))
     into_full = np.argmin(small.scores, axis=1)
     row = int(np.argmax(small.scores.min(axis=1) == -100))
     with pytest.raises(ValueError, match=f"position {row}: the player moves into a full column"):
-        optimality(small, into_full)
+        exam_of(small).grade(into_full)
 
 
 def test_joined_sets_keep_their_order(small):

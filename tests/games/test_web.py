@@ -193,7 +193,7 @@ def test_advice_is_the_networks(server, table):
 
 def test_verdicts_come_from_the_judge_or_not_in_time(server):
     answer = told(server, "verdicts", "13")[1]["verdicts"]
-    # 14 cells are left, 7 of them the mover's: a score of 1 is his 7th stone, of -1 the other's 7th.
+    # 14 cells are left, 7 of them the mover's: a score of 1 is their 7th stone, of -1 the other's 7th.
     assert [(one["move"], one["words"], one["is_best"]) for one in answer] == [
         ("1", "draw", False), ("2", "wins in 7", True), ("3", "loses in 7", False), ("4", "draw", False)
     ]  # fmt: skip

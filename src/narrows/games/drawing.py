@@ -4,6 +4,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 import jax.numpy as jnp
 import numpy as np
@@ -36,28 +37,41 @@ Progress = Callable[[int, int], None]
 """Told now and then how many positions there are and how many are wanted; an exception of its own ends the work."""
 
 
-def build_quiet(
-    solver: Solver, sizes: Mapping[int, int], *, seed: int, parts: Path | None = None, progress: Progress | None = None
+def build_set(
+    solver: Solver,
+    kind: Literal["quiet", "random"],
+    sizes: Mapping[int, int],
+    *,
+    seed: int,
+    parts: Path | None = None,
+    progress: Progress | None = None,
 ) -> EvaluationSet:
-    """Return random positions in which nobody wins with his next stone and the moves do not all lead to the same outcome.
-
-    No two positions of a ply are equal or mirror images.
+    """Return positions of uniformly random games that have not ended; no two of a ply are equal or mirror images.
 
     Args:
         solver: scores the moves, and says what the board is.
+        kind: `random` for any of them; `quiet` for those in which nobody wins with their next stone and the moves do not all
+            lead to the same outcome.
         sizes: how many positions for each number of stones.
         seed: of the draw; each ply has its own stream, so that a ply is the same whatever others are asked for.
         parts: folder where every finished ply is kept, so that an interrupted build goes on where it was; None keeps none.
         progress: told how far the work is.
     """
-    return _by_ply(solver, sizes, "quiet", seed, parts, progress)
+    board, done = solver.board, []
+    tally = _Tally(progress, sum(sizes.values()))
+    _check_sizes(board, sizes)
+    for ply, num in sorted(sizes.items()):
+        part = None if parts is None else parts / f"{kind}-{board.width}x{board.height}-{seed}-{ply}-{num}.npz"
 
+        def draw(ply: int = ply, num: int = num) -> EvaluationSet:
+            found = _Filter(solver, kind, seed, tally).first(_random_games(board, ply, seed), num)
+            if len(found) < num:
+                raise ValueError(f"ply {ply}: expected {num} positions, found {len(found)} only. Ask for fewer of them.")
+            return found
 
-def build_random(
-    solver: Solver, sizes: Mapping[int, int], *, seed: int, parts: Path | None = None, progress: Progress | None = None
-) -> EvaluationSet:
-    """Return positions of uniformly random games that have not ended; the arguments are those of `build_quiet`."""
-    return _by_ply(solver, sizes, "random", seed, parts, progress)
+        done.append(_kept(part, draw))
+        tally.num = sum(map(len, done))
+    return joined(done)
 
 
 def build_play(
@@ -69,15 +83,12 @@ def build_play(
     parts: Path | None = None,
     progress: Progress | None = None,
 ) -> EvaluationSet:
-    """Return positions like those of `build_quiet` from games between players, one of a game at most.
+    """Return quiet positions, as `build_set` does, from games between players, one of a game at most.
 
     Args:
-        solver: scores the moves, and says what the board is.
+        solver, sizes, seed, progress: as in `build_set`.
         players: of Connect-4 on this board; each game has two of them or one against itself. Deterministic ones play one game.
-        sizes: how many positions for each number of stones.
-        seed: of the draw.
         parts: folder where every finished batch of games is kept; use a new one for other players.
-        progress: told how far the work is.
     """
     board = solver.board
     _check_sizes(board, sizes)
@@ -119,26 +130,6 @@ def joined(sets: Sequence[EvaluationSet]) -> EvaluationSet:
     return EvaluationSet(first.width, first.height, first.kind, first.seed, np.concatenate(moves), scores)
 
 
-def _by_ply(
-    solver: Solver, sizes: Mapping[int, int], kind: str, seed: int, parts: Path | None, progress: Progress | None
-) -> EvaluationSet:
-    board, done = solver.board, []
-    tally = _Tally(progress, sum(sizes.values()))
-    _check_sizes(board, sizes)
-    for ply, num in sorted(sizes.items()):
-        part = None if parts is None else parts / f"{kind}-{board.width}x{board.height}-{seed}-{ply}-{num}.npz"
-
-        def draw(ply: int = ply, num: int = num) -> EvaluationSet:
-            found = _Filter(solver, kind, seed, tally).first(_random_games(board, ply, seed), num)
-            if len(found) < num:
-                raise ValueError(f"ply {ply}: expected {num} positions, found {len(found)} only. Ask for fewer of them.")
-            return found
-
-        done.append(_kept(part, draw))
-        tally.num = sum(map(len, done))
-    return joined(done)
-
-
 def _check_sizes(board: Board, sizes: Mapping[int, int]) -> None:
     wrong = [ply for ply, num in sizes.items() if not 0 <= ply < board.cells or num < 1]
     if wrong or not sizes:
@@ -175,12 +166,12 @@ class _Filter:
     def first(self, batches: Iterator[Positions], num: int) -> EvaluationSet:
         """Return the first `num` of a stream of positions of one ply that go through, or fewer where it ends before."""
         board = self.solver.board
-        found = EvaluationSet.empty(board.width, board.height, self.kind, self.seed)
+        done = [EvaluationSet.empty(board.width, board.height, self.kind, self.seed)]
         for batch in batches:
             rows, scores = [], []
             calm = np.ones(len(batch.stones), bool) if self.kind == "random" else are_calm(board, batch)
-            for row, key in enumerate(canonical_keys(board, batch).tolist()):
-                if len(found) + len(rows) == num:
+            for row, key in enumerate(canonical_keys(board, batch.mover, batch.stones).tolist()):
+                if sum(map(len, done)) + len(rows) == num:
                     break
                 if not calm[row] or key in self._seen:
                     continue
@@ -192,17 +183,16 @@ class _Filter:
                     self.tally.num += 1
                     scores.append(self.solver.scores(*position, watch=self.tally.look))
             if rows:
-                new = EvaluationSet(board.width, board.height, self.kind, self.seed, batch.moves[rows], np.concatenate(scores))
-                found = joined([found, new])
-            if len(found) == num:
+                found = (batch.moves[rows], np.concatenate(scores))
+                done.append(EvaluationSet(board.width, board.height, self.kind, self.seed, *found))
+            if sum(map(len, done)) == num:
                 break
-        return found
+        return joined(done)
 
     def pass_over(self, found: EvaluationSet, ply: int) -> None:
         """Let positions that there are already not through again."""
         rows = found.ply == ply
-        positions = Positions(found.mover[rows], found.stones[rows], found.moves[rows])
-        self._seen.update(canonical_keys(self.solver.board, positions).tolist())
+        self._seen.update(canonical_keys(self.solver.board, found.mover[rows], found.stones[rows]).tolist())
 
     def _tells(self, mover: np.ndarray, stones: np.ndarray) -> bool:
         # Weak scores are cheap, and turn many positions down.

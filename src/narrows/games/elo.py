@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 MEAN: Final = 1500.0
-"""What ratings average to; only their differences say anything."""
+"""The mean of ratings; only their differences say anything."""
 
 DEVIATION: Final = 1000.0
 """Standard deviation of the prior on each rating. It is weak: it moves a player who scores 75 % of 100 games by less than one
@@ -17,7 +17,7 @@ _NAT: Final = 400.0 / math.log(10.0)
 """Rating points by which the odds of winning grow e-fold."""
 
 _QUANTILE: Final = 1.959963984540054
-"""Of the normal law: 95 % lie within so many standard deviations."""
+"""Of the normal distribution: 95 % lie within so many standard deviations."""
 
 
 class Interval(NamedTuple):
@@ -33,15 +33,6 @@ class Ratings(NamedTuple):
     rating: Float[np.ndarray, " player"]
     low: Float[np.ndarray, " player"]
     high: Float[np.ndarray, " player"]
-
-
-def expected_score(difference: float) -> float:
-    """Return the expected score of a player rated higher by so many points, `1 / (1 + 10^(-difference / 400))`.
-
-    >>> expected_score(0.0), round(expected_score(400.0), 4)
-    (0.5, 0.9091)
-    """
-    return 1.0 / (1.0 + 10.0 ** (-difference / 400.0))
 
 
 def ratings(
@@ -93,7 +84,7 @@ def ratings(
 
 
 class Encounters(NamedTuple):
-    """Who has played whom and what came of it, opening by opening.
+    """Results of pairings, opening by opening.
 
     Attributes:
         first: a player of each pairing.

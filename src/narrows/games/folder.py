@@ -63,21 +63,13 @@ class GameFolder:
         return folder
 
     def recipe(self) -> Recipe:
-        """Return what the run is made of."""
-        return read_recipe(self.recipe_file)
-
-    def save_player(self, policy: AbstractPolicy, recipe: Recipe, step: int) -> None:
-        """Write the network that plays, in place of the one before."""
-        save_player(self.player, policy, recipe, step)
-
-
-def read_recipe(path: Path) -> Recipe:
-    """Return the recipe in a file; ValueError naming the file and what is wrong."""
-    content = parse_content(read_text(path), str(path), "Restore the file from a copy of the run.")
-    version = content.get("format_version")
-    if version != FORMAT_VERSION:
-        raise ValueError(f"{path}: expected format {FORMAT_VERSION}, got {quote(version)}. Use the release that made it.")
-    return Recipe.from_data(content.get("recipe"), str(path))
+        """Return what the run is made of; ValueError naming the file and what is wrong."""
+        place = str(self.recipe_file)
+        content = parse_content(read_text(self.recipe_file), place, "Restore the file from a copy of the run.")
+        version = content.get("format_version")
+        if version != FORMAT_VERSION:
+            raise ValueError(f"{place}: expected format {FORMAT_VERSION}, got {quote(version)}. Use the release that made it.")
+        return Recipe.from_data(content.get("recipe"), place)
 
 
 def save_player(path: Path, policy: AbstractPolicy, recipe: Recipe, step: int, *, is_halved: bool = False) -> None:
@@ -86,7 +78,7 @@ def save_player(path: Path, policy: AbstractPolicy, recipe: Recipe, step: int, *
     Args:
         is_halved: keep its numbers in 16 bits, for a player that is to be passed on; it plays in 32 bits again.
     """
-    metadata = {"recipe": _without_infinity(recipe.as_data())} | ({_HALVED: True} if is_halved else {})
+    metadata = {"recipe": _replaced(recipe.as_data(), float("inf"), "inf")} | ({_HALVED: True} if is_halved else {})
     checkpoint.save(path, _cast(policy, jnp.float16) if is_halved else policy, step=step, metadata=metadata, keep=1)
 
 
@@ -103,17 +95,16 @@ def load_player(path: Path, name: str, *, temperature: float = 0.0) -> tuple[Rec
         reason = f" {'; '.join(found.skipped)}." if found.skipped else ""
         raise ValueError(f"{path} has no player yet: no whole network is in {place}.{reason} Train it a little first.")
     manifest = checkpoint.read_manifest(found.path)
-    recipe = Recipe.from_data(_with_infinity(manifest.metadata.get("recipe")), str(found.path))
+    recipe = Recipe.from_data(_replaced(manifest.metadata.get("recipe"), "inf", float("inf")), str(found.path))
     is_halved = bool(manifest.metadata.get(_HALVED))
-    like = eqx.filter_eval_shape(lambda: _cast(_fresh(recipe), jnp.float16 if is_halved else jnp.float32))
-    policy, _ = checkpoint.restore(found.path, like)
+
+    def fresh() -> AbstractPolicy:
+        policy = Scaled(recipe.make_policy(jax.random.key(0)), recipe.scale, recipe.scale)
+        return _cast(policy, jnp.float16 if is_halved else jnp.float32)
+
+    policy, _ = checkpoint.restore(found.path, eqx.filter_eval_shape(fresh))
     policy = _cast(policy, jnp.float32)
-    player = NetworkPlayer(recipe.env(), policy, name, scale=recipe.scale, temperature=temperature, acts=recipe.acts)
-    return recipe, player
-
-
-def _fresh(recipe: Recipe) -> AbstractPolicy:
-    return Scaled(recipe.make_policy(jax.random.key(0)), recipe.scale, recipe.scale)
+    return recipe, NetworkPlayer(recipe.env(), policy, name, scale=recipe.scale, temperature=temperature, acts=recipe.acts)
 
 
 def _cast(policy: AbstractPolicy, dtype: Any) -> AbstractPolicy:
@@ -121,14 +112,8 @@ def _cast(policy: AbstractPolicy, dtype: Any) -> AbstractPolicy:
     return jax.tree.map(lambda leaf: leaf.astype(dtype) if eqx.is_inexact_array(leaf) else leaf, policy)
 
 
-def _without_infinity(data: Any) -> Any:
-    """Return data with infinite numbers as text, which JSON can hold."""
+def _replaced(data: Any, old: object, new: object) -> Any:
+    """Return data with one value in place of another: JSON holds no infinite numbers, but their names."""
     if isinstance(data, dict):
-        return {name: _without_infinity(value) for name, value in data.items()}
-    return "inf" if data == float("inf") else data
-
-
-def _with_infinity(data: Any) -> Any:
-    if isinstance(data, dict):
-        return {name: _with_infinity(value) for name, value in data.items()}
-    return float("inf") if data == "inf" else data
+        return {name: _replaced(value, old, new) for name, value in data.items()}
+    return new if data == old else data

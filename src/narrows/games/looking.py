@@ -1,4 +1,4 @@
-"""What a network says of positions: its heads, or the flows of the positions one move away."""
+"""Moves chosen by a network: by its policy head, or by the flows of the positions one move away."""
 
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
@@ -10,7 +10,7 @@ from narrows.envs.game import AbstractGame
 from narrows.policies.base import AbstractPolicy
 
 Acts: TypeAlias = Literal["head", "children"]
-"""How a network chooses: by its policy head, one look at the position, or in proportion to the flows of the positions that the
+"""A network chooses by its policy head, one look at the position, or in proportion to the flows of the positions that the
 moves lead to (eflow eqs. 3.5 and 3.6), one look at each of those. Neither looks further ahead."""
 
 

@@ -3,7 +3,6 @@
 import re
 from typing import Final
 
-from narrows.envs.base import AbstractEnvironment
 from narrows.envs.connect_four import ConnectFour
 from narrows.envs.game import AbstractGame
 from narrows.envs.tic_tac_toe import TicTacToe
@@ -34,8 +33,3 @@ def game_named(name: str) -> AbstractGame:
     if name.startswith("pgx-"):
         return pgx_game(name.removeprefix("pgx-"))
     raise ValueError(f"there is no game {name!r}. Known: {KNOWN}.")
-
-
-def is_connect_four(env: AbstractEnvironment) -> bool:
-    """Return whether these are the rules that the solver solves."""
-    return isinstance(env, ConnectFour)

@@ -2,13 +2,13 @@
 
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-from jaxtyping import Array
+import numpy as np
 
 from narrows.envs.connect_four import ConnectFour
+from narrows.envs.contract import rows_of
 from narrows.envs.game import AbstractGame
 from narrows.envs.tic_tac_toe import TicTacToe
+from narrows.games.rules import batch_of, look, moved
 
 
 def moves_of(env: AbstractGame, text: str) -> list[int]:
@@ -29,26 +29,25 @@ def position_of(env: AbstractGame, text: str) -> Any:
         return _play(env, text)[1]
     if not isinstance(env, ConnectFour | TicTacToe):
         raise ValueError(f"a picture of the board is known for Connect-4 and tic-tac-toe, not for {type(env).__name__}.")
-    return jax.tree.map(lambda leaf: leaf[0], env.positions([text]))
+    return rows_of(env.positions([text]), 0)
 
 
 def _play(env: AbstractGame, text: str) -> tuple[list[int], Any]:
-    state, actions = env.reset(), []
-    step, look = jax.jit(env.step), jax.jit(lambda state: (env.is_terminal(state), env.action_mask(state)))
+    states, actions = batch_of(env.reset()), []
     for number, name in enumerate(_names(env, text), start=1):
-        is_over, mask = look(state)
+        position = rows_of(look(env, states), 0)
         played = text if len(text) < 60 else text[:57] + "..."
         if name not in env.action_names:
             known = ", ".join(env.action_names)
             raise ValueError(f"{played!r}: move {number}, {name!r}, is none of {known}.")
-        if is_over:
+        if position.is_over:
             raise ValueError(f"{played!r}: the game is over after {number - 1} moves, so there is no move {number}, {name!r}.")
         action = env.action_names.index(name)
-        if not mask[action]:
+        if not position.mask[action]:
             raise ValueError(f"{played!r}: move {number}, {name!r}, is not legal there{why_not(env, action)}.")
-        state = step(state, jnp.asarray(action, jnp.int32))
+        states = moved(env, states, np.asarray([action]))
         actions.append(action)
-    return actions, state
+    return actions, rows_of(states, 0)
 
 
 def why_not(env: AbstractGame, action: int) -> str:
@@ -65,17 +64,3 @@ def _names(env: AbstractGame, text: str) -> list[str]:
     if max(map(len, env.action_names)) == 1:
         return list(text.replace(" ", "").replace(",", ""))
     return text.replace(",", " ").split()
-
-
-def row_of(states: Any, row: int) -> Any:
-    """Return one of a batch of states."""
-    return jax.tree.map(lambda leaf: leaf[row], states)
-
-
-def batch_of(state: Any) -> Any:
-    """Return a batch of one state."""
-
-    def alone(leaf: Array) -> Array:
-        return jnp.asarray(leaf)[None]
-
-    return jax.tree.map(alone, state)

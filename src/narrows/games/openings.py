@@ -12,7 +12,7 @@ from narrows.envs.base import features
 from narrows.envs.connect_four import ConnectFour
 from narrows.envs.contract import rows_of
 from narrows.envs.game import AbstractGame
-from narrows.games.players import ROWS, in_rows, legal_moves
+from narrows.games.rules import ROWS, in_rows, legal_moves, look, moved
 
 LIMIT: Final = 100_000
 """Positions of a ply that are still listed; of more, a sample is drawn by playing at random."""
@@ -32,7 +32,7 @@ class Openings(NamedTuple):
 
     @property
     def num(self) -> int:
-        """How many there are."""
+        """The number of openings."""
         return len(self.moves)
 
 
@@ -117,7 +117,7 @@ def _wander(env: AbstractGame, plies: int, num: int, generator: np.random.Genera
 
 def _after(env: AbstractGame, level: Openings, action: Int[np.ndarray, " opening"]) -> Openings:
     """Return the positions after one more move each."""
-    states = in_rows(lambda pairs: _moved(env, *pairs), (level.states, action.astype(np.int32)))
+    states = in_rows(lambda pairs: moved(env, *pairs), (level.states, action.astype(np.int32)))
     return Openings(states, np.concatenate([level.moves, action[:, None]], axis=1))
 
 
@@ -141,16 +141,5 @@ def _going_on(env: AbstractGame, level: Openings) -> Bool[np.ndarray, "opening a
     # A game may have thousands of actions, of which a few dozen are legal: these alone are tried, a portion at a time.
     for pairs in np.array_split(np.argwhere(goes_on), max(1, goes_on.sum() // ROWS)):
         tried = rows_of(level.states, pairs[:, 0]), pairs[:, 1].astype(np.int32)
-        goes_on[tuple(pairs.T)] = ~in_rows(lambda tried: _is_last(env, *tried), tried)
+        goes_on[tuple(pairs.T)] = ~in_rows(lambda tried: look(env, moved(env, *tried)), tried).is_over
     return goes_on
-
-
-@eqx.filter_jit
-def _is_last(env: AbstractGame, states: Any, actions: Int[Array, " position"]) -> Bool[Array, " position"]:
-    """Return whether a move ends the game."""
-    return jax.vmap(lambda state, action: env.is_terminal(env.step(state, action)))(states, jnp.asarray(actions, jnp.int32))
-
-
-@eqx.filter_jit
-def _moved(env: AbstractGame, states: Any, actions: Int[Array, " position"]) -> Any:
-    return jax.vmap(env.step)(states, actions)

@@ -17,7 +17,7 @@ from narrows.envs.game import AbstractGame
 
 
 class Taken(NamedTuple):
-    """What has to be known of a game.
+    """A game of the library that is taken here.
 
     Attributes:
         max_steps: no fewer moves than its longest play has.

@@ -1,6 +1,5 @@
-"""Who can play: anything that chooses a move in each of a batch of positions."""
+"""Players: anything that chooses a move in each of a batch of positions."""
 
-from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import equinox as eqx
@@ -11,11 +10,9 @@ from jaxtyping import Array, Bool, Float, Int
 
 from narrows.envs.game import AbstractGame
 from narrows.games.looking import MANY_ACTIONS, Acts, logits
+from narrows.games.rules import in_rows, legal_moves
 from narrows.operators import masked_log_softmax
 from narrows.policies.base import AbstractPolicy
-
-ROWS = 4096
-"""Positions that a network looks at in one call; fewer are filled up, so that no number of them compiles anew twice."""
 
 
 @runtime_checkable
@@ -24,7 +21,7 @@ class Player(Protocol):
 
     @property
     def name(self) -> str:
-        """How tables call this player."""
+        """The name of this player in tables."""
         ...
 
     def choose(self, states: Any, generator: np.random.Generator) -> Int[np.ndarray, " game"]:
@@ -38,10 +35,10 @@ class Player(Protocol):
 
 
 class Advice(NamedTuple):
-    """What a network says of a batch of positions.
+    """The policy and the values of a network for a batch of positions.
 
-    `log_policy` is `-inf` for illegal actions; `value` is the expected outcome for the player to move as the network sees it,
-    in [-1, 1]; None for a network without a flow head.
+    `log_policy` is `-inf` for illegal actions; `value` is the expected outcome for the player to move in [-1, 1],
+    None for a network without a flow head.
     """
 
     log_policy: Float[np.ndarray, "game action"]
@@ -139,38 +136,12 @@ class TacticPlayer:
         return np.argmax(np.where(mask, rank, -np.inf), axis=1)
 
 
-def legal_moves(env: AbstractGame, states: Any) -> Bool[np.ndarray, "game action"]:
-    """Return the legal moves of a batch of positions, on the host."""
-    return in_rows(lambda rows: _masks(env, rows), states)
-
-
-def in_rows(function: Callable[[Any], Any], states: Any) -> Any:
-    """Return a function of a batch, on the host, computed `ROWS` positions at a time at most.
-
-    Batches are filled up to a power of two, so that a tournament with fewer and fewer games compiles a few programs only.
-    """
-    num = jax.tree.leaves(states)[0].shape[0]
-    parts = []
-    for start in range(0, max(num, 1), ROWS):
-        part = jax.tree.map(lambda leaf, start=start: np.asarray(leaf)[start : start + ROWS], states)
-        size = jax.tree.leaves(part)[0].shape[0]
-        room = max(16, 1 << (size - 1).bit_length()) if size else 16
-        padded = jax.tree.map(lambda leaf, room=room: np.resize(leaf, (room, *leaf.shape[1:])), part)
-        parts.append(jax.tree.map(lambda leaf, size=size: np.asarray(leaf)[:size], function(padded)))
-    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
-
-
 @eqx.filter_jit
 def _heads(
     env: AbstractGame, policy: AbstractPolicy, acts: Acts, scale: float, states: Any
 ) -> tuple[Float[Array, "game action"], Float[Array, " game"] | None]:
     log_flow = policy.unroll(jax.vmap(env.observe)(states)).log_flow
     return masked_log_softmax(logits(env, policy, acts, states, scale), jax.vmap(env.action_mask)(states)), log_flow
-
-
-@eqx.filter_jit
-def _masks(env: AbstractGame, states: Any) -> Bool[Array, "game action"]:
-    return jax.vmap(env.action_mask)(states)
 
 
 @eqx.filter_jit

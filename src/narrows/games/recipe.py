@@ -1,4 +1,4 @@
-"""What a training run by self-play is made of, as plain data: presets, and from data to a training step."""
+"""Recipes of training runs by self-play, as plain data: presets, and from data to a training step."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -94,13 +94,9 @@ class Recipe:
 
     @property
     def acts(self) -> Acts:
-        """How the trained network chooses its moves."""
+        """Whether the trained network chooses its moves by its policy head or by the flows of their children."""
         default: Acts = "head" if self.algorithm == "alphazero" else SelfPlay().acts
         return self.self_play.get("acts", default)
-
-    def with_steps(self, num_steps: int) -> "Recipe":
-        """Return the same recipe for a run of another length."""
-        return dataclasses.replace(self, num_steps=num_steps)
 
     def trainer(self) -> SelfPlayTrainer:
         """Return the training step; ValueError where parts do not fit together."""
@@ -114,7 +110,8 @@ class Recipe:
 
     def as_data(self) -> dict[str, Any]:
         """Return the recipe as plain JSON data."""
-        return {name: dict(value) if isinstance(value, Mapping) else value for name, value in _fields(self).items()}
+        fields = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
+        return {name: dict(value) if isinstance(value, Mapping) else value for name, value in fields.items()}
 
     @classmethod
     def from_data(cls, data: Any, place: str) -> "Recipe":
@@ -123,28 +120,20 @@ class Recipe:
         if not isinstance(data, dict) or set(data) != set(known):
             came = sorted(data) if isinstance(data, dict) else type(data).__name__
             raise ValueError(f"{place}: expected a recipe with the fields {', '.join(known)}, got {printable(came)}.")
-        kinds = {
-            "game": str,
-            "preset": str,
-            "num_steps": int,
-            "every": int,
-            "seed": int,
-            "shows_threats": bool,
-            "algorithm": str,
-        }
+        kinds: dict[str, type] = {name: str for name in ("game", "preset", "algorithm")}
+        kinds |= {"num_steps": int, "every": int, "seed": int, "shows_threats": bool}
         for name, value in data.items():
             if not isinstance(value, kinds.get(name, dict)):
                 raise ValueError(f"{place}: {name} must be a {kinds.get(name, dict).__name__}, got {quote(value)}.")
-        if data["algorithm"] not in get_args(Algorithm):
-            raise ValueError(
-                f"{place}: algorithm must be one of {', '.join(get_args(Algorithm))}, got {quote(data['algorithm'])}."
-            )
+        algorithm = data["algorithm"]
+        if algorithm not in get_args(Algorithm):
+            raise ValueError(f"{place}: algorithm must be one of {', '.join(get_args(Algorithm))}, got {quote(algorithm)}.")
         return cls(**data)
 
 
 @dataclass(frozen=True)
 class _Size:
-    """How large a network and how long a run a game is worth: hidden units, blocks, steps."""
+    """The size of the network and the length of the run that a game is worth, and more settings of self-play."""
 
     hidden: int
     blocks: int
@@ -223,9 +212,9 @@ def _alphazero(game: str, env: AbstractGame, name: Preset, seed: int) -> Recipe:
     from narrows.games.alphazero import AlphaZero  # an optional library
 
     is_wide = env.num_actions > MANY_ACTIONS  # what a search says of a position then takes kilobytes
-    few = AlphaZero.gumbel(num_slots=32, games_per_round=4, capacity=20_000) if is_wide else AlphaZero()
-    room = {"num_slots": 256, "capacity": 100_000} if is_wide else {"num_slots": 1024, "capacity": 500_000}
-    many = AlphaZero.gumbel(games_per_round=64, num_rows=4096, **room)
+    few = AlphaZero(num_slots=32, games_per_round=4, capacity=20_000, initial_games=32) if is_wide else AlphaZero()
+    slots, capacity = (256, 100_000) if is_wide else (1024, 500_000)
+    many = AlphaZero(num_slots=slots, initial_games=slots, games_per_round=64, num_rows=4096, capacity=capacity)
     settings = {"cpu": few, "gpu": many, "faithful": AlphaZero.reproduction()}[name]
     size = _size(env, "cpu" if name == "faithful" else name)
     return Recipe(
@@ -270,10 +259,6 @@ def _faithful(game: str, env: AbstractGame, seed: int) -> Recipe:
         shows_threats=False,
         seed=seed,
     )
-
-
-def _fields(recipe: Recipe) -> dict[str, Any]:
-    return {item.name: getattr(recipe, item.name) for item in dataclasses.fields(recipe)}
 
 
 def _construct(what: str, make: Callable[..., Any], *arguments: Any, **fields: Any) -> Any:

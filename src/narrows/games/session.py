@@ -7,17 +7,17 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple, Protocol
 
-import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Int
+from jaxtyping import Int
 
 from narrows.envs.connect_four import ConnectFour
+from narrows.envs.contract import rows_of
 from narrows.envs.game import AbstractGame
 from narrows.envs.tic_tac_toe import TicTacToe
-from narrows.games.notation import batch_of, why_not
+from narrows.games.notation import why_not
 from narrows.games.players import NetworkPlayer, Player
+from narrows.games.rules import batch_of, look, moved
 
 SIDES = ("first", "second")
 """The players by number, as people call them."""
@@ -29,8 +29,8 @@ class StateJudge(Protocol):
     def __call__(self, state: Any, look_up: Callable[[], None], /) -> Sequence[int] | Int[np.ndarray, " action"]:
         """Return the strong score of each action in a state, for the player to move (eflow 8.1).
 
-        `k > 0` says that the mover wins with the `k`-th of his stones counted from the last one he would put if the board were
-        filled, `-k` that the other does, 0 that the game is drawn. What is returned for illegal actions is not read.
+        `k > 0` says that the mover wins with the `k`-th of their stones counted from the last one that a full board would have,
+        `-k` that the other does, 0 that the game is drawn. What is returned for illegal actions is not read.
 
         Args:
             state: a position that is not over.
@@ -40,7 +40,7 @@ class StateJudge(Protocol):
 
 
 class Table(NamedTuple):
-    """What a person sits down to: a game, somebody who plays against them, and whom they may ask.
+    """A table to sit down to: a game, somebody who plays against them, and whom they may ask.
 
     Attributes:
         env: the game.
@@ -53,15 +53,6 @@ class Table(NamedTuple):
     opponent: Player
     adviser: NetworkPlayer | None = None
     judge: StateJudge | None = None
-
-
-class _Look(NamedTuple):
-    """What the rules say of a state."""
-
-    mask: Bool[Array, " action"]
-    is_over: Bool[Array, ""]
-    outcome: Int[Array, ""]
-    turn: Int[Array, ""]
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,8 +110,7 @@ class Session:
         if action not in self.legal:
             name = self.env.action_names[action]
             raise ValueError(f"{name} cannot be played now{why_not(self.env, action)}. Legal: {self._names(self.legal)}.")
-        state, look = _advance(self.env, self.state, jnp.asarray(action, jnp.int32))
-        return _session(self.env, state, look, action, self)
+        return _session(self.env, moved(self.env, batch_of(self.state), np.asarray([action])), action, self)
 
     def play_named(self, name: str) -> Session:
         """Return the game after a move that people write so, in capitals or not; ValueError says why it cannot be played."""
@@ -179,8 +169,7 @@ class Session:
 
 def begin(env: AbstractGame, moves: Sequence[str] = ()) -> Session:
     """Return a game after some moves, as people write them; ValueError names the first that cannot be played."""
-    state = env.reset()
-    session = _session(env, state, _look_at(env, state), None, None)
+    session = _session(env, batch_of(env.reset()), None, None)
     for number, name in enumerate(moves, start=1):
         try:
             session = session.play_named(name)
@@ -203,23 +192,9 @@ def line_length(env: AbstractGame) -> int | None:
     return 4 if isinstance(env, ConnectFour) else None
 
 
-def _session(env: AbstractGame, state: Any, look: _Look, action: int | None, previous: Session | None) -> Session:
-    mask, is_over, outcome, turn = jax.device_get(look)
+def _session(env: AbstractGame, states: Any, action: int | None, previous: Session | None) -> Session:
+    """Return the game at a position, given as a batch of one."""
+    mask, is_over, outcome, turn = rows_of(jax.device_get(look(env, states)), 0)
     winner = {1: 0, -1: 1}.get(int(outcome)) if is_over else None
     legal = () if is_over else tuple(np.flatnonzero(mask).tolist())
-    return Session(env, state, legal, None if is_over else int(turn), winner, action, previous)
-
-
-@eqx.filter_jit
-def _advance(env: AbstractGame, state: Any, action: Int[Array, ""]) -> tuple[Any, _Look]:
-    state = env.step(state, action)
-    return state, _rules(env, state)
-
-
-@eqx.filter_jit
-def _look_at(env: AbstractGame, state: Any) -> _Look:
-    return _rules(env, state)
-
-
-def _rules(env: AbstractGame, state: Any) -> _Look:
-    return _Look(env.action_mask(state), env.is_terminal(state), env.outcome(state), env.turn(state))
+    return Session(env, rows_of(states, 0), legal, None if is_over else int(turn), winner, action, previous)

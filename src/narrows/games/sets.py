@@ -1,22 +1,19 @@
-"""Sets of Connect-4 positions with the exact score of every move, and how well players do on them (eflow 6.1, 8.3)."""
+"""Sets of Connect-4 positions with the exact score of every move (eflow 8.3)."""
 
 import io
 import zipfile
-from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import Any, Final, NamedTuple, Self
+from typing import Final, Self
 
 import numpy as np
-from jaxtyping import Float, Int, Int8, UInt8, UInt64
+from jaxtyping import Int, Int8, UInt8
 
 from narrows.files import write_atomically
 from narrows.games.solver.board import ILLEGAL, board_of
-from narrows.games.solver.positions import NO_MOVE, are_four, falling_stones, replayed
-
-BANDS: Final = ((0, 7), (8, 15), (16, 23), (24, 63))
-"""First and last ply of each band that results are told by."""
+from narrows.games.solver.positions import NO_MOVE, Positions, Words, are_four, falling_stones, replayed
 
 _KINDS: Final = ("quiet", "random", "play")
 
@@ -52,25 +49,25 @@ class EvaluationSet:
     def __len__(self) -> int:
         return len(self.scores)
 
-    @property
-    def mover(self) -> UInt64[np.ndarray, " position"]:
-        """Stones of the player to move."""
-        return replayed(board_of(self.width, self.height), self.moves).mover
+    @cached_property
+    def positions(self) -> Positions:
+        """The positions in the solver's words."""
+        return replayed(board_of(self.width, self.height), self.moves)
 
     @property
-    def stones(self) -> UInt64[np.ndarray, " position"]:
+    def mover(self) -> Words:
+        """Stones of the player to move."""
+        return self.positions.mover
+
+    @property
+    def stones(self) -> Words:
         """Stones of both players."""
-        return replayed(board_of(self.width, self.height), self.moves).stones
+        return self.positions.stones
 
     @property
     def ply(self) -> Int[np.ndarray, " position"]:
         """Stones on the board."""
         return np.sum(self.moves != NO_MOVE, axis=1)
-
-    @property
-    def outcomes(self) -> Int8[np.ndarray, "position column"]:
-        """1, 0 or -1 for a move that wins, draws or loses, -100 for a full column."""
-        return np.where(self.scores == ILLEGAL, ILLEGAL, np.sign(self.scores)).astype(np.int8)
 
 
 def _check(found: EvaluationSet) -> None:
@@ -82,7 +79,7 @@ def _check(found: EvaluationSet) -> None:
         raise ValueError(f"expected moves of uint8 and scores of int8, got {found.moves.dtype} and {found.scores.dtype}.")
     if found.scores.shape != (len(found.moves), board.width):
         raise ValueError(f"expected {board.width} scores for each of {len(found.moves)} games, got shape {found.scores.shape}.")
-    positions = replayed(board, found.moves)
+    positions = found.positions
     is_over = are_four(board, positions.mover ^ positions.stones) | (positions.stones == board.full)
     if is_over.any():
         raise ValueError(f"game {int(np.argmax(is_over))} is over: nothing is left to play there.")
@@ -126,68 +123,3 @@ def quiet() -> EvaluationSet:
     """Return the set of quiet positions that comes with the library: 500 a ply for plies 12 to 32, 100 a ply for 8 to 11."""
     with as_file(files("narrows.games") / "data" / "quiet.npz") as path:
         return load(path)
-
-
-class Share(NamedTuple):
-    """How much of the play is optimal, in [0, 1].
-
-    Attributes:
-        num: positions that this is the mean of.
-        outcome: share of moves that keep the best outcome: win, draw or loss.
-        strict: share of moves of the best score: the fastest win, the slowest loss.
-    """
-
-    num: int
-    outcome: float
-    strict: float
-
-
-class Optimality(NamedTuple):
-    """What share of a player's moves is optimal, over all positions and by band of plies; empty bands are absent."""
-
-    overall: Share
-    bands: Mapping[tuple[int, int], Share]
-
-
-def optimality(found: EvaluationSet, play: Int[np.ndarray, " position"] | Float[np.ndarray, "position column"]) -> Optimality:
-    """Return how much of a player's play is optimal (eflow 6.1).
-
-    Args:
-        found: the positions.
-        play: the column that the player chooses in each, or the probabilities with which he plays the columns: then the
-            expected shares. ValueError for a move into a full column or probabilities that do not sum to 1.
-    """
-    if not len(found):
-        raise ValueError("the set has no positions, so there is no share of them. Give one that has.")
-    mass = _mass(found, np.asarray(play))
-    strict = np.sum(mass * (found.scores == found.scores.max(axis=1, keepdims=True)), axis=1)
-    outcome = np.sum(mass * (found.outcomes == found.outcomes.max(axis=1, keepdims=True)), axis=1)
-    ply = found.ply
-
-    def share(where: Any) -> Share:
-        return Share(int(np.sum(where)), float(outcome[where].mean()), float(strict[where].mean()))
-
-    by_band = {(first, last): (ply >= first) & (ply <= last) for first, last in BANDS}
-    bands = {band: share(where) for band, where in by_band.items() if where.any()}
-    return Optimality(share(np.ones(len(found), bool)), bands)
-
-
-def _mass(found: EvaluationSet, play: np.ndarray) -> Float[np.ndarray, "position column"]:
-    """Return the probabilities of the columns."""
-    if np.issubdtype(play.dtype, np.integer):
-        if play.shape != (len(found),) or play.min() < 0 or play.max() >= found.width:
-            raise ValueError(
-                f"expected a column from 0 to {found.width - 1} for each of {len(found)} positions, got shape {play.shape} "
-                f"with values from {play.min()} to {play.max()}."
-            )
-        mass = np.eye(found.width)[play]
-    else:
-        mass = play.astype(np.float64)
-        if mass.shape != found.scores.shape or not np.all(mass >= 0) or not np.allclose(mass.sum(axis=1), 1.0, atol=1e-3):
-            raise ValueError(f"expected probabilities of shape {found.scores.shape} that sum to 1, got shape {mass.shape}.")
-    into_full = np.sum(mass * (found.scores == ILLEGAL), axis=1) > 1e-3
-    if into_full.any():
-        raise ValueError(
-            f"position {int(np.argmax(into_full))}: the player moves into a full column. Mask illegal moves first."
-        )
-    return mass

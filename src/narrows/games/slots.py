@@ -51,8 +51,14 @@ def empty_games(env: AbstractGame, capacity: int) -> Games:
 
 def begin(env: AbstractGame, key: PRNGKeyArray, num: int, max_random: int) -> Slots:
     """Return `num` games at their start, the first 0 to `max_random` moves of each to be random."""
-    states = _repeat(env.reset(), num)
-    return Slots(states, _no_moves(env, num), jnp.zeros(num, jnp.int32), jax.random.randint(key, (num,), 0, max_random + 1))
+    states, num_moves, num_random = begin_games(env, key, num, max_random)
+    return Slots(states, _no_moves(env, num), num_moves, num_random)
+
+
+def begin_games(env: AbstractGame, key: PRNGKeyArray, num: int, max_random: int) -> tuple[Any, Array, Array]:
+    """Return the states of `num` games at their start, their numbers of moves, and of how many moves each is to be random."""
+    states = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (num, *jnp.shape(leaf))), env.reset())
+    return states, jnp.zeros(num, jnp.int32), jax.random.randint(key, (num,), 0, max_random + 1)
 
 
 def play_move(
@@ -91,10 +97,8 @@ def play_move(
     num_moves = slots.num_moves + 1
     is_over = jax.vmap(env.is_terminal)(states)
     games = _store(games, moves, num_moves, jax.vmap(env.outcome)(states), is_over)
-    num_random = jax.random.randint(key_opening, (num,), 0, max_random + 1)
-    states = jax.tree.map(lambda new, old: jnp.where(_as(is_over, old), new, old), _repeat(env.reset(), num), states)
-    moves = jnp.where(is_over[:, None], jnp.asarray(NO_ACTION, moves.dtype), moves)
-    return Slots(states, moves, jnp.where(is_over, 0, num_moves), jnp.where(is_over, num_random, slots.num_random)), games
+    fresh = begin(env, key_opening, num, max_random)
+    return choose_rows(is_over, fresh, Slots(states, moves, num_moves, slots.num_random)), games
 
 
 def _no_moves(env: AbstractGame, num: int) -> Int[Array, "game time"]:
@@ -121,28 +125,32 @@ def _store(
     outcome: Int[Array, " slot"],
     is_over: Bool[Array, " slot"],
 ) -> Games:
-    capacity, num_over = games.num_moves.shape[0], jnp.sum(is_over, dtype=jnp.int32)
-    order = jnp.cumsum(is_over, dtype=jnp.int32) - 1
-    # More games than the ring holds would write a place twice, in an unspecified order.
-    is_kept = is_over & (order >= num_over - capacity)
-    place = jnp.where(is_kept, (games.position + order) % capacity, capacity)
-
-    def put(ring: Array, new: Array) -> Array:
-        return ring.at[place].set(new.astype(ring.dtype), mode="drop")
-
-    return Games(
-        put(games.moves, moves),
-        put(games.num_moves, num_moves),
-        put(games.outcome, outcome),
-        jnp.minimum(games.size + num_over, capacity),
-        (games.position + num_over) % capacity,
-        games.total + num_over,
-    )
+    ring, rows = (games.moves, games.num_moves, games.outcome), (moves, num_moves, outcome)
+    (moves, num_moves, outcome), size, position = put_rows(ring, rows, is_over, games.size, games.position)
+    return Games(moves, num_moves, outcome, size, position, games.total + jnp.sum(is_over, dtype=jnp.int32))
 
 
-def _repeat(tree: Any, num: int) -> Any:
-    return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (num, *jnp.shape(leaf))), tree)
+def put_rows(
+    ring: Any, rows: Any, flags: Bool[Array, " row"], size: Int[Array, ""], position: Int[Array, ""]
+) -> tuple[Any, Int[Array, ""], Int[Array, ""]]:
+    """Return a ring with the flagged rows put where it is written next, how much of it is written, and where it goes on.
+
+    Args:
+        ring: a tree of arrays with as many rows as the ring holds.
+        rows: the same tree, of any number of rows.
+        flags: which rows to put.
+        size: rows of the ring that have been written.
+        position: the row that is written next.
+    """
+    capacity, num = jax.tree.leaves(ring)[0].shape[0], jnp.sum(flags, dtype=jnp.int32)
+    order = jnp.cumsum(flags, dtype=jnp.int32) - 1
+    # More rows than the ring holds would write a place twice, in an unspecified order.
+    is_kept = flags & (order >= num - capacity)
+    place = jnp.where(is_kept, (position + order) % capacity, capacity)
+    ring = jax.tree.map(lambda old, new: old.at[place].set(new.astype(old.dtype), mode="drop"), ring, rows)
+    return ring, jnp.minimum(size + num, capacity), (position + num) % capacity
 
 
-def _as(flags: Bool[Array, " slot"], leaf: Array) -> Bool[Array, "slot *ones"]:
-    return flags.reshape(-1, *(1,) * (leaf.ndim - 1))
+def choose_rows(flags: Bool[Array, " row"], yes: Any, no: Any) -> Any:
+    """Return the rows of one tree of arrays where the flag is set, else those of another."""
+    return jax.tree.map(lambda one, other: jax.vmap(jnp.where)(flags, one, other), yes, no)

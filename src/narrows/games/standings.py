@@ -1,4 +1,4 @@
-"""What a tournament came to: a table for the terminal, lines of JSON, and a picture."""
+"""The result of a tournament as a table for the terminal, as lines of JSON, and as a picture."""
 
 import io
 import json

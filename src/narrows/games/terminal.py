@@ -1,16 +1,19 @@
-"""A game against any player in a terminal: a line is a move or a command, and a mistake is explained and asked again."""
+"""A game against any player in a terminal: a line is a move or a command, and a mistake is explained and asked again.
+
+Stones are round and in colour where the terminal can show that, and plain characters anywhere else.
+"""
 
 from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 from rich.console import Console
+from rich.style import Style
 from rich.text import Text
 
-from narrows.games.board_text import bar, board_text, stone_text
-from narrows.games.notation import batch_of
 from narrows.games.players import NetworkPlayer
-from narrows.games.session import SIDES, Session, Table, answered, begin
+from narrows.games.rules import batch_of
+from narrows.games.session import SIDES, Session, Table, answered, begin, line_length
 from narrows.games.verdicts import Referee
 
 _HELP = """\
@@ -22,6 +25,9 @@ _HELP = """\
   quit   stop (so do the end of input and Ctrl-C)
   help   this list
 The first letter of a command will do."""
+
+_STONES = {"x": ("●", Style(color="dark_orange", bold=True)), "o": ("○", Style(color="dark_cyan", bold=True))}
+_EMPTY = Style(dim=True)
 
 _COMMANDS = ("undo", "hint", "solve", "new", "quit", "help")
 
@@ -99,7 +105,7 @@ class _Seat:
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def greet(self) -> None:
-        own, other = stone_text(self._side, self._console), stone_text(1 - self._side, self._console)
+        own, other = _stone_text(self._side, self._console), _stone_text(1 - self._side, self._console)
         name = self._table.opponent.name
         self.say(
             Text.assemble(
@@ -141,7 +147,7 @@ class _Seat:
         return self._shown(session)
 
     def _shown(self, session: Session) -> Session:
-        self.say(Text.assemble("\n", board_text(session, self._console), "\n"))
+        self.say(Text.assemble("\n", _board_text(session, self._console), "\n"))
         if session.is_over:
             won = "You win." if session.winner == self._side else f"{self._table.opponent.name} wins."
             self.say("A draw." if session.winner is None else won)
@@ -171,7 +177,49 @@ def _hint_lines(adviser: NetworkPlayer, session: Session, console: Console) -> l
     width = max(len(names[action]) for action in session.legal)
     best_first = sorted(session.legal, key=lambda action: -shares[action])
     lines = [
-        f"  {names[action]:>{width}}  {shares[action]:>4.0%}  {bar(shares[action], console)}".rstrip() for action in best_first
+        f"  {names[action]:>{width}}  {shares[action]:>4.0%}  {_bar(shares[action], console)}".rstrip() for action in best_first
     ]
     value = "" if advice.value is None else f" It expects {advice.value[0]:+.2f} for you (-1 lost, 1 won)."
     return [f"What the network would play.{value}", *lines]
+
+
+def _is_rich(console: Console) -> bool:
+    """Return whether a console is a terminal that shows more than plain characters."""
+    return console.is_terminal and not console.is_dumb_terminal and console.encoding.lower().startswith("utf")
+
+
+def _board_text(session: Session, console: Console) -> Text:
+    """Return the board with its columns or empty cells named as moves are, the newest stone and the winning line marked."""
+    rows, names = session.rows, session.env.action_names
+    drops = line_length(session.env) is not None and len(names) == len(rows[0])
+    names_cells = line_length(session.env) is not None and not drops
+    lines = [_cells(session, console, row, names if names_cells else None) for row in range(len(rows))]
+    if drops:
+        lines.append(Text("  " + " ".join(names), _EMPTY if _is_rich(console) else ""))
+    return Text("\n").join(lines)
+
+
+def _stone_text(side: int, console: Console) -> Text:
+    """Return the stone of a player as the board shows it."""
+    cell = "xo"[side]
+    return Text(*_STONES[cell]) if _is_rich(console) else Text(cell)
+
+
+def _bar(share: float, console: Console) -> str:
+    """Return a bar for a share of one."""
+    return ("█" if _is_rich(console) else "#") * round(24 * share)
+
+
+def _cells(session: Session, console: Console, row: int, names: tuple[str, ...] | None) -> Text:
+    """Return one row of the board; an empty cell shows its name where cells have names."""
+    cells, winning, last = session.rows[row], set(session.winning_cells()), session.last_cell()
+    text = Text(" ")
+    for column, cell in enumerate(cells):
+        name = None if names is None else names[row * len(cells) + column]
+        if _is_rich(console):
+            mark, style = _STONES.get(cell, (name or ("·" if cell == "." else cell), _EMPTY))
+            text.append(" ").append(mark, style + Style(reverse=(row, column) in winning, underline=(row, column) == last))
+        else:
+            mark = name if cell == "." and name is not None else cell
+            text.append(" ").append(mark.upper() if (row, column) in winning else mark)
+    return text

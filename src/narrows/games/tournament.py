@@ -3,20 +3,19 @@
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
-import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, Int16
+from jaxtyping import Bool, Float, Int, Int16
 
 from narrows.envs.base import NO_ACTION
 from narrows.envs.contract import rows_of
 from narrows.envs.game import AbstractGame
 from narrows.games.elo import Encounters, Interval, rate, score_interval
 from narrows.games.openings import Openings
-from narrows.games.players import Player, in_rows
+from narrows.games.players import Player
+from narrows.games.rules import in_rows, look, moved
 
 COLOURS: Final = 2
 """Games of two players with one opening: each of them moves first once."""
@@ -38,9 +37,9 @@ class Played(NamedTuple):
 
 
 class Standing(NamedTuple):
-    """How a player has done. The interval of the rating is 95 %, from a bootstrap over openings.
+    """The results of a player. The interval of the rating is 95 %, from a bootstrap over openings.
 
-    Of one who has won or lost every game neither end says much: nothing in the games tells how much stronger or weaker he is.
+    Of one who has won or lost every game neither end says much: nothing in the games tells how much stronger they are.
     """
 
     name: str
@@ -62,7 +61,7 @@ class Standing(NamedTuple):
 
 
 class Score(NamedTuple):
-    """What one player has scored against another, per game."""
+    """The mean score of one player against another, per game."""
 
     mean: float
     interval: Interval
@@ -86,7 +85,7 @@ class Tournament:
 
     @property
     def num_games(self) -> int:
-        """How many games were played."""
+        """The number of games played."""
         return sum(pairing.points.size for pairing in self.played)
 
     def standings(self) -> tuple[Standing, ...]:
@@ -168,21 +167,21 @@ def play_pairing(
     seat = np.repeat([0, 1], num)  # of the first of the two
     points, live = np.full(COLOURS * num, np.nan), np.arange(COLOURS * num)
     for time in range(plies, env.max_steps + 1):
-        look = in_rows(lambda rows: _look(env, rows), states)
-        by_first = np.where(seat[live] == 0, look.outcome, -look.outcome)
-        points[live[look.is_over]] = 0.5 + by_first[look.is_over] / 2
-        goes_on = ~look.is_over
+        position = in_rows(lambda rows: look(env, rows), states)
+        by_first = np.where(seat[live] == 0, position.outcome, -position.outcome)
+        points[live[position.is_over]] = 0.5 + by_first[position.is_over] / 2
+        goes_on = ~position.is_over
         if not goes_on.any():
             break
-        live, states, look = live[goes_on], rows_of(states, goes_on), rows_of(look, goes_on)
+        live, states, position = live[goes_on], rows_of(states, goes_on), rows_of(position, goes_on)
         chosen = np.zeros(len(live), np.int32)
         for number, player in enumerate(pair):
-            rows = np.flatnonzero((look.turn == seat[live]) == (number == 0))
+            rows = np.flatnonzero((position.turn == seat[live]) == (number == 0))
             if len(rows):
                 actions = player.choose(rows_of(states, rows), generator)
-                chosen[rows] = _checked(env, player, actions, look.mask[rows], moves[live[rows]])
+                chosen[rows] = _checked(env, player, actions, position.mask[rows], moves[live[rows]])
         moves[live, time] = chosen
-        states = in_rows(lambda pairs: _step(env, *pairs), (states, chosen))
+        states = in_rows(lambda pairs: moved(env, *pairs), (states, chosen))
     assert not np.isnan(points).any(), "a game has gone on after max_steps moves"
     return points.reshape(COLOURS, num).T, moves.reshape(COLOURS, num, -1).swapaxes(0, 1)
 
@@ -194,7 +193,7 @@ def _checked(
     mask: Bool[np.ndarray, "game action"],
     moves: Int16[np.ndarray, "game time"],
 ) -> Int[np.ndarray, " game"]:
-    """Return what a player has chosen; ValueError that names him unless all of it is legal."""
+    """Return what a player has chosen; ValueError that names them unless all of it is legal."""
     actions = np.asarray(actions)
     if actions.shape != (len(mask),) or not np.issubdtype(actions.dtype, np.integer):
         raise ValueError(
@@ -218,24 +217,3 @@ def written(env: AbstractGame, moves: Int[np.ndarray, " time"]) -> str:
     """Return moves as people write them, those that `notation.moves_of` reads."""
     names = [env.action_names[move] for move in moves.tolist() if move != NO_ACTION]
     return ("" if max(map(len, env.action_names)) == 1 else " ").join(names)
-
-
-class _Look(NamedTuple):
-    """What a tournament needs to know of positions."""
-
-    is_over: Bool[Array, "*game"]
-    outcome: Int[Array, "*game"]
-    turn: Int[Array, "*game"]
-    mask: Bool[Array, "*game action"]
-
-
-@eqx.filter_jit
-def _look(env: AbstractGame, states: Any) -> Any:
-    return jax.vmap(lambda state: _Look(env.is_terminal(state), env.outcome(state), env.turn(state), env.action_mask(state)))(
-        states
-    )
-
-
-@eqx.filter_jit
-def _step(env: AbstractGame, states: Any, actions: Int[Array, " game"]) -> Any:
-    return jax.vmap(env.step)(states, jnp.asarray(actions, jnp.int32))

@@ -1,34 +1,32 @@
-"""What a perfect judge says of each move, asked in the background: some positions take longer than anybody waits."""
+"""Verdicts of a perfect judge on each move, asked for in the background: some positions take longer than anybody waits."""
 
+import functools
 import threading
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future, TimeoutError
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
-from jaxtyping import Int8
-
-from narrows.envs.bitboard import numbers
 from narrows.envs.connect_four import ConnectFour
 from narrows.envs.game import AbstractGame
 from narrows.envs.tic_tac_toe import TicTacToe
-from narrows.games.notation import batch_of
+from narrows.games.rules import batch_of
 from narrows.games.session import Session, StateJudge
+from narrows.games.solver.board import stones_to_win
 
 if TYPE_CHECKING:
-    from narrows.games.solver import Solver
+    from narrows.games.solver import Judge
 
 _REMEMBERED = 64
 """Positions whose verdicts are kept; what was too slow the first time may be there the second."""
 
 
 class Verdict(NamedTuple):
-    """What one move is worth to the player to move.
+    """The worth of one move to the player to move.
 
     Attributes:
         name: of the move.
         score: strong score; positive wins, negative loses (see `StateJudge`).
-        stones: with which of his next stones the winner wins, 1 for the very next; None in a draw.
+        stones: with which of their next stones the winner wins, 1 for the very next; None in a draw.
         is_best: whether no other move has a better score.
     """
 
@@ -123,51 +121,26 @@ def judged(judge: StateJudge, session: Session, look_up: Callable[[], None]) -> 
     """Return what a judge says of each legal move, unless `look_up` raises."""
     scores = judge(session.state, look_up)
     known = {action: int(scores[action]) for action in session.legal}
-    best = max(known.values())
-    left = session.env.max_steps - len(session.actions)
-
-    def stones(score: int) -> int | None:
-        # The mover puts the larger half of the stones that are left; k counts from the last of the winner's.
-        half = (left + 1) // 2 if score > 0 else left // 2
-        return half - abs(score) + 1 if score else None
-
+    cells, num_stones, best = session.env.max_steps, len(session.actions), max(known.values())
     return tuple(
-        Verdict(session.env.action_names[action], score, stones(score), score == best) for action, score in known.items()
+        Verdict(session.env.action_names[action], score, stones_to_win(cells, num_stones, score) or None, score == best)
+        for action, score in known.items()
     )
 
 
-class PerfectJudge:
-    """The solver as a judge of Connect-4 and tic-tac-toe; it is made when it is first asked.
+def perfect_judge(env: AbstractGame) -> StateJudge | None:
+    """Return who knows what moves are worth in a game, None if nobody does. The solver is made when it is first asked."""
+    if not isinstance(env, ConnectFour | TicTacToe):
+        return None
 
-    Args:
-        env: Connect-4 of any size or tic-tac-toe.
-    """
+    @functools.cache
+    def judge() -> "Judge":
+        from narrows.games.solver import Judge, Solver, cache_folder  # compiled code, which many games do without
 
-    def __init__(self, env: ConnectFour | TicTacToe) -> None:
-        self._env = env
-        self._solver: Solver | None = None
+        try:
+            solver = Solver(env.width, env.height, cache=cache_folder()) if isinstance(env, ConnectFour) else None
+        except ImportError as error:
+            raise ValueError(str(error)) from error
+        return Judge(env, solver)
 
-    def __call__(self, state: Any, look_up: Callable[[], None], /) -> Int8[np.ndarray, " action"]:
-        from narrows.games.solver import Judge  # compiled code, which a game that nobody asks about does without
-
-        states = batch_of(state)
-        if isinstance(self._env, TicTacToe):
-            return Judge(self._env).scores(states)[0]
-        solver = self._ready(self._env)
-        # Not through `Judge`, which cannot be told to stop.
-        return solver.scores(numbers(states.mover), numbers(states.stones), watch=lambda solved, nodes: look_up())[0]
-
-    def _ready(self, env: ConnectFour) -> "Solver":
-        if self._solver is None:
-            from narrows.games.solver import Solver, cache_folder
-
-            try:
-                self._solver = Solver(env.width, env.height, cache=cache_folder())
-            except ImportError as error:
-                raise ValueError(str(error)) from error
-        return self._solver
-
-
-def perfect_judge(env: AbstractGame) -> PerfectJudge | None:
-    """Return who knows what moves are worth in a game, None if nobody does."""
-    return PerfectJudge(env) if isinstance(env, ConnectFour | TicTacToe) else None
+    return lambda state, look_up: judge().scores(batch_of(state), watch=lambda solved, nodes: look_up())[0]

@@ -12,10 +12,10 @@ import numpy as np
 from rich.console import Console
 
 from narrows.files import WriterLock
-from narrows.games.folder import GameFolder
+from narrows.games.exam import Watch
+from narrows.games.folder import GameFolder, save_player
 from narrows.games.recipe import Recipe
 from narrows.games.self_play import SelfPlayInfo, SelfPlayTrainer
-from narrows.games.watching import Watch
 from narrows.printing import printable
 from narrows.runs.interrupt import interruptible
 from narrows.runs.progress import PatientConsole
@@ -34,7 +34,7 @@ LOOK_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class Trained:
-    """How far a run by self-play has come, over all its parts: `seconds` are those of training alone.
+    """The progress of a run by self-play over all its parts: `seconds` are those of training alone.
 
     `was_interrupted` says that somebody asked it to stop.
     """
@@ -191,7 +191,7 @@ class _Keeper:
             return
         write_rows(self._folder.history, self.rows)
         checkpoint.save(self._folder.checkpoints, state, step=step, metadata={"recipe": self._recipe.game}, keep=2)
-        self._folder.save_player(state.average.policy, self._recipe, step)
+        save_player(self._folder.player, state.average.policy, self._recipe, step)
         self._saved, self._saved_step = self._seconds, step
 
 

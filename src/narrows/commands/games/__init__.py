@@ -1,1 +1,1 @@
-"""What a user does with two-player games, one Python function each."""
+"""The commands of two-player games, one Python function each."""

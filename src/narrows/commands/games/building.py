@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from narrows.envs.connect_four import ConnectFour
-from narrows.games.drawing import Progress, build_play, build_quiet, build_random
+from narrows.games.drawing import Progress, build_play, build_set
 from narrows.games.names import game_named
 from narrows.games.players import NetworkPlayer, Player
 from narrows.games.sets import EvaluationSet, save
@@ -67,8 +67,7 @@ def build(
     if kind == "play":
         found = build_play(solver, _players(env, players), asked, seed=seed, parts=parts, progress=progress)
     else:
-        draw = build_quiet if kind == "quiet" else build_random
-        found = draw(solver, asked, seed=seed, parts=parts, progress=progress)
+        found = build_set(solver, kind, asked, seed=seed, parts=parts, progress=progress)
     save(found, out)
     shutil.rmtree(parts)
     return Built(out, found)

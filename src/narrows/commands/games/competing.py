@@ -14,10 +14,9 @@ from tyro.conf import Positional
 from narrows.envs.game import AbstractGame
 from narrows.files import write_atomically
 from narrows.games import standings
-from narrows.games.exam import Exam, exam
+from narrows.games.exam import Exam, Optimality, Share, exam
 from narrows.games.openings import beginnings, openings, usual_plies
 from narrows.games.players import NetworkPlayer, Player, UniformPlayer
-from narrows.games.sets import Optimality, Share
 from narrows.games.solver.board import ILLEGAL
 from narrows.games.tournament import COLOURS, Tournament, play_pairing
 from narrows.games.tournament import tournament as compete
@@ -37,7 +36,7 @@ class Competed:
 
 
 class Counts(NamedTuple):
-    """How games have ended for a player."""
+    """The numbers of games that a player has won, drawn and lost."""
 
     wins: int
     draws: int
@@ -46,7 +45,7 @@ class Counts(NamedTuple):
 
 @dataclass(frozen=True)
 class Evaluation:
-    """How well a player plays.
+    """The quality of a player.
 
     Args:
         player: its name.
@@ -186,7 +185,7 @@ def is_same_game(one: AbstractGame, other: AbstractGame) -> bool:
 
 @runtime_checkable
 class _Searcher(Protocol):
-    """What `SearchPlayer` is, without loading the library that it needs."""
+    """The part of `SearchPlayer` that is needed here, without loading the library that it needs."""
 
     def look(self, states: Any, generator: np.random.Generator) -> Any: ...
 

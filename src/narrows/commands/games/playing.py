@@ -1,4 +1,4 @@
-"""`narrows play`: play against a run or a player, in the terminal or on a page in the browser."""
+"""`narrows games play`: play against a run or a player, in the terminal or on a page in the browser."""
 
 import os
 import sys

@@ -1,22 +1,22 @@
-"""`narrows games solve`: what every move in a position is worth, exactly."""
+"""`narrows games solve`: the exact worth of every move in a position."""
 
 import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import jax.numpy as jnp
 from tyro.conf import Positional
 
-from narrows.envs.bitboard import numbers
 from narrows.envs.connect_four import ConnectFour
 from narrows.envs.game import AbstractGame
 from narrows.envs.tic_tac_toe import TicTacToe
 from narrows.games.names import game_named
-from narrows.games.notation import batch_of, position_of
+from narrows.games.notation import position_of
+from narrows.games.rules import batch_of
 from narrows.games.solver import ILLEGAL, Judge, Solver, cache_folder
 from narrows.games.solver.board import stones_to_win
+from narrows.games.solver.solver import Watch
 from narrows.printing import say
 
 _LONG = 32
@@ -28,11 +28,11 @@ _EVERY = 10.0
 
 @dataclass(frozen=True)
 class MoveWorth:
-    """What one legal move is worth.
+    """The worth of one legal move.
 
     Args:
         name: how people write the move.
-        score: `k > 0`: the mover wins with the `k`-th of his stones counted from his last; `-k`: the other does; 0: a draw.
+        score: `k > 0`: the mover wins with the `k`-th of their stones counted from their last; `-k`: the other does; 0: a draw.
         words: the same in words.
         is_best: whether no move has a better score.
     """
@@ -45,7 +45,7 @@ class MoveWorth:
 
 @dataclass(frozen=True)
 class Worth:
-    """What every legal move in a position is worth.
+    """The worth of every legal move in a position.
 
     Args:
         game: its name.
@@ -88,12 +88,11 @@ def solve(
         ending = {1: "the first player has won", -1: "the second player has won", 0: "it is a draw"}[outcome]
         raise ValueError(f"{position!r} is a finished game: {ending}. Give a position with a move left.")
     states = batch_of(state)
-    if isinstance(env, TicTacToe):
-        scores = Judge(env).scores(states)[0]
-    else:
-        scores = _solved(env, states, weak, table_bits, cache)
-    best = int(scores.max())
+    folder = cache_folder() if cache is None else cache
+    solver = Solver(env.width, env.height, table_bits=table_bits, cache=folder) if isinstance(env, ConnectFour) else None
     num_stones = int(jnp.sum(state.mover | state.other)) if isinstance(env, TicTacToe) else int(state.num_moves)
+    scores = Judge(env, solver).scores(states, weak=weak, watch=_watch(env.max_steps - num_stones, folder))[0]
+    best = int(scores.max())
     moves = tuple(
         MoveWorth(name, score, _words(env, num_stones, score, is_weak=weak), score == best)
         for name, score in zip(env.action_names, scores.tolist(), strict=True)
@@ -122,10 +121,8 @@ def _words(env: AbstractGame, num_stones: int, score: int, *, is_weak: bool) -> 
     return f"{verb} in {num} {'move' if num == 1 else 'moves'}"
 
 
-def _solved(env: ConnectFour, states: Any, weak: bool, table_bits: int, cache: Path | None) -> Any:
-    folder = cache_folder() if cache is None else cache
-    solver = Solver(env.width, env.height, table_bits=table_bits, cache=folder)
-    left = env.max_steps - int(states.num_moves[0])
+def _watch(left: int, folder: Path) -> Watch:
+    """Return what says now and then that the solver is at work on a position with so many empty cells."""
     started = told = time.monotonic()
 
     def watch(solved: int, nodes: int) -> None:
@@ -142,4 +139,4 @@ def _solved(env: ConnectFour, states: Any, weak: bool, table_bits: int, cache: P
         told = now
         say(f"narrows: {nodes / 1e6:.0f} million positions in {now - started:.0f} s", sys.stderr)
 
-    return solver.scores(numbers(states.mover), numbers(states.stones), weak=weak, watch=watch)[0]
+    return watch

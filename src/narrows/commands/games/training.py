@@ -1,15 +1,16 @@
 """`narrows games train`: train a player by self-play, and continue a stopped run."""
 
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 from tyro.conf import Positional
 
+from narrows.games.exam import watch
 from narrows.games.names import KNOWN
 from narrows.games.recipe import Algorithm, Preset, preset
-from narrows.games.watching import watch
 from narrows.runs.self_play import Trained
 from narrows.runs.self_play import train as train_recipe
 from narrows.sizes import Count, Seed
@@ -40,7 +41,7 @@ def train(
     if steps is not None:
         if steps < 1:
             raise ValueError(f"--steps must be at least 1, got {steps}.")
-        recipe = recipe.with_steps(steps)
+        recipe = replace(recipe, num_steps=steps)
     if minutes is not None and not minutes > 0.0:
         raise ValueError(f"--minutes must be positive, got {minutes}.")
     look = watch(recipe.env(), recipe.acts, recipe.scale)

@@ -10,6 +10,7 @@ from narrows.envs.base import features
 from narrows.envs.game import AbstractGame
 from narrows.games.alphazero.settings import AlphaZero
 from narrows.games.alphazero.tree_search import search
+from narrows.games.slots import begin_games, choose_rows, put_rows
 from narrows.policies.base import AbstractPolicy
 
 
@@ -22,7 +23,7 @@ class Seen(NamedTuple):
     side: Int8[Array, "*place"]
 
 
-class Slots(NamedTuple):
+class SearchSlots(NamedTuple):
     """Games in progress, all that has been seen in them, and how many of the first moves are random."""
 
     states: Any
@@ -59,10 +60,10 @@ def empty_examples(env: AbstractGame, capacity: int) -> Examples:
     return Examples(_unseen(env, (capacity,)), jnp.zeros(capacity, jnp.int8), zero, zero, zero)
 
 
-def begin(env: AbstractGame, key: PRNGKeyArray, num: int, max_random: int) -> Slots:
+def begin(env: AbstractGame, key: PRNGKeyArray, num: int, max_random: int) -> SearchSlots:
     """Return `num` games at their start, the first 0 to `max_random` moves of each to be random."""
-    num_random = jax.random.randint(key, (num,), 0, max_random + 1)
-    return Slots(_repeat(env.reset(), num), _unseen(env, (num, env.max_steps)), jnp.zeros(num, jnp.int32), num_random)
+    states, num_moves, num_random = begin_games(env, key, num, max_random)
+    return SearchSlots(states, _unseen(env, (num, env.max_steps)), num_moves, num_random)
 
 
 def play_move(
@@ -70,9 +71,9 @@ def play_move(
     policy: AbstractPolicy,
     settings: AlphaZero,
     key: PRNGKeyArray,
-    slots: Slots,
+    slots: SearchSlots,
     examples: Examples,
-) -> tuple[Slots, Examples]:
+) -> tuple[SearchSlots, Examples]:
     """Search and play one move in every slot; the positions of finished games go into the ring, and new games begin."""
     num = slots.num_moves.shape[0]
     key_search, key_random, key_opening = jax.random.split(key, 3)
@@ -95,14 +96,10 @@ def play_move(
     time = jnp.arange(env.max_steps)
     is_learned = is_over[:, None] & (time < num_moves[:, None]) & (time >= slots.num_random[:, None])
     examples = _store(examples, seen, jax.vmap(env.outcome)(states), is_learned, jnp.sum(is_over, dtype=jnp.int32))
-    fresh = begin(env, key_opening, num, settings.max_random)
-    states, num_moves, num_random = jax.tree.map(
-        lambda new, old: jnp.where(_as(is_over, old), new, old),
-        (fresh.states, fresh.num_moves, fresh.num_random),
-        (states, num_moves, slots.num_random),
-    )
+    fresh = begin_games(env, key_opening, num, settings.max_random)
+    states, num_moves, num_random = choose_rows(is_over, fresh, (states, num_moves, slots.num_random))
     # What has been seen in the game before is overwritten move by move, and is not read until it is.
-    return Slots(states, seen, num_moves, num_random), examples
+    return SearchSlots(states, seen, num_moves, num_random), examples
 
 
 def draw_batch(env: AbstractGame, key: PRNGKeyArray, examples: Examples, num: int, *, use_symmetries: bool) -> Batch:
@@ -141,27 +138,7 @@ def _store(
     is_learned: Bool[Array, "slot time"],
     num_over: Int[Array, ""],
 ) -> Examples:
-    capacity, flags = examples.outcome.shape[0], is_learned.reshape(-1)
-    order, num = jnp.cumsum(flags, dtype=jnp.int32) - 1, jnp.sum(flags, dtype=jnp.int32)
-    # More positions than the ring holds would write a place twice, in an unspecified order.
-    is_kept = flags & (order >= num - capacity)
-    place = jnp.where(is_kept, (examples.position + order) % capacity, capacity)
-
-    def put(ring: Array, new: Array) -> Array:
-        return ring.at[place].set(new.reshape(-1, *new.shape[2:]).astype(ring.dtype), mode="drop")
-
-    return Examples(
-        jax.tree.map(put, examples.seen, seen),
-        put(examples.outcome, seen.side * outcome[:, None]),
-        jnp.minimum(examples.size + num, capacity),
-        (examples.position + num) % capacity,
-        examples.total + num_over,
-    )
-
-
-def _repeat(tree: Any, num: int) -> Any:
-    return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (num, *jnp.shape(leaf))), tree)
-
-
-def _as(flags: Bool[Array, " slot"], leaf: Array) -> Bool[Array, "slot *ones"]:
-    return flags.reshape(-1, *(1,) * (leaf.ndim - 1))
+    ring, rows = (examples.seen, examples.outcome), (seen, seen.side * outcome[:, None])
+    rows = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), rows)
+    (seen, outcome), size, position = put_rows(ring, rows, is_learned.reshape(-1), examples.size, examples.position)
+    return Examples(seen, outcome, size, position, examples.total + num_over)

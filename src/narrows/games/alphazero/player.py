@@ -1,5 +1,6 @@
 """A player that searches before it moves."""
 
+import itertools
 from typing import Any
 
 import equinox as eqx
@@ -8,10 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int, PRNGKeyArray
 
-from narrows.envs.contract import rows_of
 from narrows.envs.game import AbstractGame
-from narrows.games.alphazero.tree_search import Found, Kind, Search, check_searchable, search
-from narrows.games.players import ROWS, in_rows
+from narrows.games.alphazero.tree_search import Kind, SearchResult, SearchSettings, check_searchable, search
+from narrows.games.rules import ROWS, in_rows
 from narrows.policies.base import AbstractPolicy
 
 _NODES = 1 << 18
@@ -26,8 +26,8 @@ class SearchPlayer:
         policy: a network with a flow head, AlphaZero's or that of an adversarial flow network.
         num_simulations: positions looked at before a move, beside the one to move in.
         scale: log-flow of a won position: 1 for AlphaZero, the log-reward of a win for a flow network.
-        kind: see `Search`; PUCT breaks ties at random, Gumbel search has no randomness.
-        c_puct: see `Search`.
+        kind: see `SearchSettings`; PUCT breaks ties at random, Gumbel search has no randomness.
+        c_puct: see `SearchSettings`.
         name: how tables call it.
     """
 
@@ -47,30 +47,28 @@ class SearchPlayer:
             raise ValueError(f"scale must be positive and finite, got {scale}. It is the log-flow of a won position.")
         self.env = env
         self.policy = policy
-        self.settings = Search(num_simulations, kind, c_puct)
+        self.settings = SearchSettings(num_simulations, kind, c_puct)
         self.scale = scale
         self.name = name
 
-    def look(self, states: Any, generator: np.random.Generator) -> Found:
+    def look(self, states: Any, generator: np.random.Generator) -> SearchResult:
         """Return what the search finds in each of a batch of positions, on the host."""
-        num = jax.tree.leaves(states)[0].shape[0]
         room = min(ROWS, max(16, 1 << ((_NODES // (self.settings.num_simulations + 1)).bit_length() - 1)))
-        key = jax.random.key(int(generator.integers(2**31)))
-        parts = []
-        for part, start in enumerate(range(0, max(num, 1), room)):
-            key_part = jax.random.fold_in(key, part)
-            rows = rows_of(states, slice(start, start + room))
-            parts.append(in_rows(lambda rows, key=key_part: self._search(key, rows), rows))
-        return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+        key, parts = jax.random.key(int(generator.integers(2**31))), itertools.count()
+
+        def look(rows: Any) -> SearchResult:
+            scale, key_part = jnp.asarray(self.scale, jnp.float32), jax.random.fold_in(key, next(parts))
+            return _search(self.env, self.policy, self.settings, scale, key_part, rows)
+
+        return in_rows(look, states, room)
 
     def choose(self, states: Any, generator: np.random.Generator) -> Int[np.ndarray, " game"]:
         return np.asarray(self.look(states, generator).action)
 
-    def _search(self, key: PRNGKeyArray, states: Any) -> Found:
-        return _search(self.env, self.policy, self.settings, jnp.asarray(self.scale, jnp.float32), key, states)
-
 
 @eqx.filter_jit
-def _search(env: AbstractGame, policy: AbstractPolicy, settings: Search, scale: Array, key: PRNGKeyArray, states: Any) -> Found:
+def _search(
+    env: AbstractGame, policy: AbstractPolicy, settings: SearchSettings, scale: Array, key: PRNGKeyArray, states: Any
+) -> SearchResult:
     num = jax.tree.leaves(states)[0].shape[0]
     return search(env, policy, settings, scale, key, states, jnp.zeros(num, bool))

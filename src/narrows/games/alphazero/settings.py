@@ -1,36 +1,30 @@
-"""How AlphaZero plays with itself and what it learns from the games."""
+"""Settings of AlphaZero's play with itself and of what it learns."""
 
 from typing import Self
 
 import equinox as eqx
 
-from narrows.games.alphazero.tree_search import Kind, Search
+from narrows.games.alphazero.tree_search import Kind, SearchSettings
+from narrows.games.self_play import AbstractSelfPlay, check_at_least
 
 
-class AlphaZero(eqx.Module):
-    """Settings of AlphaZero; those of `SelfPlay` that mean the same have the same names.
+class AlphaZero(AbstractSelfPlay):
+    """Settings of AlphaZero. Other arguments are those of `AbstractSelfPlay`.
 
     Args:
-        kind: how positions are searched, see `Search`.
+        kind: how positions are searched, see `SearchSettings`.
         num_simulations: of each search.
-        c_puct: see `Search`.
-        stretches_values: see `Search`.
+        c_puct: see `SearchSettings`.
+        stretches_values: see `SearchSettings`.
         scale: what the flow head says of a won position: its output is `scale` times the value.
         exploration_plies: number of first moves of a game that are drawn from the search's policy, the others are its best;
             None for all moves.
         greedy_targets: whether the policy learns the move alone where the best one is played, instead of the search's policy.
-        max_random: of each game the first 0 to so many moves, uniformly many, are random and not learned from; 0 in AlphaZero.
-        num_slots: games played side by side.
-        games_per_round: finished games after which a round of play ends.
-        steps_per_round: steps of the optimiser after each round.
+        max_random: random moves are not learned from; 0 in AlphaZero.
         capacity: positions kept, the oldest are overwritten.
-        initial_games: games before the first step.
-        num_rows: positions in a training batch.
-        use_symmetries: learn from a random mirror or turn of each position.
         policy_weight: of the cross-entropy to the search's policy.
         value_weight: of the squared difference between value and outcome.
-        average: share of the old average that each step keeps, in [0, 1): what is judged in the end is the average over about
-            the last `1 / (1 - average)` steps. The latest network plays.
+        average: the latest network plays.
     """
 
     kind: Kind = eqx.field(default="gumbel", static=True)
@@ -53,39 +47,18 @@ class AlphaZero(eqx.Module):
     average: float = eqx.field(default=0.998, static=True)
 
     def __check_init__(self) -> None:
-        for name, minimum in _MINIMA.items():
-            value = getattr(self, name)
-            if value is not None and value < minimum:
-                raise ValueError(f"{name} must be at least {minimum}, got {value}.")
-        if not 0.0 < self.scale < float("inf"):
-            raise ValueError(f"scale must be positive and finite, got {self.scale}. 1 reads the flow head as the value.")
+        if self.exploration_plies is not None:
+            check_at_least(self, exploration_plies=0)
         if not (0.0 <= min(self.policy_weight, self.value_weight) and max(self.policy_weight, self.value_weight) > 0.0):
             raise ValueError(
                 f"expected weights >= 0, not both 0, got policy_weight={self.policy_weight}, value_weight={self.value_weight}."
             )
-        if not 0.0 <= self.average < 1.0:
-            raise ValueError(f"average must lie in [0, 1), got {self.average}. 0.998 averages over about 500 steps.")
         _ = self.search
 
     @property
-    def search(self) -> Search:
-        """How positions are searched."""
-        return Search(self.num_simulations, self.kind, self.c_puct, self.stretches_values)
-
-    @classmethod
-    def gumbel(cls, *, num_slots: int = 256, games_per_round: int = 8, num_rows: int = 1024, capacity: int = 100_000) -> Self:
-        """Return Gumbel AlphaZero with 32 simulations a move, in sizes for a few cores.
-
-        The stronger baseline of eflow 6.4 has 1024 games side by side and batches of 4096 positions; give such sizes
-        where there is an accelerator.
-        """
-        return cls(
-            num_slots=num_slots,
-            games_per_round=games_per_round,
-            num_rows=num_rows,
-            capacity=capacity,
-            initial_games=num_slots,
-        )
+    def search(self) -> SearchSettings:
+        """The settings of its search."""
+        return SearchSettings(self.num_simulations, self.kind, self.c_puct, self.stretches_values)
 
     @classmethod
     def reproduction(cls, *, games_per_round: int = 100, num_rows: int = 64, steps_per_round: int = 17_500) -> Self:
@@ -115,15 +88,3 @@ class AlphaZero(eqx.Module):
             num_rows=num_rows,
             average=0.0,
         )
-
-
-_MINIMA = {
-    "exploration_plies": 0,
-    "max_random": 0,
-    "num_slots": 1,
-    "games_per_round": 1,
-    "steps_per_round": 1,
-    "capacity": 1,
-    "initial_games": 0,
-    "num_rows": 1,
-}

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from narrows.envs.game import AbstractGame
+from narrows.games.slots import choose_rows
 from narrows.policies.base import AbstractPolicy
 
 try:
@@ -23,8 +24,8 @@ _FLAT = 1e30
 """Where PUCT's exploration begins to grow with the logarithm of the visits: never."""
 
 
-class Search(eqx.Module):
-    """How positions are searched.
+class SearchSettings(eqx.Module):
+    """Settings of a search.
 
     Args:
         num_simulations: positions that are added to the tree and looked at, beside the one to move in.
@@ -51,8 +52,8 @@ class Search(eqx.Module):
             raise ValueError(f"c_puct must be positive and finite, got {self.c_puct}. 1 is usual.")
 
 
-class Found(NamedTuple):
-    """What a search has found out about each of a batch of positions.
+class SearchResult(NamedTuple):
+    """The result of searching each of a batch of positions.
 
     Attributes:
         policy: the search's policy, zero for illegal moves: the improved one of Gumbel AlphaZero, the shares of visits of PUCT.
@@ -78,12 +79,12 @@ def check_searchable(policy: AbstractPolicy) -> None:
 def search(
     env: AbstractGame,
     policy: AbstractPolicy,
-    settings: Search,
+    settings: SearchSettings,
     scale: float | Float[Array, ""],
     key: PRNGKeyArray,
     states: Any,
     explores: Bool[Array, " position"],
-) -> Found:
+) -> SearchResult:
     """Search a batch of positions.
 
     A position's value, for the player to move, is the network's log-flow divided by `scale` and clipped to [-1, 1]; at the end
@@ -141,7 +142,7 @@ def search(
     weights = jnp.where(mask, found.action_weights, 0.0)
     policy_found = weights / jnp.sum(weights, axis=1, keepdims=True)
     values = found.search_tree.summary().qvalues
-    return Found(policy_found, action, jnp.take_along_axis(values, action[:, None], axis=1)[:, 0])
+    return SearchResult(policy_found, action, jnp.take_along_axis(values, action[:, None], axis=1)[:, 0])
 
 
 def _evaluate(
@@ -164,11 +165,11 @@ def _evaluate(
 def _expanded(
     env: AbstractGame, policy: AbstractPolicy, scale: float | Float[Array, ""], action: Int[Array, " position"], states: Any
 ) -> tuple[Any, Any]:
-    """Return what a move leads to as mctx wants it: reward for the one who moves, what the value after it counts for him."""
+    """Return what a move leads to as mctx wants it: reward for the one who moves, what the value after it counts for them."""
     was_over = jax.vmap(env.is_terminal)(states)
     moved = jax.vmap(env.step)(states, action)
     # Below the end of a game the tree goes on for ever at the same position, worth nothing more.
-    after = jax.tree.map(lambda new, old: jnp.where(was_over.reshape(-1, *(1,) * (new.ndim - 1)), old, new), moved, states)
+    after = choose_rows(was_over, states, moved)
     is_over = jax.vmap(env.is_terminal)(after)
     before, turn = jax.vmap(env.turn)(states), jax.vmap(env.turn)(after)
     by_mover = jnp.where(before == 0, 1, -1) * jax.vmap(env.outcome)(after)

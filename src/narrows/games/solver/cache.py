@@ -1,4 +1,4 @@
-"""Bounds of slow openings on disk: an SQLite file that all processes of a user share, and that nobody has to have."""
+"""Solved openings: a book of the first moves in the package, and bounds of slow ones in a file that all processes share."""
 
 import contextlib
 import os
@@ -6,8 +6,11 @@ import sqlite3
 import sys
 import warnings
 from collections.abc import Mapping
+from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Final, final
+
+import numpy as np
 
 from narrows.games.solver.board import Board
 from narrows.printing import printable
@@ -33,6 +36,15 @@ _TELL: Final = (
 )
 
 
+def load_book() -> tuple[tuple[int, int], dict[int, int]]:
+    """Return the width and height of the board of the book in the package, and its scores by canonical key."""
+    with as_file(files("narrows.games") / "data" / "openings.npz") as path, np.load(path, allow_pickle=False) as archive:
+        width, height = archive["board"].tolist()
+        keys, scores = archive["keys"], archive["scores"]
+    assert keys.dtype == np.uint64 and scores.dtype == np.int8 and keys.shape == scores.shape
+    return (width, height), dict(zip(keys.tolist(), scores.tolist(), strict=True))
+
+
 def cache_folder(environ: Mapping[str, str] | None = None) -> Path:
     """Return where results that took long are kept: `$NARROWS_CACHE`, else the platform's folder for such files.
 
@@ -52,7 +64,7 @@ def cache_folder(environ: Mapping[str, str] | None = None) -> Path:
 
 @final
 class OpeningCache:
-    """What is known of the scores of openings: a lower and an upper bound, equal for a score that is known exactly.
+    """Bounds of the scores of openings: a lower and an upper bound, equal for a score that is known exactly.
 
     A weak result is a bound too: a position that is won has a score of at least 1. Whatever goes wrong with the file, the
     solver works without it: a file that is damaged or something else is set aside with a warning and a new one begun, one
@@ -70,12 +82,8 @@ class OpeningCache:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._database = _opened(self.path)
-        except sqlite3.OperationalError as error:
-            self._give_up(error)
-        except (sqlite3.DatabaseError, _ForeignFile) as error:
-            self._begin_anew(error)
-        except OSError as error:
-            self._give_up(error)
+        except (sqlite3.Error, _ForeignFile, OSError) as error:
+            self._mend(error)
 
     def get(self, key: int) -> tuple[int, int] | None:
         """Return the bounds of the score of a position with this canonical key, None for one that is not there."""
@@ -107,25 +115,18 @@ class OpeningCache:
                 self._database.close()
         self._database = None
 
-    def _mend(self, error: sqlite3.Error) -> None:
-        """Go on after a failure: with a new file where the old one is damaged, without one where it only cannot be used now."""
-        if isinstance(error, sqlite3.OperationalError):
-            self._give_up(error)
-        else:
-            self._begin_anew(error)
-
     def _give_up(self, error: Exception) -> None:
         self.close()
         warnings.warn(f"solved openings are not kept in {printable(self.path, None)}: {printable(error)}.", stacklevel=4)
 
-    def _begin_anew(self, error: Exception) -> None:
+    def _mend(self, error: Exception) -> None:
+        """Go on after a failure: with a new file where the old one is damaged, without one where it only cannot be used now."""
+        if isinstance(error, sqlite3.OperationalError | OSError):
+            return self._give_up(error)
         self.close()
         aside = self.path.with_suffix(".damaged")
         what = f"{printable(self.path, None)} is no cache of openings ({printable(error)})"
-        warnings.warn(
-            f"{what}. It is now called {printable(aside.name)}, and a new one is begun.",
-            stacklevel=4,
-        )
+        warnings.warn(f"{what}. It is now called {printable(aside.name)}, and a new one is begun.", stacklevel=4)
         try:
             self.path.replace(aside)
             self.path.with_name(f"{FILE}-journal").unlink(missing_ok=True)  # it belongs to the old file

@@ -1,32 +1,16 @@
 """Exact scores for states of the environments, and the player that plays by them."""
 
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-from jaxtyping import Int, Int8, UInt64
+from jaxtyping import Int, Int8
 
 from narrows.envs.bitboard import numbers
 from narrows.envs.connect_four import ConnectFour
 from narrows.envs.game import AbstractGame
 from narrows.envs.tic_tac_toe import TicTacToe
-from narrows.games.solver.board import Board
-from narrows.games.solver.solver import Solver
+from narrows.games.solver.solver import Solver, Watch
 from narrows.games.solver.tic_tac_toe import cell_scores
-
-
-class BoardJudge(Protocol):
-    """Scores Connect-4 positions: a `Solver` or a `SmallBoard`."""
-
-    @property
-    def board(self) -> Board:
-        """The board that it knows."""
-        ...
-
-    def scores(
-        self, mover: UInt64[np.ndarray, " position"], stones: UInt64[np.ndarray, " position"]
-    ) -> Int8[np.ndarray, "position column"]:
-        """Return the score of every move."""
-        ...
 
 
 class Judge:
@@ -37,7 +21,7 @@ class Judge:
         solver: for Connect-4; a new `Solver` if absent.
     """
 
-    def __init__(self, env: AbstractGame, solver: BoardJudge | None = None) -> None:
+    def __init__(self, env: AbstractGame, solver: Solver | None = None) -> None:
         if not isinstance(env, ConnectFour | TicTacToe):
             raise ValueError(f"perfect play is known for Connect-4 and tic-tac-toe, not for {type(env).__name__}.")
         if isinstance(env, ConnectFour):
@@ -50,14 +34,16 @@ class Judge:
         self.env = env
         self._solver = solver
 
-    def scores(self, states: Any) -> Int8[np.ndarray, "position action"]:
+    def scores(self, states: Any, *, weak: bool = False, watch: Watch | None = None) -> Int8[np.ndarray, "position action"]:
         """Return the score of every action for the player to move, -100 for an illegal one.
 
         Args:
             states: a batch of states, none of them terminal.
+            weak: Connect-4 only: whether win, draw or loss is enough.
+            watch: Connect-4 only: told of progress every fraction of a second; an exception of its own ends the work.
         """
         if self._solver is not None and isinstance(self.env, ConnectFour):
-            return self._solver.scores(numbers(states.mover), numbers(states.stones))
+            return self._solver.scores(numbers(states.mover), numbers(states.stones), weak=weak, watch=watch)
         bits = 1 << np.arange(9)
         return cell_scores(np.asarray(states.mover) @ bits, np.asarray(states.other) @ bits)
 
@@ -72,7 +58,7 @@ class PerfectPlayer:
 
     name = "perfect"
 
-    def __init__(self, env: AbstractGame, solver: BoardJudge | None = None) -> None:
+    def __init__(self, env: AbstractGame, solver: Solver | None = None) -> None:
         self.judge = Judge(env, solver)
 
     def choose(self, states: Any, generator: np.random.Generator) -> Int[np.ndarray, " game"]:

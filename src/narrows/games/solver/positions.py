@@ -1,11 +1,18 @@
 """Batches of Connect-4 positions in NumPy: games at random, moves replayed, and which positions are quiet."""
 
-from typing import Final, NamedTuple
+from collections.abc import Callable
+from typing import Final, NamedTuple, TypeAlias
 
 import numpy as np
-from jaxtyping import Bool, Int8, UInt8, UInt64
+from jaxtyping import Bool, Int, Int8, UInt8, UInt64
 
 from narrows.games.solver.board import ILLEGAL, Board
+
+Words: TypeAlias = UInt64[np.ndarray, " position"]
+"""A word for each of a batch of positions: the stones of one player, or of both."""
+
+Scores: TypeAlias = Int8[np.ndarray, "position column"]
+"""The score of every move in each of a batch of positions, `ILLEGAL` for a full column."""
 
 NO_MOVE: Final = 255
 """Fills up the rows of shorter games."""
@@ -14,8 +21,8 @@ NO_MOVE: Final = 255
 class Positions(NamedTuple):
     """Unfinished positions, and the games that led there, filled up with `NO_MOVE`."""
 
-    mover: UInt64[np.ndarray, " position"]
-    stones: UInt64[np.ndarray, " position"]
+    mover: Words
+    stones: Words
     moves: UInt8[np.ndarray, "position time"]
 
 
@@ -55,7 +62,7 @@ def replayed(board: Board, moves: UInt8[np.ndarray, "position time"]) -> Positio
     return Positions(mover, stones, moves)
 
 
-def falling_stones(board: Board, stones: UInt64[np.ndarray, " position"]) -> UInt64[np.ndarray, "position column"]:
+def falling_stones(board: Board, stones: Words) -> UInt64[np.ndarray, "position column"]:
     """Return the stone that falls into each column, 0 for a full column."""
     columns = [((1 << board.height) - 1) << (int(board.side) * number) for number in range(board.width)]
     playable = (stones + board.bottom) & board.full
@@ -72,16 +79,46 @@ def are_four(board: Board, stones: UInt64[np.ndarray, "*position"]) -> Bool[np.n
     return found
 
 
+def winning_moves(board: Board, own: Words, stones: Words) -> Bool[np.ndarray, "position column"]:
+    """Return the columns in which the owner of the stones `own`, were it their turn, would win at once."""
+    falling = falling_stones(board, stones)
+    return are_four(board, own[:, None] | falling) & (falling != 0)
+
+
 def are_calm(board: Board, positions: Positions) -> Bool[np.ndarray, " position"]:
-    """Return whether neither player, were it his turn, could win with his next stone."""
-    falling = falling_stones(board, positions.stones)
-    calm = np.ones(len(positions.stones), bool)
-    for own in (positions.mover, positions.mover ^ positions.stones):
-        calm &= ~np.any(are_four(board, own[:, None] | falling) & (falling != 0), axis=1)
-    return calm
+    """Return whether neither player, were it their turn, could win with their next stone."""
+    mover, stones = positions.mover, positions.stones
+    return ~np.any(winning_moves(board, mover, stones) | winning_moves(board, mover ^ stones, stones), axis=1)
 
 
-def mirror_images(board: Board, words: UInt64[np.ndarray, " position"]) -> UInt64[np.ndarray, " position"]:
+def scores_of_moves(
+    board: Board,
+    mover: Words,
+    stones: Words,
+    values: Callable[..., Int[np.ndarray, " move"]],
+    *,
+    weak: bool = False,
+) -> Scores:
+    """Return the score of every move, `ILLEGAL` for a full column.
+
+    Args:
+        board: what is played on.
+        mover: stones of the player to move.
+        stones: stones of both.
+        values: from the mover's and all stones after the moves that do not end the game, and the numbers of the positions that
+            these moves are made in, to the scores for the player who moves next.
+        weak: whether `values` gives signs only.
+    """
+    falling = falling_stones(board, stones)
+    wins = winning_moves(board, mover, stones)
+    num_stones = np.bitwise_count(stones).astype(np.int64)[:, None]
+    scores = np.where(wins, 1 if weak else (board.cells + 1 - num_stones) // 2, 0)
+    row, column = np.nonzero((falling != 0) & ~wins & (num_stones + 1 < board.cells))
+    scores[row, column] = -values(mover[row] ^ stones[row], stones[row] | falling[row, column], row)
+    return np.where(falling == 0, ILLEGAL, scores).astype(np.int8)
+
+
+def mirror_images(board: Board, words: Words) -> Words:
     """Return words with their columns in the opposite order."""
     column = (np.uint64(1) << board.side) - np.uint64(1)
     mirrored = np.zeros_like(words)
@@ -91,34 +128,18 @@ def mirror_images(board: Board, words: UInt64[np.ndarray, " position"]) -> UInt6
     return mirrored
 
 
-def canonical_keys(board: Board, positions: Positions) -> UInt64[np.ndarray, " position"]:
-    """Return the smaller key of each position and its mirror image."""
-    key = positions.mover + positions.stones + board.bottom
+def canonical_keys(board: Board, mover: Words, stones: Words) -> Words:
+    """Return the smaller key of each position and its mirror image.
+
+    A position's key is a number that no other position has: in each column the mover's stones and a bit above the top one.
+    """
+    key = mover + stones + board.bottom
     return np.minimum(key, mirror_images(board, key))
 
 
-def are_telling(scores: Int8[np.ndarray, "position column"]) -> Bool[np.ndarray, " position"]:
+def are_telling(scores: Scores) -> Bool[np.ndarray, " position"]:
     """Return for each position whether its legal moves lead to more than one outcome."""
     outcomes = np.sign(scores)
     highest = np.where(scores == ILLEGAL, -2, outcomes).max(axis=1)
     lowest = np.where(scores == ILLEGAL, 2, outcomes).min(axis=1)
     return highest != lowest
-
-
-def all_positions(board: Board, ply: int) -> Positions:
-    """Return every different position without four in a row that can arise after `ply` moves, with one game that leads there.
-
-    Mirror images count as different. There are 1, 7, 49, 238, 1120, 4263, 16422, 54131, 182383 of the usual board.
-    """
-    start = np.zeros(1, np.uint64)
-    found = Positions(start, start, np.zeros((1, 0), np.uint8))
-    for _ in range(ply):
-        falling = falling_stones(board, found.stones)
-        row, column = np.nonzero(falling)
-        mover, stones = found.mover[row] ^ found.stones[row], found.stones[row] | falling[row, column]
-        goes_on = ~are_four(board, mover ^ stones)
-        _, first = np.unique((mover + stones)[goes_on], return_index=True)
-        kept = np.flatnonzero(goes_on)[first]
-        moves = np.concatenate([found.moves[row[kept]], column[kept, None].astype(np.uint8)], axis=1)
-        found = Positions(mover[kept], stones[kept], moves)
-    return found

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int, UInt
 
-from narrows.games.solver.board import Board, board_of, centre_first
+from narrows.games.solver.board import Board, board_of
 from narrows.games.solver.compiled import compiled
 
 _MIX = np.uint64(0x9E3779B97F4A7C15)
@@ -43,13 +43,14 @@ class Stack(NamedTuple):
 
 def new_stack(width: int, height: int) -> Stack:
     """Return an idle stack for a board."""
-    board = board_of(width, height)
-    depth = board.cells + 2
+    depth = board_of(width, height).cells + 2
+    # Columns near the middle first, the left one of two: 3, 2, 4, 1, 5, 0, 6.
+    order = sorted(range(width), key=lambda column: (abs(2 * column - (width - 1)), column))
     return Stack(
         np.zeros((depth, _MOVES + width), np.uint64),
         np.zeros((depth, 4), np.int64),
         np.asarray([-1, 0, 0], np.int64),
-        np.asarray(centre_first(width), np.int64),
+        np.asarray(order, np.int64),
     )
 
 

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from typing import NamedTuple, final
 
 import numpy as np
-from jaxtyping import Int, Int8, UInt8, UInt64
+from jaxtyping import Int, Int8, UInt8
 
-from narrows.games.solver.board import ILLEGAL, Board, board_of
-from narrows.games.solver.positions import are_four, are_telling, falling_stones
+from narrows.games.solver.board import Board, board_of
+from narrows.games.solver.positions import Scores, Words, are_telling, scores_of_moves
 
 _BITS = 30
 """Keys of so many bits at most: a byte a key is then 1 GiB."""
@@ -18,9 +18,9 @@ _BLOCK = 1 << 22
 class Solved(NamedTuple):
     """Positions and the score of every move there, `ILLEGAL` for full columns."""
 
-    mover: UInt64[np.ndarray, " position"]
-    stones: UInt64[np.ndarray, " position"]
-    scores: Int8[np.ndarray, "position column"]
+    mover: Words
+    stones: Words
+    scores: Scores
 
 
 @final
@@ -51,24 +51,13 @@ class SmallBoard:
         self.counts: Int[np.ndarray, " ply"] = np.zeros(self.board.cells, np.int64)
         visit_all(self.board, self._table, self.counts)
 
-    def scores(
-        self, mover: UInt64[np.ndarray, " position"], stones: UInt64[np.ndarray, " position"]
-    ) -> Int8[np.ndarray, "position column"]:
+    def scores(self, mover: Words, stones: Words) -> Scores:
         """Return the score of every move, `ILLEGAL` for a full column; ValueError for what is over or cannot arise."""
         mover, stones = np.asarray(mover, np.uint64), np.asarray(stones, np.uint64)
         self.value(mover, stones)  # refuses what is no position
-        falling = falling_stones(self.board, stones)
-        wins = are_four(self.board, mover[:, None] | falling)
-        count = np.bitwise_count(stones).astype(np.int64)[:, None]
-        after = (mover ^ stones)[:, None] + (stones[:, None] | falling) + self.board.bottom
-        replies = self._table[np.where(wins | (falling == 0) | (count + 1 == self.board.cells), 0, after)].astype(np.int64)
-        scores = np.where(replies == 0, 0, -(replies - 1 - self.board.cells))
-        scores = np.where(wins, (self.board.cells + 1 - count) // 2, scores)
-        return np.where(falling == 0, ILLEGAL, scores).astype(np.int8)
+        return scores_of_moves(self.board, mover, stones, lambda mover, stones, _: self.value(mover, stones))
 
-    def value(
-        self, mover: UInt64[np.ndarray, " position"], stones: UInt64[np.ndarray, " position"]
-    ) -> Int8[np.ndarray, " position"]:
+    def value(self, mover: Words, stones: Words) -> Int8[np.ndarray, " position"]:
         """Return the score of each position, that is of its best move; ValueError for one that is over or cannot arise."""
         key = np.asarray(mover, np.uint64) + np.asarray(stones, np.uint64) + self.board.bottom
         is_small = key < self._table.size
@@ -99,7 +88,7 @@ class SmallBoard:
         blocks = list(self.blocks(only_telling=only_telling))
         return Solved(*(np.concatenate(fields) for fields in zip(*blocks, strict=True)))
 
-    def _decoded(self, keys: UInt64[np.ndarray, " position"]) -> tuple[UInt64[np.ndarray, " position"], ...]:
+    def _decoded(self, keys: Words) -> tuple[Words, ...]:
         """Return the mover's and all stones: in each column of a key the highest bit stands above the top stone."""
         side = int(self.board.side)
         columns = np.arange(1 << side)

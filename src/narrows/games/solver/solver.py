@@ -1,4 +1,4 @@
-"""Exact scores of Connect-4 positions: how soon the player to move wins or how late he loses with every move."""
+"""Exact scores of Connect-4 positions: how soon the player to move wins, or how late they lose, with every move."""
 
 import threading
 from collections.abc import Callable
@@ -8,9 +8,9 @@ from typing import Final
 import numpy as np
 from jaxtyping import Int, Int8, UInt64
 
-from narrows.games.solver.board import ILLEGAL, Board, board_of, canonical_key, has_four, legal_stones
-from narrows.games.solver.book import load_book
-from narrows.games.solver.cache import OpeningCache
+from narrows.games.solver.board import Board, board_of
+from narrows.games.solver.cache import OpeningCache, load_book
+from narrows.games.solver.positions import Scores, Words, are_four, canonical_keys, scores_of_moves, winning_moves
 
 BUDGET: Final = 2_000_000
 """Nodes between two looks at whether to go on: a fraction of a second."""
@@ -25,8 +25,8 @@ Watch = Callable[[int, int], None]
 class Solver:
     """A perfect judge of one board size.
 
-    A score is the player's to move: `k > 0` if he wins, playing as fast as possible, with the `k`-th of his stones counted
-    from the end (1: his very last); `-k` if the other does; 0 for a draw. Its sign is the weak value. A table of positions is
+    A score is for the player to move: `k > 0` if they win, playing as fast as possible, with the `k`-th of their stones counted
+    from the end (1: their very last); `-k` if the other does; 0 for a draw. Its sign is the weak value. A table of positions is
     kept between calls. Several threads may ask one solver; they wait for each other.
 
     Args:
@@ -57,14 +57,7 @@ class Solver:
         size, scores = load_book() if book else ((width, height), {})
         self._book: dict[int, int] = scores if size == (width, height) else {}
 
-    def scores(
-        self,
-        mover: UInt64[np.ndarray, " position"],
-        stones: UInt64[np.ndarray, " position"],
-        *,
-        weak: bool = False,
-        watch: Watch | None = None,
-    ) -> Int8[np.ndarray, "position column"]:
+    def scores(self, mover: Words, stones: Words, *, weak: bool = False, watch: Watch | None = None) -> Scores:
         """Return the score of every move, `ILLEGAL` for a full column; with `weak` the signs only, which takes less time.
 
         Args:
@@ -73,106 +66,86 @@ class Solver:
             weak: whether win, draw or loss is enough.
             watch: told of progress every fraction of a second; an exception of its own ends the work.
         """
+        _check_playable(self.board, mover, stones)
         counter = _Counter(watch)
-        result = np.full((len(stones), self.board.width), ILLEGAL, np.int8)
-        for number, (own, both) in enumerate(self._checked(mover, stones)):
-            counter.solved = number
-            legal = legal_stones(self.board, both)
-            for column, stone in enumerate(legal):
-                if stone:
-                    result[number, column] = self._after(own, both, stone, weak, counter)
-        return result
+
+        def values(mover: np.ndarray, stones: np.ndarray, position: np.ndarray) -> Int[np.ndarray, " move"]:
+            return self._values(mover, stones, position, weak, counter)
+
+        return scores_of_moves(self.board, mover, stones, values, weak=weak)
 
     def value(
-        self,
-        mover: UInt64[np.ndarray, " position"],
-        stones: UInt64[np.ndarray, " position"],
-        *,
-        weak: bool = False,
-        watch: Watch | None = None,
+        self, mover: Words, stones: Words, *, weak: bool = False, watch: Watch | None = None
     ) -> Int8[np.ndarray, " position"]:
         """Return the score of each position, that is of its best move; the arguments are those of `scores`."""
-        counter = _Counter(watch)
-        result = np.zeros(len(stones), np.int8)
-        for number, (own, both) in enumerate(self._checked(mover, stones)):
-            counter.solved = number
-            result[number] = self._score(own, both, weak, counter)
-        return result
+        _check_playable(self.board, mover, stones)
+        return self._values(mover, stones, np.arange(len(stones)), weak, _Counter(watch)).astype(np.int8)
 
     def clear(self) -> None:
         """Forget all positions but those on disk."""
         self._table[:] = 0
 
-    def _checked(
-        self, mover: UInt64[np.ndarray, " position"], stones: UInt64[np.ndarray, " position"]
-    ) -> list[tuple[int, int]]:
-        pairs = list(zip(np.asarray(mover).tolist(), np.asarray(stones).tolist(), strict=True))
-        for number, (own, both) in enumerate(pairs):
-            reason = why_unplayable(self.board, own, both)
-            if reason:
-                raise ValueError(f"position {number} (mover {own:#x}, stones {both:#x}): {reason}.")
-        return pairs
+    def _values(
+        self, mover: Words, stones: Words, solved: Int[np.ndarray, " position"], weak: bool, counter: "_Counter"
+    ) -> Int[np.ndarray, " position"]:
+        """Return the scores of positions that are not over, each with a number of positions solved before it."""
+        left = self.board.cells - np.bitwise_count(stones).astype(np.int64)
+        values = np.ones_like(left) if weak else (left + 1) // 2
+        keys = canonical_keys(self.board, mover, stones).tolist()
+        for row in np.flatnonzero(~winning_moves(self.board, mover, stones).any(axis=1)).tolist():
+            counter.solved = int(solved[row])
+            if keys[row] in self._book:
+                score = self._book[keys[row]]
+                values[row] = (score > 0) - (score < 0) if weak else score
+            else:
+                low, high = self._bounds(np.asarray([mover[row], stones[row]]), int(left[row]), keys[row], weak, counter)
+                values[row] = (low > 0) - (high < 0) if weak else low
+        return values
 
-    def _after(self, own: int, both: int, stone: int, weak: bool, counter: "_Counter") -> int:
-        """Return the score of the move that puts a stone."""
-        num_stones = both.bit_count()
-        if has_four(self.board, own | stone):
-            return 1 if weak else (self.board.cells + 1 - num_stones) // 2
-        if num_stones + 1 == self.board.cells:
-            return 0
-        return -self._score(own ^ both, both | stone, weak, counter)
-
-    def _score(self, own: int, both: int, weak: bool, counter: "_Counter") -> int:
-        """Return the score of a position that is not over."""
-        left = self.board.cells - both.bit_count()
-        if any(stone and has_four(self.board, own | stone) for stone in legal_stones(self.board, both)):
-            return 1 if weak else (left + 1) // 2
+    def _bounds(
+        self, position: UInt64[np.ndarray, "2"], left: int, key: int, weak: bool, counter: "_Counter"
+    ) -> tuple[int, int]:
+        """Return bounds of the score of a position in which nobody wins at once: equal, or of one sign if `weak`."""
         bounds = np.asarray([-(left // 2), (left - 1) // 2], np.int64)
-        key = canonical_key(self.board, own, both)
-        if key in self._book:
-            score = self._book[key]
-            return (score > 0) - (score < 0) if weak else score
-        keeps = self._cache if both.bit_count() <= self.board.cells // 3 else None
+        keeps = self._cache if self.board.cells - left <= self.board.cells // 3 else None
         if keeps is not None:
             known = keeps.get(key)
             if known is not None and max(bounds[0], known[0]) <= min(bounds[1], known[1]):
                 bounds[:] = max(bounds[0], known[0]), min(bounds[1], known[1])
         started = self.nodes
         try:
-            self._narrow(own, both, bounds, weak, counter)
+            with self._alone:
+                self._stack.control[0] = -1  # whatever search was interrupted
+                nodes = BUDGET
+                while nodes >= BUDGET:
+                    nodes = self._search.narrow(self.board, self._table, self._stack, position, bounds, weak, BUDGET)
+                    self.nodes += nodes
+                    counter.count(nodes)
         finally:  # what an interrupted search has found out is worth as much
             if keeps is not None and self.nodes - started >= _SLOW:
                 keeps.put(key, int(bounds[0]), int(bounds[1]))
-        low, high = int(bounds[0]), int(bounds[1])
-        if not weak:
-            return low
-        return (low > 0) - (high < 0)
-
-    def _narrow(self, own: int, both: int, bounds: Int[np.ndarray, "2"], weak: bool, counter: "_Counter") -> None:
-        position = np.asarray([own, both], np.uint64)
-        with self._alone:
-            self._stack.control[0] = -1  # whatever search was interrupted
-            while True:
-                nodes = self._search.narrow(self.board, self._table, self._stack, position, bounds, weak, BUDGET)
-                self.nodes += nodes
-                counter.count(nodes)
-                if nodes < BUDGET:
-                    return
+        return int(bounds[0]), int(bounds[1])
 
 
-def why_unplayable(board: Board, own: int, both: int) -> str:
-    """Return why nobody can move in a position, or an empty text: stones that float, four in a row, no room."""
-    if both & ~int(board.full) or own & ~both:
-        return "the words have stones outside the board, or the mover's are not among all stones"
-    side = int(board.side)
-    heights = [(both >> (side * column)) & ((1 << side) - 1) for column in range(board.width)]
-    if any(column & (column + 1) for column in heights):
-        return "a stone floats above an empty cell"
-    if both.bit_count() // 2 != own.bit_count():
-        return f"of {both.bit_count()} stones the mover has {own.bit_count()}, expected half of them, rounded down"
-    if has_four(board, own) or has_four(board, own ^ both):
-        return "the game is over: there are four in a row"
-    return "the game is over: the board is full" if both.bit_count() == board.cells else ""
+def _check_playable(board: Board, mover: Words, stones: Words) -> None:
+    """Raise ValueError that names the first position in which nobody can move, and why."""
+    count, own = np.bitwise_count(stones), np.bitwise_count(mover)
+    reasons = (
+        (
+            ((stones & ~board.full) | (mover & ~stones)) != 0,
+            "the words have stones outside the board, or the mover's are not among all stones",
+        ),
+        # Adding a stone to the bottom of a column carries through all of its stones, unless there is a gap.
+        ((stones & (stones + board.bottom)) != 0, "a stone floats above an empty cell"),
+        (count // 2 != own, "of {count} stones the mover has {own}, expected half of them, rounded down"),
+        (are_four(board, mover) | are_four(board, mover ^ stones), "the game is over: there are four in a row"),
+        (stones == board.full, "the game is over: the board is full"),
+    )
+    is_wrong = np.any([wrong for wrong, _ in reasons], axis=0)
+    if is_wrong.any():
+        row = int(np.argmax(is_wrong))
+        reason = next(text for wrong, text in reasons if wrong[row]).format(count=count[row], own=own[row])
+        raise ValueError(f"position {row} (mover {int(mover[row]):#x}, stones {int(stones[row]):#x}): {reason}.")
 
 
 class _Counter:

@@ -46,7 +46,7 @@ def solve_tic_tac_toe() -> SolvedTicTacToe:
 
 def cell_scores(mover: Int[np.ndarray, " position"], other: Int[np.ndarray, " position"]) -> Int8[np.ndarray, "position cell"]:
     """Return the score of every cell in unfinished positions, `ILLEGAL` for one that is taken."""
-    rows = [_scores(own, his) for own, his in zip(mover.tolist(), other.tolist(), strict=True)]
+    rows = [_scores(own, others) for own, others in zip(mover.tolist(), other.tolist(), strict=True)]
     return np.asarray(rows, np.int8).reshape(len(rows), 9)
 
 

@@ -1,17 +1,17 @@
-"""What the page asks and what it is told: each question carries the whole game, so the server remembers nothing of it."""
+"""Answers to what the page asks: each question carries the whole game, so the server remembers nothing of it."""
 
 import threading
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
-from narrows.games.notation import batch_of
+from narrows.games.rules import batch_of
 from narrows.games.session import SIDES, Session, Table, answered, begin, line_length
 from narrows.games.verdicts import Referee
 
 QUESTIONS = ("position", "reply", "advice", "verdicts")
-"""What can be asked of a game."""
+"""The questions that can be asked of a game."""
 
 
 class Question(BaseModel):
@@ -20,39 +20,6 @@ class Question(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     moves: list[Annotated[str, StringConstraints(max_length=4)]]
-
-
-class PositionAnswer(NamedTuple):
-    """A position as the page draws it.
-
-    `moves` are those that led here, `rows` the board from the top (`x`, `o`, `.`), `legal` the moves that can be played, `turn`
-    and `winner` "first" or "second", `cells` of the winning lines and of the newest stone are pairs of row and column.
-    """
-
-    moves: tuple[str, ...]
-    rows: tuple[str, ...]
-    legal: tuple[str, ...]
-    turn: str | None
-    is_over: bool
-    winner: str | None
-    winning: tuple[tuple[int, int], ...]
-    last: tuple[int, int] | None
-
-
-class AdviceAnswer(NamedTuple):
-    """The network's policy by move, and its value for the player to move; None from a network that gives none."""
-
-    policy: dict[str, float]
-    value: float | None
-
-
-class VerdictAnswer(NamedTuple):
-    """What one move is worth in perfect play: `words` say it, `score` orders it, `is_best` marks the best."""
-
-    move: str
-    words: str
-    score: int
-    is_best: bool
 
 
 class Answers:
@@ -80,15 +47,15 @@ class Answers:
         session = begin(self.table.env, self._parsed(body).moves)
         match question:
             case "position":
-                return _position(session)._asdict()
+                return _position(session)
             case "reply":
                 with self._replying:
                     session = answered(session, self.table.opponent, self._generator)
-                return _position(session)._asdict()
+                return _position(session)
             case "advice":
-                return self._advice(session)._asdict()
+                return self._advice(session)
             case "verdicts":
-                return {"verdicts": [verdict._asdict() for verdict in self._verdicts(session)]}
+                return self._verdicts(session)
             case _:
                 raise ValueError(f"there is no question {question!r}. Known: {', '.join(QUESTIONS)}.")
 
@@ -110,7 +77,8 @@ class Answers:
             raise ValueError(f"a game has at most {self.table.env.max_steps} moves, got {len(question.moves)}.")
         return question
 
-    def _advice(self, session: Session) -> AdviceAnswer:
+    def _advice(self, session: Session) -> dict[str, Any]:
+        """Return the network's policy by move, and its value for the player to move; None from a network without one."""
         if self.table.adviser is None:
             raise ValueError(f"there is no network to ask: {self.table.opponent.name} is none.")
         if session.is_over:
@@ -118,23 +86,26 @@ class Answers:
         advice = self.table.adviser.advise(batch_of(session.state))
         shares = np.exp(advice.log_policy[0])
         policy = {session.env.action_names[action]: float(shares[action]) for action in session.legal}
-        return AdviceAnswer(policy, None if advice.value is None else float(advice.value[0]))
+        return {"policy": policy, "value": None if advice.value is None else float(advice.value[0])}
 
-    def _verdicts(self, session: Session) -> list[VerdictAnswer]:
+    def _verdicts(self, session: Session) -> dict[str, Any]:
+        """Return what each move is worth in perfect play: `words` say it, `score` orders it, `is_best` marks the best."""
         if self._referee is None:
             raise ValueError("nobody here knows what the moves are worth: there is no solver for this game.")
         found = self._referee.verdicts(session)
-        return [VerdictAnswer(verdict.name, verdict.words, verdict.score, verdict.is_best) for verdict in found]
+        moves = [{"move": one.name, "words": one.words, "score": one.score, "is_best": one.is_best} for one in found]
+        return {"verdicts": moves}
 
 
-def _position(session: Session) -> PositionAnswer:
-    return PositionAnswer(
-        moves=session.moves,
-        rows=session.rows,
-        legal=tuple(session.env.action_names[action] for action in session.legal),
-        turn=None if session.turn is None else SIDES[session.turn],
-        is_over=session.is_over,
-        winner=None if session.winner is None else SIDES[session.winner],
-        winning=session.winning_cells(),
-        last=session.last_cell(),
-    )
+def _position(session: Session) -> dict[str, Any]:
+    """Return a position as the page draws it: rows of `x`, `o` and `.` from the top, cells as pairs of row and column."""
+    return {
+        "moves": session.moves,
+        "rows": session.rows,
+        "legal": [session.env.action_names[action] for action in session.legal],
+        "turn": None if session.turn is None else SIDES[session.turn],
+        "is_over": session.is_over,
+        "winner": None if session.winner is None else SIDES[session.winner],
+        "winning": session.winning_cells(),
+        "last": session.last_cell(),
+    }
