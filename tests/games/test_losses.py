@@ -11,7 +11,7 @@ from narrows import objectives
 from narrows.envs import TicTacToe
 from narrows.games.losses import BALANCES, BalanceLoss, FlowMatching, Loss
 from narrows.games.packing import Packed, pack
-from narrows.games.slots import begin, empty_games, play_move
+from narrows.games.slots import Games, begin, empty_games, play_move
 from narrows.policies import MLP
 from narrows.policies.base import Model
 from narrows.trajectories.behaviour import on_policy
@@ -34,14 +34,18 @@ OTHER_THAN_DEFAULT: dict[str, Any] = {
 
 
 @pytest.fixture(scope="module")
-def packed() -> Packed:
+def games() -> Games:
     key = jax.random.key(0)
 
     def body(number: jax.Array, loop: Any) -> Any:
         return play_move(ENV, None, on_policy, 0, jax.random.fold_in(key, number), *loop)
 
     start = (begin(ENV, key, 16, 0), empty_games(ENV, 100))
-    games = jax.jit(lambda loop: jax.lax.fori_loop(0, 20, body, loop))(start)[1]
+    return jax.jit(lambda loop: jax.lax.fori_loop(0, 20, body, loop))(start)[1]
+
+
+@pytest.fixture(scope="module")
+def packed(games: Games) -> Packed:
     return pack(ENV, jax.random.key(0), games, 100, 12, use_symmetries=False)
 
 
@@ -59,3 +63,13 @@ def test_every_field_of_a_loss_changes_the_loss_of_a_batch_of_games(name: str, p
     for field in fields:
         changed = value_of(make(**{field.name: OTHER_THAN_DEFAULT[field.name]}), packed)
         assert abs(changed - plain) > 1e-3 * abs(plain), field.name
+
+
+@pytest.mark.parametrize("name", BALANCES)
+def test_games_that_do_not_fit_count_for_nothing(name: str, games: Games) -> None:
+    loss = BalanceLoss(getattr(objectives, name)())
+    some = pack(ENV, jax.random.key(0), games, 60, 12, use_symmetries=False)
+    num = int(some.is_game.sum())
+    assert num < 12
+    alone = Packed(*some[:5], *(leaf[:num] for leaf in some[5:]))
+    assert value_of(loss, some) == pytest.approx(value_of(loss, alone), rel=1e-5)

@@ -55,13 +55,11 @@ class BalanceLoss(eqx.Module):
 
     objective: AbstractAdversarialBalance
 
+    needs_whole_games = True
+
     @property
     def needs_flow(self) -> bool:
         return self.objective.needs_flow
-
-    @property
-    def needs_whole_games(self) -> bool:
-        return True
 
     def __call__(
         self, model: Model, average: Model, env: AbstractGame, packed: Packed, scale: Float[Array, ""]
@@ -74,10 +72,11 @@ class BalanceLoss(eqx.Module):
         steps = jax.tree.map(lambda leaf: packed.per_game(leaf, env.max_steps), rows)
         log_reward = scale * packed.outcome.astype(jnp.float32)
         error, weight = jax.vmap(self.objective.residual, in_axes=(0, 0, None))(steps, log_reward, model.log_z)
-        # Each game counts for its moves, so that a row is worth the same in a short game and in a long one.
+        # The weights of a game without rows are shares of nothing, which may be no numbers.
+        weight = jnp.where(packed.is_game[:, None], weight, 0.0)
         weight = weight / jnp.maximum(jnp.sum(weight, axis=1, keepdims=True), jnp.finfo(weight.dtype).tiny)
-        num_moves = jnp.where(packed.is_game, packed.num_moves, 0)
-        weight = weight * (jnp.ones_like(num_moves) * packed.is_game if not self.needs_flow else num_moves)[:, None]
+        if self.needs_flow:  # each game counts for its moves, so that a row is worth the same in a short game and in a long one
+            weight = weight * packed.num_moves[:, None]
         return self.objective.reduce(error, weight, lambda sums: sums) / scale**2
 
 
@@ -111,13 +110,8 @@ class FlowMatching(eqx.Module):
         if not 0.0 <= self.policy_weight < float("inf"):
             raise ValueError(f"policy_weight must be at least 0 and finite, got {self.policy_weight}. Try 0.03.")
 
-    @property
-    def needs_flow(self) -> bool:
-        return True
-
-    @property
-    def needs_whole_games(self) -> bool:
-        return False
+    needs_flow = True
+    needs_whole_games = False
 
     def __call__(
         self, model: Model, average: Model, env: AbstractGame, packed: Packed, scale: Float[Array, ""]
