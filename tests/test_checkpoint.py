@@ -19,7 +19,7 @@ import safetensors.numpy
 from tests import saving
 from tests.saving import LIKE, load_whole, names, save_step
 
-from narrows.storage import checkpoint
+from narrows.files.records import checksum
 from narrows.storage.checkpoint import ARRAYS, MANIFEST, latest, read_manifest, restore, save
 
 # --- newest, damaged, pruned, replaced ---
@@ -139,7 +139,7 @@ def forge(path, content, arrays=None):
         (path / ARRAYS).write_bytes(arrays)
         content["arrays_sha256"] = hashlib.sha256(arrays).hexdigest()
     content.pop("checksum", None)
-    content["checksum"] = checkpoint._checksum(content)
+    content["checksum"] = checksum(content)
     (path / MANIFEST).write_text(json.dumps(content))
 
 

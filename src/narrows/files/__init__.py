@@ -17,6 +17,7 @@ from narrows.files.records import parse_content as parse_content
 from narrows.files.records import parse_record as parse_record
 from narrows.files.records import read_record as read_record
 from narrows.files.records import record_text as record_text
+from narrows.files.records import validate_content as validate_content
 from narrows.files.writing import append as append
 from narrows.files.writing import new_folder as new_folder
 from narrows.files.writing import write_atomically as write_atomically

@@ -48,7 +48,11 @@ def read_record(path: str | os.PathLike[str], schema: type[AnyRecord], cure: str
 
 def parse_record(text: str, place: str, schema: type[AnyRecord], cure: str) -> AnyRecord:
     """Return what `read_record` does, of a text that was found at a place."""
-    content = parse_content(text, place, cure)
+    return validate_content(parse_content(text, place, cure), place, schema, cure)
+
+
+def validate_content(content: Mapping[str, Any], place: str, schema: type[AnyRecord], cure: str) -> AnyRecord:
+    """Return the record that JSON values make; ValueError names the place, the field, what came and the cure."""
     try:
         return schema.model_validate(content)
     except pydantic.ValidationError as error:

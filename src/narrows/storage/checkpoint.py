@@ -19,27 +19,17 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import jax
 import numpy as np
+import pydantic
 import safetensors
 import safetensors.numpy
 
-from narrows.files import read_bytes, sha256_of
-from narrows.printing import printable
-from narrows.storage.pytree import (
-    ArrayLeaf,
-    Layout,
-    StaticLeaf,
-    bits,
-    differences,
-    flatten,
-    is_array,
-    layout,
-    revive,
-    stored_form,
-)
+from narrows.files import Record, parse_content, read_bytes, read_text, record_text, sha256_of, validate_content
+from narrows.printing import printable, quote
+from narrows.storage import pytree
 from narrows.storage.pytree import tree_hash as tree_hash
 
 ARRAYS = "arrays.safetensors"
@@ -48,24 +38,22 @@ FORMAT = "narrows-checkpoint"
 VERSION = 1
 
 _ENTRY = re.compile(r"step-(?P<step>\d{6,18})(\.(?P<kind>tmp|old)-[0-9a-f]{8})?", re.ASCII)
-_MAX_MANIFEST_BYTES = 1 << 28
 _CURES = {
     errno.ENOSPC: "Free some disk space.",
     errno.EDQUOT: "Free some of your disk quota.",
     errno.EFBIG: "Raise the file size limit (ulimit -f).",
-    errno.EACCES: "Make the folder writable or choose another one.",
-    errno.EPERM: "Make the folder writable or choose another one.",
+    **dict.fromkeys((errno.EACCES, errno.EPERM), "Make the folder writable or choose another one."),
     errno.EROFS: "Choose a folder on a writable disk.",
 }
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a checkpoint says of itself: training step, the caller's metadata, leaves, SHA-256 of the arrays file."""
+    """A checkpoint's account of itself: training step, the caller's metadata, leaves, SHA-256 of the arrays file."""
 
     step: int
     metadata: dict[str, Any]
-    leaves: Layout
+    leaves: pytree.Layout
     arrays_sha256: str
 
 
@@ -108,9 +96,9 @@ def save(folder: str | Path, state: Any, *, step: int, metadata: Mapping[str, An
     """
     if step < 0 or keep < 1:
         raise ValueError(f"step must be at least 0 and keep at least 1, got step={step} and keep={keep}.")
-    named, _ = flatten(state)
-    payload = safetensors.numpy.save({name: bits(name, leaf) for name, leaf in named if is_array(leaf)})
-    manifest = Manifest(step, _checked(metadata), layout(named), hashlib.sha256(payload).hexdigest())
+    named, _ = pytree.flatten(state)
+    payload = safetensors.numpy.save({name: pytree.bits(name, leaf) for name, leaf in named if pytree.is_array(leaf)})
+    manifest = Manifest(step, _checked(metadata), pytree.layout(named), hashlib.sha256(payload).hexdigest())
     folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -155,8 +143,8 @@ def restore(path: str | Path, like: Any) -> tuple[Any, Manifest]:
     """
     path = Path(path)
     manifest = _read(path)
-    named, structure = flatten(like)
-    lines = differences(manifest.leaves, layout(named))
+    named, structure = pytree.flatten(like)
+    lines = pytree.differences(manifest.leaves, pytree.layout(named))
     if lines:
         raise ValueError(
             f"{path} does not fit the state it is restored into:\n  "
@@ -166,8 +154,8 @@ def restore(path: str | Path, like: Any) -> tuple[Any, Manifest]:
         )
     payload = read_bytes(path / ARRAYS)
     _check_hash(path, hashlib.sha256(payload).hexdigest(), manifest)
-    stored = _unpack(path, payload, {name: stored_form(leaf) for name, leaf in named if is_array(leaf)})
-    leaves = [revive(name, stored[name], leaf) if is_array(leaf) else leaf for name, leaf in named]
+    stored = _unpack(path, payload, {name: pytree.stored_form(leaf) for name, leaf in named if pytree.is_array(leaf)})
+    leaves = [pytree.revive(name, stored[name], leaf) if pytree.is_array(leaf) else leaf for name, leaf in named]
     return jax.tree_util.tree_unflatten(structure, leaves), manifest
 
 
@@ -177,9 +165,6 @@ def read_manifest(path: str | Path) -> Manifest:
     manifest = _read(path)
     _check_hash(path, sha256_of(path / ARRAYS), manifest)
     return manifest
-
-
-# --- the folder ---
 
 
 class _Entry(NamedTuple):
@@ -282,9 +267,6 @@ def _fault(entry: _Entry) -> str | None:
     return None if manifest.step == entry.step else f"{entry.path} holds step {manifest.step}: it was renamed"
 
 
-# --- the files ---
-
-
 def _checked(metadata: Mapping[str, Any]) -> dict[str, Any]:
     """Return the metadata as a plain dict that JSON carries and gives back equal."""
     plain = dict(metadata)
@@ -297,8 +279,16 @@ def _checked(metadata: Mapping[str, Any]) -> dict[str, Any]:
     return plain
 
 
-def _checksum(content: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+class _Content(Record):
+    """The manifest's JSON, beside its checksum."""
+
+    format: Literal["narrows-checkpoint"]
+    version: pydantic.StrictInt
+    step: pydantic.StrictInt
+    metadata: dict[str, Any]
+    arrays_sha256: str
+    arrays: tuple[tuple[str, tuple[Annotated[int, pydantic.Field(strict=True, ge=0)], ...], str], ...]
+    statics: tuple[tuple[str, str, str | None], ...]
 
 
 def _encode(manifest: Manifest) -> bytes:
@@ -311,7 +301,7 @@ def _encode(manifest: Manifest) -> bytes:
         "arrays": [[leaf.name, list(leaf.shape), leaf.dtype] for leaf in manifest.leaves.arrays],
         "statics": [list(leaf) for leaf in manifest.leaves.statics],
     }
-    return json.dumps(content | {"checksum": _checksum(content)}, indent=1).encode()
+    return record_text(content, indent=1).rstrip("\n").encode()
 
 
 def _read(path: Path) -> Manifest:
@@ -320,61 +310,24 @@ def _read(path: Path) -> Manifest:
         if not (path / name).is_file():
             raise ValueError(f"{path} is no whole checkpoint: {name} is missing. Use another checkpoint.")
     try:
-        raw = read_bytes(path / MANIFEST, _MAX_MANIFEST_BYTES)
-        return _decode(json.loads(raw, object_pairs_hook=_no_duplicates, parse_constant=_no_constant))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path / MANIFEST} is damaged or foreign: {printable(error)}. Use another checkpoint.") from error
+        return _decode(read_text(path / MANIFEST))
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged or foreign: {printable(error).strip()} Use another checkpoint.") from error
 
 
-def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    if len(dict(pairs)) != len(pairs):
-        raise ValueError("a key occurs twice in one object")
-    return dict(pairs)
-
-
-def _no_constant(text: str) -> Any:
-    raise ValueError(f"{text} is no JSON number")
-
-
-def _decode(content: Any) -> Manifest:
-    """Return the manifest in parsed JSON; ValueError says what is wrong with it."""
-    match content:
-        case {"format": str(name), "version": int(version)} if name == FORMAT and version != VERSION:
-            raise ValueError(f"it has version {version} and this Narrows reads {VERSION}; install a newer Narrows")
-        case {"checksum": str(checksum), **rest} if checksum != _checksum(rest):
-            raise ValueError("its content does not match its checksum")
-        case {
-            "format": "narrows-checkpoint",
-            "version": int(),
-            "step": int(step),
-            "metadata": dict(metadata),
-            "arrays_sha256": str(sha256),
-            "arrays": list(arrays),
-            "statics": list(statics),
-            "checksum": str(),
-            **rest,
-        } if not rest:
-            leaves = Layout(tuple(map(_array_leaf, arrays)), tuple(map(_static_leaf, statics)))
-        case _:
-            raise ValueError("it does not have the fields of a manifest")
+def _decode(text: str) -> Manifest:
+    """Return the manifest in a text; ValueError says what is wrong with it."""
+    content = parse_content(text, MANIFEST, "")
+    if content.get("format") == FORMAT and content.get("version") != VERSION:
+        version = quote(content.get("version"))
+        raise ValueError(f"it has version {version} and this Narrows reads {VERSION}; install a newer Narrows.")
+    found = validate_content(content, MANIFEST, _Content, "")
+    arrays, statics = map(pytree.ArrayLeaf._make, found.arrays), map(pytree.StaticLeaf._make, found.statics)
+    leaves = pytree.Layout(tuple(arrays), tuple(statics))
     names = [leaf.name for leaf in (*leaves.arrays, *leaves.statics)]
     if len(set(names)) != len(names):
-        raise ValueError("a leaf occurs twice")
-    return Manifest(step, metadata, leaves, sha256)
-
-
-def _array_leaf(item: Any) -> ArrayLeaf:
-    match item:
-        case [str(name), list(shape), str(dtype)] if all(type(side) is int and side >= 0 for side in shape):
-            return ArrayLeaf(name, tuple(shape), dtype)
-    raise ValueError("an array needs a name, a shape and a dtype")
-
-
-def _static_leaf(item: Any) -> StaticLeaf:
-    match item:
-        case [str(name), str(kind), str() | None as value]:
-            return StaticLeaf(name, kind, value)
-    raise ValueError("a static leaf needs a name, a type and a value")
+        raise ValueError("a leaf occurs twice.")
+    return Manifest(found.step, found.metadata, leaves, found.arrays_sha256)
 
 
 def _check_hash(path: Path, sha256: str, manifest: Manifest) -> None:

@@ -27,7 +27,7 @@ _META = {"format_version", "run_id"}
 
 
 class Entry(NamedTuple):
-    """Hold one object, its log-reward and the first training step that saw it."""
+    """An object, its log-reward and the first training step that saw it."""
 
     object: str
     log_reward: float
@@ -35,7 +35,7 @@ class Entry(NamedTuple):
 
 
 class Entries(NamedTuple):
-    """Hold all objects of an archive, the best first: `log_rewards` float64 `[n]`, `steps` int64 `[n]`."""
+    """All objects of an archive, the best first: `log_rewards` float64 `[n]`, `steps` int64 `[n]`."""
 
     objects: tuple[str, ...]
     log_rewards: np.ndarray
@@ -44,7 +44,7 @@ class Entries(NamedTuple):
 
 @final
 class Archive:
-    """Keep every distinct object in one SQLite file; made by `Archive.open`, used in a `with` statement.
+    """Every distinct object, in one SQLite file; made by `Archive.open`, used in a `with` statement.
 
     Other processes may read while one writes, and after that one was killed. What `add` has stored when it returns
     survives a kill and a power cut. Order among equal log-rewards: the earlier step, then the alphabet. Whatever gives
@@ -209,10 +209,6 @@ class Archive:
             raise ValueError(f"k must be at least 1, got {k}.")
         return heapq.nsmallest(k, self._objects(), key=_rank)
 
-    def descending(self) -> Iterator[Entry]:
-        """Yield every object, best first, as the archive was when the first one was asked for."""
-        yield from sorted(self._objects(), key=_rank)
-
     def entries(self) -> Entries:
         """Return every object, best first, as columns."""
         rows = sorted(self._objects(), key=_rank)
@@ -251,7 +247,7 @@ class Archive:
 
     @contextmanager
     def _moment(self) -> Iterator[sqlite3.Connection]:
-        """Hold what other processes write back until the block ends, so that all its questions are of one moment."""
+        """Read as of one moment until the block ends, whatever other processes write meanwhile."""
         if self._connection.in_transaction:
             yield self._connection
             return
