@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple, final
 
 import jax
@@ -32,7 +32,7 @@ _MAX_PAIRS, _MAX_LONG_PAIRS = 400_000_000, 4_000_000
 @final
 @dataclass(frozen=True)
 class Progress:
-    """Hold what a fit is doing: training for the quality figures (`judge`) or once more on every row (`refit`)."""
+    """The stage of a fit: training for the quality figures (`judge`) or once more on every row (`refit`)."""
 
     stage: Literal["judge", "refit"]
     epochs: Epochs
@@ -40,7 +40,7 @@ class Progress:
 
 @final
 class Fit(NamedTuple):
-    """Hold a fitted proxy and what is known of its quality."""
+    """A fitted proxy and its quality."""
 
     ensemble: Ensemble
     quality: Quality
@@ -58,7 +58,7 @@ class _Sides(NamedTuple):
 @final
 @dataclass(frozen=True)
 class _Settings:
-    """What a fit was asked for."""
+    """The checked settings of a fit."""
 
     members: int
     seed: int
@@ -116,13 +116,13 @@ def fit(
     sides = _sides(table.sequences, settings)
     judged = _train(tokens, table.scores, sides.train, space, settings, "judge", progress)
     std_scale = _calibrate(judged, table, sides.calibration)
-    judged = _with_std_scale(judged, std_scale)
+    judged = replace(judged, std_scale=_scalar(std_scale))
     mean, std = judged.predict([table.sequences[row] for row in sides.test])
     final_ensemble = judged
     if refit:
         everything = np.arange(len(tokens))
         again = _train(tokens, table.scores, everything, space, settings, "refit", progress)
-        final_ensemble = _with_std_scale(again, std_scale)
+        final_ensemble = replace(again, std_scale=_scalar(std_scale))
     quality = _quality(table, sides, mean, std, std_scale, settings, started)
     return Fit(final_ensemble, quality)
 
@@ -189,10 +189,6 @@ def _calibrate(ensemble: Ensemble, table: Table, rows: Int[np.ndarray, " row"]) 
     mean, std = ensemble.predict([table.sequences[row] for row in rows])
     floor = 1e-6 * float(ensemble.scale)
     return float(np.quantile(np.abs(table.scores[rows] - mean) / np.maximum(std, floor), ONE_STD))
-
-
-def _with_std_scale(ensemble: Ensemble, std_scale: float) -> Ensemble:
-    return Ensemble(ensemble.members, ensemble.offset, ensemble.scale, _scalar(std_scale), ensemble.space)
 
 
 def _scalar(value: float) -> jax.Array:

@@ -20,7 +20,7 @@ from narrows.rewards.base import AbstractReward
 
 @dataclass(frozen=True, eq=False)
 class Neighbourhood:
-    """What was measured, and what being far from it costs.
+    """The measurements, and the price of being far from them.
 
     Args:
         sequences: measured ones.
@@ -52,7 +52,7 @@ class Neighbourhood:
 
     @property
     def spread(self) -> float:
-        """What an edit beyond the limit costs: a standard deviation of the measured scores, 1 where they do not differ."""
+        """The price of an edit beyond the limit: a standard deviation of the measured scores, 1 where they do not differ."""
         return float(np.std(self.scores)) or 1.0
 
     def edits(self, texts: Objects[str]) -> Int[np.ndarray, " text"]:
@@ -94,8 +94,8 @@ class Near(AbstractReward):
         tokens = alphabet_of(env.alphabet).read(neighbourhood.sequences)
         # A letter that the environment lacks is an edit in any case.
         flat = np.where(tokens.flat == UNKNOWN, env.num_tokens, tokens.flat)
-        patterns = Patterns(np.split(flat, np.cumsum(tokens.lengths)[:-1]))
-        self.reward, self.patterns, self.neighbourhood = reward, patterns, neighbourhood
+        texts = [text.tolist() for text in np.split(flat, np.cumsum(tokens.lengths)[:-1])]
+        self.reward, self.patterns, self.neighbourhood = reward, Patterns(texts), neighbourhood
         self.taken_off = 0.0
 
     def __call__(self, states: SequenceState) -> Float[Array, " batch"]:

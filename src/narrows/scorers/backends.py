@@ -30,7 +30,7 @@ class BatchFailed(Exception):
 
 
 class Reply(NamedTuple):
-    """What came of a piece: its values, or why there are none.
+    """The answer to a piece: its values, or why there are none.
 
     A `failure` may lie in one of its objects; a `fault` lies in the score or the installation, and no retry mends it.
     """
@@ -41,7 +41,7 @@ class Reply(NamedTuple):
     is_late: bool = False
     """Whether it failed because it took too long."""
     seconds: float = 0.0
-    """How long it took."""
+    """Seconds that it took."""
     loading: float = 0.0
     """Seconds that the score took to load before."""
 
@@ -192,6 +192,12 @@ class Worker(AbstractBackend):
         if not self._path.is_file():
             raise ScoreError(f"{self._path} does not exist. --score takes FILE.py:FUNCTION.")
         return hashlib.sha256(self._path.read_bytes()).hexdigest()
+
+
+def place_of(score: str) -> tuple[Path, str] | None:
+    """Return the file and the function that "FILE.py:FUNCTION" names, None for another text."""
+    file, _, function = score.rpartition(":")
+    return (Path(file), function) if file and function.isidentifier() else None
 
 
 def check_kappa(kappa: float) -> None:

@@ -24,7 +24,7 @@ def stds_of(scorer: str) -> str:
 
 @final
 class ScoreCache:
-    """Remember finite scores of objects, each under the identity of the score that gave it.
+    """Finite scores of objects, each under the identity of the score that gave it.
 
     Several processes may share a file. Raises ValueError for a file that is something else.
 

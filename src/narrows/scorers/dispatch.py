@@ -14,7 +14,7 @@ from narrows.scorers.remote import stop
 from narrows.scorers.search import Piece
 
 Call = Callable[[float, list[str], str], Reply]
-"""What runs on a worker: seconds that it may take, objects and a ticket in."""
+"""A call on a worker: the seconds that it may take, objects and a ticket in."""
 
 _PATIENCE = 10.0
 """Seconds for the other pieces of a broken executor to be told about it."""

@@ -5,14 +5,13 @@ import os
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import CancelledError, Executor
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Literal, Self, final
+from typing import Any, Literal, final
 
 from narrows.scorers.backends import Reply, ScoreError, check_kappa
 from narrows.scorers.dispatch import Dispatcher
 from narrows.scorers.host import AbstractAsyncScore, AbstractScoreBatch
-from narrows.scorers.ledger import Ledger, ScoreResult, check_objects, check_timeout
+from narrows.scorers.ledger import AbstractScorer, Ledger, ScoreResult, check_timeout
 from narrows.scorers.remote import ScoreFile, run_file, run_function
 from narrows.scorers.search import LIMIT, UNTRIED, Piece, Search, Voice, duration
 
@@ -49,7 +48,7 @@ class ScoreBatch(AbstractScoreBatch):
 
 
 @final
-class ExecutorScorer(AbstractAsyncScore):
+class ExecutorScorer(AbstractScorer, AbstractAsyncScore):
     """Score objects through an executor: pieces of a batch run side by side, and the scores come back in order.
 
     An object is sent once: not again when it is in the cache, twice in a batch, or under way for an earlier batch. A piece
@@ -120,33 +119,8 @@ class ExecutorScorer(AbstractAsyncScore):
         self._dispatcher = Dispatcher(executor, call, retries, watch)
 
     @property
-    def identity(self) -> str:
-        """Return what names this score in its cache: SHA-256 of the file and the function."""
-        return self._ledger.identity
-
-    @property
-    def failures(self) -> dict[str, str]:
-        """Return every object that failed so far, with the reason."""
-        return self._ledger.failures
-
-    def heard_by(self, say: Callable[[str], None]) -> AbstractContextManager[None]:
-        """Return a context manager in which another listener gets what `say` would."""
-        return self._voice.heard_by(say)
-
-    @property
     def pending(self) -> int:
         return self._pending
-
-    def __enter__(self) -> Self:
-        try:
-            self._try_out()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
 
     def close(self) -> None:
         """Cancel what is under way and close the cache; an executor that was handed over stays open."""
@@ -165,10 +139,7 @@ class ExecutorScorer(AbstractAsyncScore):
 
     def submit(self, objects: Sequence[str]) -> ScoreBatch:
         """Begin to score a batch; an object that occurs twice, or is under way already, is sent once."""
-        check_objects(objects)
-        names = list(dict.fromkeys(objects))
-        known = self._ledger.known(names)
-        open_names = [name for name in names if name not in known and not self._ledger.has_failed(name)]
+        known, open_names = self._ledger.sort_out(objects)
         batch = ScoreBatch(self, tuple(objects), known, set(open_names))
         self._batches.append(batch)
         asked = self._asked()
@@ -216,7 +187,7 @@ class ExecutorScorer(AbstractAsyncScore):
     def _drop(self, batch: ScoreBatch) -> None:
         self._batches = [other for other in self._batches if other is not batch]
 
-    def _try_out(self) -> None:
+    def _begin(self) -> None:
         """Load the score on one worker, so that a mistake in it is told before anything depends on it."""
         self._dispatcher.send(Piece((), self._timeout))
         while True:

@@ -1,10 +1,12 @@
-"""What is known of objects: scores, each paid for once, and failures, each with its reason."""
+"""An account of objects: scores, each paid for once, and failures, each with its reason."""
 
 import math
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any, Literal, final
+from typing import Any, Literal, Self, final
 
 import numpy as np
 from jaxtyping import Float
@@ -12,10 +14,11 @@ from jaxtyping import Float
 from narrows.printing import printable, quote
 from narrows.scorers.backends import ScoreError
 from narrows.scorers.cache import ScoreCache, stds_of
+from narrows.scorers.search import Voice
 from narrows.scorers.worker import Unsure
 
 OnFailure = Literal["collect", "raise"]
-"""What becomes of an object that cannot be scored: NaN with its reason, or an error at once."""
+"""The fate of an object that cannot be scored: NaN with its reason, or an error at once."""
 
 _GIVE_UP = 20
 """Objects that may fail one after the other before any has succeeded: then the score is at fault and not the objects."""
@@ -24,7 +27,7 @@ _GIVE_UP = 20
 @final
 @dataclass(frozen=True, eq=False)
 class ScoreResult:
-    """Hold scores in the order of the objects, NaN for those that failed, and why they did; NumPy reads it as the scores."""
+    """Scores in the order of the objects, NaN for those that failed, and why they did; NumPy reads it as the scores."""
 
     values: Float[np.ndarray, " n"]
     failures: dict[str, str] = field(default_factory=dict)
@@ -35,7 +38,7 @@ class ScoreResult:
 
 @final
 class Ledger:
-    """Remember scores in a cache and failures as long as this process lives.
+    """Scores, remembered in a cache, and failures, remembered as long as this process lives.
 
     Args:
         identity: what names the score in its cache, None for one without a name that outlives the process.
@@ -60,13 +63,16 @@ class Ledger:
         """Return every object that failed so far, with the reason."""
         return dict(self._failures)
 
-    def known(self, names: Iterable[str]) -> dict[str, float]:
-        """Return the scores that are known."""
-        return self._cache.get(self.identity, names)
+    def sort_out(self, objects: Sequence[str]) -> tuple[dict[str, float], list[str]]:
+        """Return the scores that are known, and the other objects, each once; one that failed before is not tried again.
 
-    def has_failed(self, name: str) -> bool:
-        """Return whether an object failed before; it is not tried again."""
-        return name in self._failures
+        Raises ValueError for one text in place of a list of them, which would be scored letter by letter.
+        """
+        if isinstance(objects, str):
+            raise ValueError(f"expected a list of objects, got one text {quote(objects)}. Put it in a list.")
+        names = list(dict.fromkeys(objects))
+        known = self._cache.get(self.identity, names)
+        return known, [name for name in names if name not in known and name not in self._failures]
 
     def keep(self, values: Mapping[str, float], where: Callable[[str], int]) -> dict[str, float]:
         """Remember finite scores and their standard deviations, take the others for failures, and return the finite ones.
@@ -112,10 +118,44 @@ class Ledger:
         self._cache.close()
 
 
-def check_objects(objects: Sequence[str]) -> None:
-    """Raise ValueError for one text in place of a list of them, which would be scored letter by letter."""
-    if isinstance(objects, str):
-        raise ValueError(f"expected a list of objects, got one text {quote(objects)}. Put it in a list.")
+class AbstractScorer(ABC):
+    """A scorer's account of scores and failures, and the `with` statement that ends what it uses."""
+
+    _ledger: Ledger
+    _voice: Voice
+
+    @property
+    def identity(self) -> str:
+        """Return what names this score in its cache: SHA-256 of the file and the function, or a built-in's settings."""
+        return self._ledger.identity
+
+    @property
+    def failures(self) -> dict[str, str]:
+        """Return every object that failed so far, with the reason."""
+        return self._ledger.failures
+
+    def heard_by(self, say: Callable[[str], None]) -> AbstractContextManager[None]:
+        """Return a context manager in which another listener gets what `say` would."""
+        return self._voice.heard_by(say)
+
+    @abstractmethod
+    def _begin(self) -> None:
+        """Make ready; raise ScoreError if that is impossible."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """End what the score runs in and close the cache; a second call does nothing."""
+
+    def __enter__(self) -> Self:
+        try:
+            self._begin()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
 
 
 def check_timeout(timeout: float) -> None:

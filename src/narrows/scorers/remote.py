@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, final
 
 import narrows
-from narrows.scorers.backends import Local, Reply, ScoreError, Worker, named_with
+from narrows.scorers.backends import Local, Reply, ScoreError, Worker, named_with, place_of
 
 IDLE_SECONDS = 120.0
 """Seconds that the process of a score waits for its next piece: loading a model again costs more than keeping it a while."""
@@ -35,10 +35,10 @@ class ScoreFile(NamedTuple):
     @classmethod
     def read(cls, score: str, kappa: float = 0.0) -> "ScoreFile":
         """Read "FILE.py:FUNCTION"; raise ScoreError for anything else and for a file that is not there."""
-        file, colon, function = score.rpartition(":")
-        if not colon or not file or not function.isidentifier():
+        place = place_of(score)
+        if place is None:
             raise ScoreError(f"an executor runs a function of a file of yours: write FILE.py:FUNCTION, got {score!r}.")
-        path = Path(file)
+        path, function = place
         if not path.is_file():
             raise ScoreError(f"{path} does not exist. Write the score as FILE.py:FUNCTION.")
         return cls(path.name, path.read_bytes(), function, narrows.__version__, kappa)

@@ -1,4 +1,4 @@
-"""How strongly a short RNA binds a long structured one, by physics: duplex energies of ViennaRNA."""
+"""Binding of a short RNA to a long structured one, by physics: duplex energies of ViennaRNA."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ _COMPLEMENT = str.maketrans("ACGU", "UGCA")
 
 
 class _Duplex(Protocol):
-    """What ViennaRNA's `duplexfold` returns."""
+    """The result of ViennaRNA's `duplexfold`."""
 
     energy: float
 

@@ -2,12 +2,10 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
-from pathlib import Path
-from typing import Any, Literal, Self, final
+from typing import Any, Literal, final
 
-from narrows.scorers.backends import AbstractBackend, Local, ScoreError, Worker, check_kappa
-from narrows.scorers.ledger import Ledger, ScoreResult, check_objects, check_timeout
+from narrows.scorers.backends import AbstractBackend, Local, ScoreError, Worker, check_kappa, place_of
+from narrows.scorers.ledger import AbstractScorer, Ledger, ScoreResult, check_timeout
 from narrows.scorers.rna import TARGET_1, RnaBinding
 from narrows.scorers.search import UNTRIED, Search, Voice
 
@@ -15,7 +13,7 @@ BUILT_IN: dict[str, str] = {"rna": "duplex energy with target 1 of the published
 
 
 @final
-class Scorer:
+class Scorer(AbstractScorer):
     """Score objects with a function that may hang, crash or fail on some of them.
 
     A batch that fails or takes too long is tried again in parts, down to single objects, so that one bad object costs nobody
@@ -52,33 +50,10 @@ class Scorer:
         self._ledger = Ledger(backend.identity, on_failure, cache)
         self._voice = Voice(say)
 
-    @property
-    def identity(self) -> str:
-        """Return what names this score in its cache: SHA-256 of the file and the function, or a built-in's settings."""
-        return self._ledger.identity
-
-    @property
-    def failures(self) -> dict[str, str]:
-        """Return every object that failed so far, with the reason."""
-        return self._ledger.failures
-
-    def heard_by(self, say: Callable[[str], None]) -> AbstractContextManager[None]:
-        """Return a context manager in which another listener gets what `say` would."""
-        return self._voice.heard_by(say)
-
-    def __enter__(self) -> Self:
-        try:
-            self._backend.start()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
+    def _begin(self) -> None:
+        self._backend.start()
 
     def close(self) -> None:
-        """End the process of the score and close the cache; a second call does nothing."""
         self._backend.stop()
         self._ledger.close()
 
@@ -88,11 +63,8 @@ class Scorer:
         Raises ScoreError for a score that returns the wrong number of values or something that is no number, for one that
         fails on everything, and with `on_failure="raise"` for the first object that fails.
         """
-        check_objects(objects)
-        names = list(dict.fromkeys(objects))
         where = list(objects).index
-        known = self._ledger.known(names)
-        open_names = [name for name in names if name not in known and not self._ledger.has_failed(name)]
+        known, open_names = self._ledger.sort_out(objects)
         lost = 0.0
         for start in range(0, len(open_names), self._batch_size):
             batch = open_names[start : start + self._batch_size]
@@ -156,15 +128,9 @@ def load_scorer(
     ...     score(["GAG", "ACU"]).values.tolist()
     [2.0, 0.0]
     """
-    settings: dict[str, Any] = {
-        "timeout": timeout,
-        "batch_size": batch_size,
-        "on_failure": on_failure,
-        "cache": cache,
-        "say": say,
-    }
     check_kappa(kappa)
-    return Scorer(_backend(score, identity, kappa), **settings)
+    backend = _backend(score, identity, kappa)
+    return Scorer(backend, timeout=timeout, batch_size=batch_size, on_failure=on_failure, cache=cache, say=say)
 
 
 def _backend(score: str | Callable[[Sequence[str]], Any], identity: str | None, kappa: float) -> AbstractBackend:
@@ -177,8 +143,8 @@ def _backend(score: str | Callable[[Sequence[str]], Any], identity: str | None, 
 
         binding = RnaBinding(TARGET_1, length=None)
         return Local(binding, f"rna:{binding.target}:ViennaRNA {version('ViennaRNA')}", kappa)
-    file, colon, function = score.rpartition(":")
-    if not colon or not file or not function.isidentifier():
+    place = place_of(score)
+    if place is None:
         known = ", ".join(BUILT_IN)
         raise ScoreError(f"unknown score {score!r}. Built in: {known}. For a score of your own write FILE.py:FUNCTION.")
-    return Worker(Path(file), function, kappa)
+    return Worker(*place, kappa)

@@ -36,7 +36,7 @@ class Piece:
 
 @final
 class Search:
-    """Say what of a batch to try next, until each object has its score or a reason why not.
+    """A search for the objects that make a batch fail: what to try next, until each has its score or a reason why not.
 
     A batch that fails is tried again in parts, and so are those that fail, down to single objects. After errors and deaths a
     part has the time that the whole had. Once something took too long, each has its share of `_TRIAGE` timeouts, in which
@@ -174,7 +174,7 @@ class Search:
 
 @final
 class Voice:
-    """Tell now and then, to whoever listens, what a search that takes long is about.
+    """A listener's sentences, now and then, about searches that take long.
 
     Args:
         say: gets each sentence.
@@ -186,7 +186,7 @@ class Voice:
 
     @contextmanager
     def heard_by(self, say: Callable[[str], None]) -> Iterator[None]:
-        """Tell it to another listener for a while."""
+        """Send the sentences to another listener until the block ends."""
         before, self._say = self._say, say
         try:
             yield
@@ -194,7 +194,7 @@ class Voice:
             self._say = before
 
     def tell(self, searches: Iterable[Search]) -> None:
-        """Say how many objects are being looked for among how many, and how long that takes at most."""
+        """Report how many objects are being looked for among how many, and for how long at most."""
         slow = [search for search in searches if search.is_slow]
         if not slow:
             return
@@ -207,7 +207,7 @@ class Voice:
         )
 
     def say(self, sentence: str) -> None:
-        """Say a sentence, unless another one was said a moment ago."""
+        """Send a sentence, unless another one was sent a moment ago."""
         if time.monotonic() - self._said >= SAY_SECONDS:
             self._said = time.monotonic()
             self._say(sentence)
