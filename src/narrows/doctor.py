@@ -42,7 +42,7 @@ _PURPOSES = {
     "tuning": "memory-efficient fine-tuning of encoders",
 }
 _UNADVERTISED = {"all", "cuda", "dev", "test"}
-"""What joins others, what the devices tell better, and what those need who work on Narrows."""
+"""Extras that join others, that the devices tell better, or that only those need who work on Narrows."""
 _MODULES = {"rna": "RNA"}
 
 

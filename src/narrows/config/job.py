@@ -20,7 +20,7 @@ from narrows.trajectories.behaviour import Behaviour
 
 Scalar = str | bool | int | float
 POLICY_CONTEXT = tuple("num_features num_values num_actions num_backward_actions flow_head child_flow_head key".split())
-"""What a policy is told by the environment and the objective, not by the job."""
+"""Arguments of a policy that follow from the environment and the objective, not from the job."""
 SECTIONS = tuple("env noise reward policy objective optimizer exploration replay train shortlist data near".split())
 SCORE = "Score"
 """The reward that a job names when the score is a function the user gives on the command line."""
@@ -50,7 +50,7 @@ class DataSettings:
 
 @dataclass(frozen=True)
 class NearSettings:
-    """What it costs to be far from the measurements of `[data]`.
+    """The price of being far from the measurements of `[data]`.
 
     Args:
         penalty: taken off the score for each edit to the nearest measured sequence, on the scale of the scores.
@@ -69,7 +69,7 @@ class NearSettings:
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """How long and in what portions to train.
+    """The length of training, and its portions.
 
     Args:
         num_steps: training steps in all.
@@ -108,7 +108,7 @@ class TrainSettings:
 
 @dataclass(frozen=True)
 class ShortlistSettings:
-    """What `narrows shortlist` selects unless told otherwise.
+    """The selection of `narrows shortlist` unless told otherwise.
 
     Args:
         k: rows.

@@ -14,7 +14,7 @@ def _names(*rooms: ModuleType) -> Names:
 
 
 OLD_NAMES: Final = {"Outcome": rewards.GameResult}
-"""What jobs of earlier releases call some rewards; they are read, and shown to nobody."""
+"""Names of rewards in jobs of earlier releases; they are read, and shown to nobody."""
 NAMES: Final[dict[str, Names]] = {
     "env": _names(envs),
     "noise": _names(noise),

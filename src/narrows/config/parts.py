@@ -109,7 +109,7 @@ def build_kernel(job: Job, env: AbstractEnvironment) -> AbstractKernel | None:
 
 
 def _checked(env: AbstractEnvironment) -> AbstractEnvironment:
-    """Return an environment whose chance turns keep their laws: a kernel that does not stops a run before it begins."""
+    """Return an environment whose chance turns are distributions: a kernel that gives none stops a run before it begins."""
     check_chance(env)
     return env
 

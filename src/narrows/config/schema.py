@@ -1,4 +1,4 @@
-"""What a table of a job may say: the constructors are the schema. Unknown names and fields answer with the known ones."""
+"""The schema of a job's tables, which is that of the constructors. Unknown names and fields answer with the known ones."""
 
 import inspect
 from collections.abc import Callable, Mapping

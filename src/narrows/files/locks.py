@@ -39,7 +39,7 @@ else:
 
 
 def try_lock(file: IO[Any] | int) -> bool:
-    """Lock an open file, or the folder of a descriptor, until it is closed; say whether that could be done."""
+    """Lock an open file, or the folder of a descriptor, until it is closed; return whether that could be done."""
     try:
         _lock(file)
     except OSError:  # held by another, or a file system without locks
@@ -48,14 +48,14 @@ def try_lock(file: IO[Any] | int) -> bool:
 
 
 def is_abandoned(path: Path) -> bool:
-    """Say whether a plain file can be locked, so that whoever held it while writing it has ended."""
+    """Return whether a plain file can be locked, so that whoever held it while writing it has ended."""
     with open_plain(path, "r+b") as file:
         return try_lock(file)
 
 
 @final
 class WriterLock:
-    """Hold a file that one process at a time can hold; the system lets go of it when the process ends, even by a kill.
+    """A lock file that one process at a time can hold; the system lets go of it when the process ends, even by a kill.
 
     The file says who holds it, so that a second writer can be told. It stays behind, which means nothing.
 
@@ -120,7 +120,7 @@ def _sign(file: IO[str]) -> None:
 
 
 def _holder(file: IO[str]) -> str:
-    """Say who holds the lock, as far as its file tells."""
+    """Return who holds the lock, as far as its file tells."""
     file.seek(0)
     try:
         note = json.loads(file.read(_LONGEST_NOTE))

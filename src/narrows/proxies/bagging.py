@@ -26,7 +26,7 @@ _MAX_VALIDATION = 1024
 @final
 @dataclass(frozen=True)
 class Epochs:
-    """Hold how far training is: epochs done and at most, and the members' mean squared error out of bag."""
+    """Progress of a training: epochs done and at most, and the members' mean squared error out of bag."""
 
     done: int
     at_most: int
@@ -35,7 +35,7 @@ class Epochs:
 
 @final
 class Bags(NamedTuple):
-    """Hold which rows each member learns from and which it is validated on; `weight` is 0 where `validation` is filled up."""
+    """The rows that each member learns from and those that validate it; `weight` is 0 where `validation` is filled up."""
 
     train: Int[np.ndarray, "member row"]
     validation: Int[np.ndarray, "member held"]

@@ -35,7 +35,7 @@ Tree = TypeVar("Tree")
 @final
 @dataclass(frozen=True)
 class Kind:
-    """Hold what the manifests of one kind of proxy say.
+    """The contents of the manifests of one kind of proxy.
 
     Args:
         format: the name of the kind.

@@ -1,4 +1,4 @@
-"""How far a proxy can be trusted: figures on held-out clusters, in one record that survives a trip through JSON."""
+"""The quality of a proxy: figures on held-out clusters, in one record that survives a trip through JSON."""
 
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple, final
@@ -14,7 +14,7 @@ _MAX_BINS = 6
 
 @final
 class ErrorAt(NamedTuple):
-    """Hold the error on held-out sequences `low` to `high` edits from the nearest training sequence.
+    """The error on held-out sequences `low` to `high` edits from the nearest training sequence.
 
     `coverage_1std` is the share of truths within one predicted standard deviation there, `sharpness` the mean of those.
     """
@@ -30,7 +30,7 @@ class ErrorAt(NamedTuple):
 @final
 @dataclass(frozen=True, eq=False)
 class Quality:
-    """Hold what a fit found out about its proxy on held-out clusters, which no number of the fit was chosen on.
+    """Figures of a proxy on held-out clusters, which no number of the fit was chosen on.
 
     Args:
         num_train, num_calibration, num_test: sequences trained on, used to fit `std_scale`, and judged on.

@@ -20,7 +20,7 @@ Rows = Int[np.ndarray, " row"]
 @final
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Hold two sides no pair of which is within `max_distance` edits.
+    """Two sides no pair of which is within `max_distance` edits.
 
     `train` and `test` are positions in the sequences, ascending; `clusters` has a cluster number for each sequence.
     `reduced_from` is the default distance that joined nearly everything, where a smaller one had to be taken.
@@ -38,11 +38,11 @@ class Split:
 
     @property
     def largest_cluster(self) -> int:
-        """Count the sequences of the largest cluster."""
+        """Number of sequences in the largest cluster."""
         return int(np.bincount(self.clusters).max())
 
     def describe(self) -> str:
-        """Say in a few sentences how the split was made."""
+        """Describe the split in a few sentences."""
         num, largest = len(self.clusters), self.largest_cluster
         text = (
             f"Held out by clusters: {len(self.test):,} of {num:,} sequences, {_farther(self.max_distance)} every sequence "

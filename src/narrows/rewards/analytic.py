@@ -18,7 +18,7 @@ from narrows.rewards.base import AbstractReward
 from narrows.sizes import Seed
 
 MODE_BLOCKS = ("00000000", "11111111", "11110000", "00001111", "00111100")
-"""What the modes of `BitModes` are made of (Malkin et al. 2022, appendix C)."""
+"""The blocks of the modes of `BitModes` (Malkin et al. 2022, appendix C)."""
 
 
 def _expect(env: object, fitting: type, reward: str) -> None:

@@ -1,4 +1,4 @@
-"""What a reward is: a batch of terminal states in, one log-reward each out."""
+"""Rewards: a batch of terminal states in, one log-reward each out."""
 
 from abc import abstractmethod
 from typing import Any
@@ -40,7 +40,7 @@ class AbstractProxy(AbstractReward):
 
 
 class Tempered(AbstractReward):
-    """Another reward times the inverse temperature `beta`: the target law is proportional to `exp(beta Phi)`."""
+    """Another reward times the inverse temperature `beta`: the target distribution is proportional to `exp(beta Phi)`."""
 
     reward: AbstractReward
     beta: float = eqx.field(static=True)
@@ -60,7 +60,7 @@ class Tempered(AbstractReward):
 
 
 class UnwrapPerturbed(AbstractReward):
-    """Another reward, of an environment's objects, for that environment under a kernel: what came out is what counts."""
+    """A reward of an environment's objects, for that environment under noise: it scores the object that came out."""
 
     reward: AbstractReward
 

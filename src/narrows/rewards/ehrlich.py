@@ -180,7 +180,7 @@ class Ehrlich(AbstractReward):
 
 
 class _Structure(NamedTuple):
-    """What makes one function of the family: see the arguments of `EhrlichFunction`."""
+    """The structure of one function of the family: see the arguments of `EhrlichFunction`."""
 
     transitions: np.ndarray
     motifs: np.ndarray

@@ -1,4 +1,4 @@
-"""A measured score for every object of a space: the truth is known, so every law and every shortlist can be judged exactly."""
+"""A measured score for every object of a space: the truth is known, so samplers and shortlists can be judged exactly."""
 
 from typing import Final, Literal, get_args
 
@@ -19,7 +19,7 @@ _MAX_OBJECTS = 2**26
 Scale = Literal["unit", "log", "none"]
 
 LEAST_SCORE: Final = 1e-8
-"""What `scale = "log"` takes for a scaled score that is smaller: the smallest one is 0, and has no logarithm."""
+"""The least scaled score of `scale = "log"`: the smallest one is 0, and has no logarithm."""
 
 
 class Landscape(AbstractReward):
@@ -32,8 +32,8 @@ class Landscape(AbstractReward):
         score_column: name of its column of scores.
         both_strands: a row of double-stranded DNA scores its reverse complement too.
         scale: `unit` maps the smallest score to 0 and the largest to 1, `none` leaves them. `log` is the natural logarithm of
-            the `unit` one, which counts as 1e-8 where it is smaller: a law in proportion to the reward is then one
-            in proportion to that score to the power of beta.
+            the `unit` one, which counts as 1e-8 where it is smaller: a distribution in proportion to the
+            reward is then one in proportion to that score to the power of beta.
 
     Raises ValueError for another environment or scale, for a table with bad rows, and for one that lacks an object.
     """

@@ -173,7 +173,7 @@ def _connect_where_nothing_can_be_written(path: Path, resources: ExitStack) -> s
 
 
 def _is_blank(connection: sqlite3.Connection) -> bool:
-    """Tell a file that holds nothing yet, as a run killed in its first moment leaves it."""
+    """Return whether a file holds nothing yet, as a run killed in its first moment leaves it."""
     num_tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
     return num_tables == 0 and connection.execute("PRAGMA application_id").fetchone()[0] == 0
 
