@@ -1,6 +1,6 @@
 """Measure: `python -m benchmarks NAME [--quick] [--json] [--out FILE] [--data FOLDER]`, or `python -m benchmarks docs`.
 
-`speed`, `games`, `vi`, `tuning`, `robustness`, `paper` and `kills` have parts: `--case NAME` picks one (again for more).
+Where a benchmark has parts, `--case NAME` picks one (again for more).
 `speed` has peers: `--against NAME,NAME` picks them, `none` for ours alone. In the folder that `--data` names `games` keeps its
 long trainings and continues them there, `vi` what it has simulated, `tuning` and `robustness` what they have found, and
 `kills` what the commands have said where one has failed.
@@ -15,15 +15,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks import docs
-from benchmarks.case import Case, load, names
-from benchmarks.rows import Context, Row, plain_table, write_rows
+from benchmarks.harness import docs
+from benchmarks.harness.case import Case, load, names
+from benchmarks.harness.rows import Context, Row, write_rows
+from benchmarks.harness.tables import plain_table
 
-_OWNERS = {
-    "--case": ("speed", "games", "vi", "tuning", "robustness", "paper", "kills"),
-    "--against": ("speed",),
-    "--record": ("guard",),
-}
 _LIBRARIES = ("narrows", "jax", "equinox", "optax", "numpy")
 
 
@@ -40,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         action="append",
         default=[],
         metavar="CASE",
-        help=f"{', '.join(_OWNERS['--case'])}: only this part; again for more",
+        help="only this part, of a benchmark that has parts; again for more",
     )
     parser.add_argument("--against", metavar="PEERS", help="speed: beside these peers, commas between, or none")
     parser.add_argument("--record", action="store_true", help="guard: store the rates as the baseline of later runs")
@@ -50,8 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if asked.name == "docs":
             print(f"written: {', '.join(map(str, docs.write()))}")
             return 0
-        context = _context(asked)
-        _run(load(asked.name), context, asked.json, asked.out)
+        case = load(asked.name)
+        _run(case, _context(asked, case), asked.json, asked.out)
     # What a user can mend is a sentence; anything else is a defect of ours and keeps its traceback.
     except (ValueError, OSError, ImportError) as error:
         print(f"benchmarks {asked.name}: {error}", file=sys.stderr)
@@ -59,14 +55,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _context(asked: argparse.Namespace) -> Context:
+def _context(asked: argparse.Namespace, case: Case) -> Context:
     """Return what a run shares; ValueError for an option that belongs to another benchmark, and for a place of no use."""
-    options = {"--case": asked.case, "--against": asked.against is not None, "--record": asked.record}
-    for option, owners in _OWNERS.items():
-        if options[option] and asked.name not in owners:
-            *others, last = owners
-            whose = f"benchmarks {', '.join(others)} and {last}" if others else f"benchmark {last}"
-            raise ValueError(f"{option} belongs to the {whose}, not to {asked.name}. Leave it out.")
+    given = {"--case": asked.case, "--against": asked.against is not None, "--record": asked.record}
+    for option in (option for option, is_given in given.items() if is_given and option not in case.takes):
+        *others, last = (name for name in names() if option in load(name).takes)
+        whose = f"benchmarks {', '.join(others)} and {last}" if others else f"benchmark {last}"
+        raise ValueError(f"{option} belongs to the {whose}, not to {asked.name}. Leave it out.")
     if asked.data is not None and asked.data.exists() and not asked.data.is_dir():
         raise ValueError(f"--data {asked.data}: expected a folder, and this is none. Name a folder, or leave --data out.")
     # A run may take hours: that its rows have nowhere to go must be known before.

@@ -25,9 +25,22 @@ from narrows.training import run, trainer
 from narrows.trajectories import Trajectory, sample, sample_backward, score
 from narrows.trajectories.behaviour import Behaviour
 
+CHOSEN = "TGM, q chosen"
+TEMPERATURE, ENTROPY = "temperature-matched GFlowNet", "entropy-matched GFlowNet"
+NATS, OFF = "entropy", "entropy, distance from what was to be matched"
 _BLOCK = 4096
 _MAX_INVERSE_TEMPERATURE = 1e4
 _NEARLY_ZERO = 0.02
+
+
+def tgm_name(q: float) -> str:
+    """Return what rows call the TGM of a q."""
+    return f"TGM, q = {q:g}"
+
+
+def control_name(control: str, method: str) -> str:
+    """Return what rows call the control of a method."""
+    return f"{control} of {method}"
 
 
 class Truth(NamedTuple):
@@ -66,23 +79,14 @@ class Learned(NamedTuple):
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a policy is trained; one recipe serves every operator.
+    """How a policy is trained; one recipe serves every operator."""
 
-    Args:
-        name: what the rows call the policy.
-        make: the policy of an environment.
-        batch_size: trajectories a step, all fresh.
-        num_steps: training steps.
-        learning_rate: Adam's after a warm-up over a twentieth of the steps; it falls by a cosine to a hundredth.
-        temperature: of the behaviour while training. Above 1 it keeps objects in sight that the model underrates.
-    """
-
-    name: str
-    make: Callable[[AbstractReversibleEnvironment, PRNGKeyArray], AbstractPolicy]
-    batch_size: int
-    num_steps: int
-    learning_rate: float
-    temperature: float
+    name: str  # what the rows call the policy
+    make: Callable[[AbstractReversibleEnvironment, PRNGKeyArray], AbstractPolicy]  # the policy of an environment
+    batch_size: int  # trajectories a step, all fresh
+    num_steps: int  # training steps
+    learning_rate: float  # Adam's after a warm-up over a twentieth of the steps; it falls by a cosine to a hundredth
+    temperature: float  # of the behaviour while training. Above 1 it keeps objects in sight that the model underrates.
 
     def optimizer(self) -> optax.GradientTransformation:
         """Return clipped Adam with the recipe's schedule."""

@@ -5,13 +5,15 @@ import statistics
 from collections.abc import Iterator
 from dataclasses import replace
 
-from benchmarks._speed.measure import tell
+from benchmarks._speed.measure import take_turns, warm_up
 from benchmarks._speed.plan import PLANS
 from benchmarks._speed.problem import Problem
-from benchmarks._speed.windows import ratios, take_turns, warm_up
-from benchmarks._speed.workers import OURS, REFERENCE, side_by_side
-from benchmarks.case import RESULTS, Case
-from benchmarks.rows import Context, Row, Target
+from benchmarks._speed.workers import OURS, REFERENCE, at_work
+from benchmarks.harness.case import Case
+from benchmarks.harness.places import RESULTS
+from benchmarks.harness.processes import tell
+from benchmarks.harness.rows import Context, Row, Target
+from benchmarks.harness.turns import ratios
 from narrows.files import write_atomically
 
 BASELINE = RESULTS / "guard.json"
@@ -48,10 +50,10 @@ def _paces(name: str) -> list[float]:
     """Return our rate in turns with the reference loop's, a ratio a window."""
     problem = _problem(name)
     tell(f"guard: {name}")
-    with side_by_side([OURS, REFERENCE], problem) as (worker, reference):
+    with at_work([OURS, REFERENCE], problem) as (worker, reference):
         ours, theirs = warm_up(worker, problem.chunk), warm_up(reference, _REFERENCE_UNIT)
         take_turns([ours, theirs], _WINDOWS, _SECONDS)
-    return ratios(ours, theirs)
+    return ratios(ours.rates, theirs.rates)
 
 
 def _problem(name: str) -> Problem:
@@ -74,4 +76,4 @@ Our training rates as shares of stored ones, at least {LEAST:g} each. A rate is 
 products timed in the same turns, so that a baseline carries over from one machine to another like it.
 """
 
-CASE = Case("Regression guard", _TEXT, measure)
+CASE = Case("Regression guard", _TEXT, measure, takes=("--record",))

@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 from benchmarks._kills.process import Ended, Moment, Server
 from benchmarks._kills.scenes import SCENES, Scene
-from benchmarks.case import Case
-from benchmarks.rows import Context, Row, Target
+from benchmarks.harness.case import Case, chosen, prose
+from benchmarks.harness.rows import Context, Row, Target
 
 _KILLS = 30
 _QUICK = 4
@@ -31,13 +31,11 @@ class _Kill(NamedTuple):
 
 def measure(context: Context) -> Iterator[Row]:
     """Kill each command at moments spread over its time and its changes of the folder."""
-    unknown = sorted(set(context.cases) - set(SCENES))
-    if unknown:
-        raise ValueError(f"there is no part {unknown[0]!r}. There are: {', '.join(SCENES)}.")
+    asked = chosen(context.cases, SCENES)
     with tempfile.TemporaryDirectory() as root:
         server = Server(Path(root) / "log.txt", Path(root) / "compiled")
         try:
-            for name in context.cases or SCENES:
+            for name in asked:
                 yield from _rows(context, name, _killed(SCENES[name], server, Path(root) / name, context.quick))
         except BaseException:
             if context.data is not None:  # what the commands have said may explain it
@@ -179,11 +177,4 @@ def _rows(context: Context, name: str, kills: list[_Kill]) -> Iterator[Row]:
     yield context.row(f"kills/{name}", "drafts that are still there once it has ended", [left])
 
 
-_TEXT = """\
-Each command works on a folder that holds an older result of its own, as small as can be, and is killed (SIGKILL) before it
-ends: half of the kills are spread over its time, half over its changes of the folder, which is looked at all the while. Then
-every file from before must have its bytes, except for what the command replaces, which must be the old one or the whole new
-one; and the same command, given again, must come to what it comes to uninterrupted.
-"""
-
-CASE = Case("Kills at any moment", _TEXT, measure)
+CASE = Case(*("Kills at any moment", prose("kills")["text"], measure), takes=("--case",))

@@ -1,9 +1,8 @@
 """The experiments of the TGM paper that can be run anywhere: every objective's law beside the exact one, and bit sequences."""
 
 import dataclasses
-import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -17,12 +16,12 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from benchmarks._paper import bits
 from benchmarks._paper import plan as biology_plan
 from benchmarks._paper.biology import biology_rows
-from benchmarks._paper.bits import BitPlan, bit_rows, bit_tables
+from benchmarks._paper.bits import BitPlan, bit_rows
 from benchmarks._paper.plan import QS
-from benchmarks._paper.tables import TEXT as BIOLOGY
-from benchmarks._paper.tables import biology_tables
-from benchmarks.case import Case
-from benchmarks.rows import Context, Row, Target, spread, table, verdict
+from benchmarks._paper.tables import SAYS, tables
+from benchmarks.harness.case import Case, chosen
+from benchmarks.harness.processes import tell
+from benchmarks.harness.rows import Context, Row, Target
 from narrows import objectives
 from narrows.envs import Sequence as Sequences
 from narrows.envs.sequence import SequenceState
@@ -80,16 +79,11 @@ def _shown() -> tuple[Shown, ...]:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run measures.
+    """What a run measures."""
 
-    Args:
-        num_steps: of training a table by each objective.
-        seeds: of those.
-        bits, biology: of the bit sequences and of the biological tasks.
-    """
-
-    num_steps: int = 2000
-    seeds: tuple[int, ...] = (0, 1, 2)
+    num_steps: int = 2000  # of training a table by each objective
+    seeds: tuple[int, ...] = (0, 1, 2)  # of those
+    # bits, biology: of the bit sequences and of the biological tasks
     bits: BitPlan = BitPlan()
     biology: biology_plan.Plan = biology_plan.FULL
 
@@ -116,15 +110,13 @@ def measure(context: Context) -> Iterator[Row]:
 
 def measure_parts(context: Context, plan: Plan) -> Iterator[Row]:
     """Yield the rows of a plan."""
-    strange = [name for name in context.cases if name not in PARTS]
-    if strange:
-        raise ValueError(f"there is no case {strange[0]!r}. There are: {', '.join(PARTS)}.")
-    if not context.cases or "objectives" in context.cases:
+    parts = chosen(context.cases, PARTS)
+    if "objectives" in parts:
         for shown in _shown():
             yield objective_row(context, plan, shown)
-    if not context.cases or "bits" in context.cases:
+    if "bits" in parts:
         yield from bit_rows(context, plan.bits)
-    sizes = tuple(size for size in plan.biology.sizes if not context.cases or size.name in context.cases)
+    sizes = tuple(size for size in plan.biology.sizes if size.name in parts)
     if sizes:
         yield from biology_rows(context, dataclasses.replace(plan.biology, sizes=sizes))
 
@@ -133,7 +125,7 @@ def objective_row(context: Context, plan: Plan, shown: Shown) -> Row:
     """Return how far the law that an objective teaches a table is from the exact one, over all words of three letters."""
     began = time.perf_counter()
     distances = [learned_distance(shown, plan.num_steps, seed) for seed in plan.seeds]
-    print(f"{shown.name}: {max(distances):.3f} in {time.perf_counter() - began:.0f} s", file=sys.stderr, flush=True)
+    tell(f"{shown.name}: {max(distances):.3f} in {time.perf_counter() - began:.0f} s")
     case = f"paper/objectives/{shown.name}"
     return context.row(case, "total variation", distances, seeds=plan.seeds, against="dynamic programme", target=NEAR)
 
@@ -160,20 +152,4 @@ def learned_distance(shown: Shown, num_steps: int, seed: int) -> float:
     return float(total_variation(model_law(state.model, env, graph), exact))
 
 
-def tables(rows: Sequence[Row]) -> str:
-    """Return the tables of laws, of modes and of the biological tasks."""
-    laws = [row for row in rows if row.case.startswith("paper/objectives/")]
-    parts = []
-    if laws:
-        cells = [(row.case.split("/")[2], spread(row), row.target or "", verdict(row)) for row in laws]
-        parts += ["### Every objective beside the exact law", table(("objective", "total variation", "target", "met"), cells)]
-    return "\n\n".join([*parts, *bit_tables(rows), *biology_tables(rows)])
-
-
-TEXT = """\
-**Laws.** A table is trained by each objective on all words of three letters out of four, whose log-reward is uniform in 0..4,
-for 2,000 steps of 64 words; its law is read off exactly and stands beside the dynamic programme's for the same operator. PPO
-is not there, for what it is after is the best word and not a law; that it finds it is a test.
-"""
-
-CASE = Case("The paper's experiments", f"{TEXT}\n{bits.TEXT}\n{BIOLOGY}", measure, tables)
+CASE = Case(*("The paper's experiments", SAYS["text"], measure, tables), takes=("--case",))

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks import tfbind8
 from benchmarks._speed import learning, measure, tables
-from benchmarks._speed.plan import LESSONS, PLANS
+from benchmarks._speed.plan import LESSONS, PLANS, SAYS
 from benchmarks._speed.workers import LIBRARIES, PEERS
-from benchmarks.case import Case
-from benchmarks.rows import Context, Row
+from benchmarks.harness.case import Case, chosen
+from benchmarks.harness.places import TFBIND8, measured_table
+from benchmarks.harness.processes import tell
+from benchmarks.harness.rows import Context, Row
 from narrows.envs import Sequence as Sequences
 from narrows.rewards.landscape import Landscape
 
@@ -64,12 +65,8 @@ def _lessons(context: Context, peers: Sequence[str], table: str | None) -> Itera
 
 
 def _asked(context: Context) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    cases = context.cases or (QUICK if context.quick else CASES)
-    peers = context.against or (QUICK_PEERS if context.quick else PEERS)
-    for what, found, known in (("case", cases, CASES), ("peer", peers, (*PEERS, NOBODY))):
-        strange = [name for name in found if name not in known]
-        if strange:
-            raise ValueError(f"there is no {what} {strange[0]!r}. There are: {', '.join(known)}.")
+    cases = chosen(context.cases or (QUICK if context.quick else CASES), CASES)
+    peers = chosen(context.against or (QUICK_PEERS if context.quick else PEERS), (*PEERS, NOBODY), "peer")
     if NOBODY in peers and len(peers) > 1:
         raise ValueError(f"expected {NOBODY} alone or names of peers, got {', '.join(peers)}.")
     return cases, () if NOBODY in peers else peers
@@ -81,14 +78,12 @@ def _among(known: Sequence[str], peers: Sequence[str]) -> list[str]:
 
 def _dna_table(context: Context, folder: Path) -> str | None:
     """Write the scores of all DNA 8-mers where every side can read them; None, and a word of it, without the measured table."""
-    source = (tfbind8.DATA if context.data is None else context.data) / "SIX6_REF_R1_8mers.txt"
-    if not source.is_file():
-        missing = (
-            f"TF-Bind-8 needs the measured table {source.name}, and it is not in {source.parent}. Name its folder with --data."
-        )
+    try:
+        source = measured_table(TFBIND8 if context.data is None else context.data, "SIX6")
+    except ValueError as missing:
         if "tfbind8_tb" in context.cases:
-            raise ValueError(missing)
-        measure.tell(f"left out: {missing}")
+            raise
+        tell(f"left out: {missing}")
         return None
     env = Sequences("ACGT", 8, 8)
     scores = Landscape(env, str(source), sequence_column="#1", score_column="E-score", both_strands=True).scores
@@ -97,4 +92,4 @@ def _dna_table(context: Context, folder: Path) -> str | None:
     return str(path)
 
 
-CASE = Case("Speed", tables.TEXT, measure_speed, tables.tables, page="performance")
+CASE = Case(*("Speed", SAYS["text"], measure_speed, tables.tables, "performance"), takes=("--case", "--against"))

@@ -2,22 +2,20 @@
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
 from typing import Any
 
 from benchmarks._stochastic import methods
-from benchmarks._stochastic.exact import References, curve_of, references
-from benchmarks._stochastic.frontier import Difference, gap
+from benchmarks._stochastic.frontier import gap
 from benchmarks._stochastic.methods import METHODS, NAMES, PLAIN, RIVALS, SPEAKERS
-from benchmarks._stochastic.plan import FULL, QUICK, SHARP, Plan
 from benchmarks._stochastic.speed import speed_rows
-from benchmarks._stochastic.tables import ALONG, AT_END, BEND, DISTANCE, END, METRICS, TEXT, tables
-from benchmarks._stochastic.training import Found, train
-from benchmarks._stochastic.workers import side_by_side
+from benchmarks._stochastic.tables import ALONG, AT_END, BEND, DISTANCE, END, METRICS, PICTURE, SAYS, draw, tables
+from benchmarks._stochastic.training import FULL, QUICK, SHARP, Found, Plan, References, curve_of, references, train
 from benchmarks._stochastic.worlds import FACTOR, Figures, world
-from benchmarks.case import Case
-from benchmarks.rows import Context, Row, Target
-from benchmarks.tfbind8 import DATA
+from benchmarks.harness.case import Case
+from benchmarks.harness.intervals import Interval
+from benchmarks.harness.places import TFBIND8, measured_table
+from benchmarks.harness.processes import side_by_side
+from benchmarks.harness.rows import Context, Row, Target
 
 CLOSE = Target("<=", 0.02)
 UNITS = ("", "nat", "", "", "edits")
@@ -27,8 +25,7 @@ assert len(METRICS) == len(UNITS) == len(Figures._fields)
 def measure(context: Context) -> Iterator[Row]:
     """Yield the timings, then what each rate of noise gives, and last the 2 % claim."""
     plan = QUICK if context.quick else FULL
-    folder = DATA if context.data is None else context.data
-    path = folder / f"{FACTOR}_REF_R1_8mers.txt"
+    path = measured_table(TFBIND8 if context.data is None else context.data, FACTOR)
     yield from speed_rows(context, world(path, plan.claim_alpha), plan.effort)
     jobs = plan.jobs(path)
     tasks: list[Callable[[], Any]] = [functools.partial(references, path, alpha, plan.betas) for alpha in plan.seeds]
@@ -40,7 +37,8 @@ def measure(context: Context) -> Iterator[Row]:
         trained = dict(zip(jobs, futures[len(solved) + len(claimed) :], strict=True))
         for alpha, seeds in plan.seeds.items():
             exact: References = solved[alpha].result()
-            learned = {name: _result(trained, alpha, name) for name in NAMES}
+            # Without noise, where many methods are the same, one training stands for all of them.
+            learned = {name: trained.get((alpha, name), trained[alpha, PLAIN.name]).result() for name in NAMES}
             yield from law_rows(context, alpha, exact, learned, seeds)
             if alpha > 0.0:
                 yield from frontier_rows(context, alpha, exact, learned)
@@ -93,11 +91,6 @@ def claim_rows(context: Context, plan: Plan, exact: References, found: Sequence[
             yield context.row(case, f"relative error of the {metric}", errors, seeds=plan.claim_seeds, target=CLOSE)
 
 
-def _result(trained: dict[tuple[float, str], Future[list[Found]]], alpha: float, name: str) -> list[Found]:
-    """Return what a method came to: without noise, where many are the same, what the one that was trained came to."""
-    return trained.get((alpha, name), trained[alpha, PLAIN.name]).result()
-
-
 def _figure_rows(
     context: Context, case: str, figures: Sequence[Figures], seeds: tuple[int, ...], exact: tuple[str, Figures] | None
 ) -> Iterator[Row]:
@@ -109,9 +102,11 @@ def _figure_rows(
         yield context.row(case, metric, values, unit=unit, seeds=seeds, against=against, peer=theirs)
 
 
-def _difference_rows(context: Context, case: str, metric: str, found: Difference) -> Iterator[Row]:
+def _difference_rows(context: Context, case: str, metric: str, found: Interval) -> Iterator[Row]:
     for suffix, value in (("", found.value), (", from", found.low), (", to", found.high)):
         yield context.row(case, f"{metric}{suffix}", [value])
 
 
-CASE = Case("Expected flow networks in noise", TEXT, measure, tables, page="stochastic_results")
+CASE = Case(
+    *("Expected flow networks in noise", SAYS["text"], measure, tables, "stochastic_results", {PICTURE: draw}),
+)

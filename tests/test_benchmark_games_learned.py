@@ -9,11 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from benchmarks import docs
-from benchmarks._games import connect4, plan, rivals, small_games, speed, tables, tables_learned, training
-from benchmarks._games.cells import known
+from benchmarks._games import connect4, rivals, small_games, speed, tables, training
 from benchmarks._games.compute import forward_flops
-from benchmarks.rows import Context, read_rows, write_rows
+from benchmarks.harness import docs
+from benchmarks.harness.places import RESULTS
+from benchmarks.harness.rows import Context, read_rows, write_rows
+from benchmarks.harness.tables import Found as known
 from tests.games.recipes import TINY_PLAY, lived, made_up_run, tiny, without_training
 
 from narrows.envs import ConnectFour, TicTacToe
@@ -43,6 +44,7 @@ def cells(tmp_path_factory):
     return rows
 
 
+@pytest.mark.slow("trains; boards, bands and contests of made-up trainings guard the rows")
 def test_tic_tac_toe_is_trained_and_measured(cells):
     found, case = known(cells), "games/tic_tac_toe/cpu"
     assert len(found) == len(cells)
@@ -88,15 +90,6 @@ def test_log_z_is_read_where_each_loss_learns_it(tmp_path):
     model = eqx.tree_at(lambda model: model.log_z, state.model, jnp.asarray(0.37))
     checkpoint.save(folder.checkpoints, state._replace(model=model), step=3, metadata={})
     assert small_games._log_z(replace(made_up_run(recipe, []), folder=folder)) == pytest.approx(0.37)
-
-
-def test_trainings_are_kept_where_asked(tmp_path):
-    with training.workplace(replace(CONTEXT, data=tmp_path / "new")) as folder:
-        (folder / "kept").touch()
-    assert (tmp_path / "new" / "kept").exists()
-    with training.workplace(CONTEXT) as folder:
-        assert folder.is_dir()
-    assert not folder.exists()
 
 
 # Small boards.
@@ -158,7 +151,7 @@ def usual(monkeypatch):
     asked = without_training(monkeypatch, connect4, history)
     monkeypatch.setattr(connect4, "preset", lambda game, name="cpu": tiny("connect4-4x4"))
     monkeypatch.setattr(connect4, "exam", lambda env, name: small_exam)
-    wanted = plan.QUICK.connect4._replace(seconds=12.0, ablated=7.0, seeds=(0, 1), variants=(connect4.FULL_RECIPE, "TB"))
+    wanted = connect4.QUICK._replace(seconds=12.0, ablated=7.0, seeds=(0, 1), variants=(connect4.FULL_RECIPE, "TB"))
     rows = list(connect4.connect4_rows(CONTEXT, wanted, training.Path("kept")))
     assert [(path.name, seconds, looks) for path, _, seconds, looks in asked] == [("c4", 12.0, True)]
     asked.clear()
@@ -270,7 +263,8 @@ def test_searching_rivals_search_as_they_say():
 # The page.
 
 
-def test_the_page_and_its_picture_come_from_rows_alone(tmp_path, cells, boards, usual, contest):
+def test_the_page_and_its_picture_come_from_rows_alone(tmp_path, boards, usual, contest):
+    cells = [row for row in read_rows(RESULTS / "games.jsonl") if row.case.startswith("games/tic_tac_toe")]
     rows = [*cells, *boards, *usual, *contest]
     assert len(known(rows)) == len(rows), "a metric of a case stands once"
     write_rows(tmp_path / "games.jsonl", rows)
@@ -281,15 +275,15 @@ def test_the_page_and_its_picture_come_from_rows_alone(tmp_path, cells, boards, 
     assert "500, 0.9 %" in page and "(target >= 0.8: **missed**)" in page
     for name in (rivals.OURS, rivals.THEIRS_CHILDREN, rivals.EQUAL_FLOPS, connect4.FULL_RECIPE):
         assert name in page
-    assert docs.pictures(tmp_path, tmp_path) == [tmp_path / tables_learned.PICTURE]
-    first = (tmp_path / tables_learned.PICTURE).read_bytes()
-    assert docs.pictures(tmp_path, tmp_path) and (tmp_path / tables_learned.PICTURE).read_bytes() == first
-    assert b"minutes of training" in first and f"]({tables_learned.PICTURE})" in page
+    assert docs.pictures(tmp_path, tmp_path) == [tmp_path / tables.PICTURE]
+    first = (tmp_path / tables.PICTURE).read_bytes()
+    assert docs.pictures(tmp_path, tmp_path) and (tmp_path / tables.PICTURE).read_bytes() == first
+    assert b"minutes of training" in first and f"]({tables.PICTURE})" in page
 
 
 def test_what_the_page_says_of_the_recipes_is_so():
     ours, theirs = preset("connect4"), preset("connect4", algorithm="alphazero")
-    page = " ".join(tables_learned._RIVALS.split())
+    page = " ".join(tables.SAYS["alphazero"].split())
     rates = [f"{recipe.optimizer['learning_rate']:g}" for recipe in (theirs, ours)]
     assert "learning rate is {}, as in the published examples, ours {};".format(*rates) in page
     assert f"with {AlphaZero(**theirs.self_play).num_simulations} simulations a move in self-play, the same trunk" in page

@@ -7,19 +7,18 @@ import os
 import jax
 import numpy as np
 import pytest
-from benchmarks import docs, paper
-from benchmarks._paper import biology, bits, controls, trainings
-from benchmarks._paper.biology import Contest
+from benchmarks import paper
+from benchmarks._laws import CHOSEN, ENTROPY, NATS, OFF, TEMPERATURE, control_name
+from benchmarks._paper import biology, bits, trainings
+from benchmarks._paper.biology import Contest, Control
 from benchmarks._paper.bits import CLOSENESS, FOUND, BitPlan, BitRun
-from benchmarks._paper.controls import Control
 from benchmarks._paper.plan import GFN, MAIN_SHARE, PPO, SAC, Size
 from benchmarks._paper.plan import Plan as BioPlan
-from benchmarks._paper.tasks.task import UTR
+from benchmarks._paper.tasks.data import UTR
 from benchmarks._paper.trainings import Outcome, Setting, Tuned
-from benchmarks._robustness.methods import CHOSEN, ENTROPY, TEMPERATURE, control_name
-from benchmarks._robustness.reporting import NATS, OFF
+from benchmarks.harness import docs
+from benchmarks.harness.rows import Context, write_rows
 from benchmarks.paper import FULL, Plan, Shown
-from benchmarks.rows import Context, write_rows
 from rapidfuzz.distance import Levenshtein
 
 from narrows import objectives
@@ -33,19 +32,14 @@ BITS = BitPlan(num_steps=40, seeds=(0, 1), num_bits=24, num_modes=5, qs=(0.0, 1.
 TINY = Plan(num_steps=300, seeds=(0,), bits=BITS)
 
 
+@pytest.mark.slow("trains; the committed distances and the objectives' own tests guard the same")
 def test_a_law_is_far_before_training_and_near_after():
     shown = Shown("soft Q-learning", objectives.SoftQ())
     assert paper.learned_distance(shown, 1, 0) > 0.3
     assert paper.learned_distance(shown, 500, 0) < 0.05
 
 
-def test_every_objective_with_a_law_of_its_own_is_shown():
-    shown = {type(one.objective).__name__ for one in paper._shown()}
-    # Those of two players are measured by the benchmark of games; PPO is after a maximum; the sampled form needs chance.
-    others = {name for name in objectives.__all__ if name.startswith(("Adversarial", "Unadjusted", "Sampled", "Proximal"))}
-    assert shown | others == set(objectives.__all__)
-
-
+@pytest.mark.slow("trains and counts; rows of made-up runs guard what becomes of the counts")
 def test_modes_are_counted_as_a_slow_loop_does(monkeypatch):
     kept = []
     train = bits.train_bits
@@ -88,22 +82,8 @@ def test_rows_and_their_page(monkeypatch, tmp_path):
     def made_up(plan, name, q, beta, seed):
         return BitRun(beta, 30.0 - 0.25 * beta - 4.0 * q, [320, 640], [1, 2 + round(2 * q) + seed], [5.0, 4.0 - q])
 
-    class Done:
-        def __init__(self, task):
-            self.result = task
-
-    class Near:
-        def __init__(self, tasks):
-            self.futures = [Done(task) for task in tasks]
-
-        def __enter__(self):
-            return self.futures
-
-        def __exit__(self, *_):
-            return None
-
     monkeypatch.setattr(bits, "bit_job", made_up)
-    monkeypatch.setattr(bits, "side_by_side", Near)
+    monkeypatch.setattr(bits, "done", lambda tasks: [task() for task in tasks])
     monkeypatch.setattr(paper, "learned_distance", lambda shown, num_steps, seed: 0.01 if "TGM" in shown.name else 0.2)
     rows = list(paper.measure_parts(dataclasses.replace(CONTEXT, cases=("objectives", "bits")), TINY))
     known = {(row.case, row.metric): row for row in rows}
@@ -111,8 +91,8 @@ def test_rows_and_their_page(monkeypatch, tmp_path):
     assert known["paper/bits/q = 1/640", CLOSENESS].value == pytest.approx(3.0)
     assert known["paper/bits/q = 1 less q = 0", FOUND].value == pytest.approx(2.0)
     warm, even = (control_name(control, "q = 1") for control in (TEMPERATURE, ENTROPY))
-    assert known[f"paper/bits/{warm}", bits.TAKEN].value == pytest.approx(64.0 * 5.0 / 4.0)
-    assert known[f"paper/bits/{even}", bits.TAKEN].value == pytest.approx(80.0, abs=0.5), "10 nats, as q = 1 has"
+    assert known[f"paper/bits/{warm}", bits.BETA_TAKEN].value == pytest.approx(64.0 * 5.0 / 4.0)
+    assert known[f"paper/bits/{even}", bits.BETA_TAKEN].value == pytest.approx(80.0, abs=0.5), "10 nats, as q = 1 has"
     assert known[f"paper/bits/{even}", OFF].value == pytest.approx(0.0, abs=0.1)
     for control in (warm, even):
         assert known[f"paper/bits/q = 1 less {control}", FOUND].value == pytest.approx(2.0)
@@ -137,6 +117,7 @@ SMALL = BioPlan(
 )
 
 
+@pytest.mark.slow("trains a dozen policies; rows and controls from made-up outcomes guard the arithmetic")
 def test_a_method_is_tuned_on_a_seed_that_is_not_reported_and_found_again(tmp_path, monkeypatch):
     short = dataclasses.replace(UTR, min_length=6, max_length=6, embed=8, layers=1, heads=2)
     monkeypatch.setitem(trainings.TASKS, "UTR", short)
@@ -153,15 +134,15 @@ def test_a_method_is_tuned_on_a_seed_that_is_not_reported_and_found_again(tmp_pa
     for one in found.found:
         assert np.all(np.diff(one.kept) <= 0), "farther apart, fewer are kept"
         assert one.true is not None and np.isfinite(one.true)
-        assert 0.0 < one.entropy <= controls.uniform_entropy(size) + 1.0 == pytest.approx(6.0 * np.log(4.0) + 1.0)
+        assert 0.0 < one.entropy <= biology.uniform_entropy(size) + 1.0 == pytest.approx(6.0 * np.log(4.0) + 1.0)
     plain = trainings.method_job(SMALL, tmp_path, size, GFN)
-    of = controls.control_job(SMALL, tmp_path, size, name, found, plain, 1)
+    of = biology.control_job(SMALL, tmp_path, size, name, found, plain, 1)
     assert of[TEMPERATURE].beta == pytest.approx(found.best.beta * 1.125)
     known = [of[TEMPERATURE].outcome, plain.found[1], of[ENTROPY].outcome]
     assert of[ENTROPY].outcome == min(known, key=lambda one: abs(one.entropy - found.found[1].entropy))
     monkeypatch.setattr(trainings, "train", None)
     assert trainings.method_job(SMALL, tmp_path, size, name) == found
-    assert controls.control_job(SMALL, tmp_path, size, name, found, plain, 1) == of
+    assert biology.control_job(SMALL, tmp_path, size, name, found, plain, 1) == of
 
 
 def test_published_files_are_taken_where_they_lie(tmp_path):
@@ -220,7 +201,7 @@ def test_biology_rows_and_their_page(tmp_path):
     assert all(row.against is None for row in rows), "no published number stands beside a stand-in"
     gap = "q = 1 less q = 0"
     of_bits = [CONTEXT.row("paper/bits/q = 1/16", metric, [1.0]) for metric in (FOUND, CLOSENESS)]
-    of_bits += [CONTEXT.row("paper/bits/q = 1", metric, [1.0]) for metric in (bits.TAKEN, NATS)]
+    of_bits += [CONTEXT.row("paper/bits/q = 1", metric, [1.0]) for metric in (bits.BETA_TAKEN, NATS)]
     write_rows(tmp_path / "paper.jsonl", [*of_bits, CONTEXT.row(f"paper/bits/{gap}", FOUND, [2.0]), *rows])
     page = " ".join(docs.page("results", tmp_path).split())
     assert "### UTR, stand-in" in page and page.count(f"| {CHOSEN} less {even} |") == 1

@@ -1,25 +1,24 @@
 """The benchmark of noise: frontiers by hand, verdicts, its page from made-up rows, and its parts on 3-mers."""
 
-import functools
 import itertools
 import math
-import os
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from benchmarks import docs, stochastic
-from benchmarks._stochastic import methods, speed, training, workers, worlds
-from benchmarks._stochastic.exact import EXACT, References, curve_of
-from benchmarks._stochastic.frontier import NUM_POINTS, Curve, Point, difference, gap
+from benchmarks import stochastic
+from benchmarks._stochastic import methods, speed, training, worlds
+from benchmarks._stochastic.frontier import NUM_POINTS, Curve, Point, gap
 from benchmarks._stochastic.methods import METHODS, NAMES, PLAIN, RIVALS, SPEAKERS, named
-from benchmarks._stochastic.plan import FULL, GRID, QUICK
-from benchmarks._stochastic.tables import ALONG, TEXT, claim_sentences, tables, verdicts
-from benchmarks._stochastic.training import Found, Recipe
+from benchmarks._stochastic.tables import ALONG, SAYS, claim_sentences, tables, verdicts
+from benchmarks._stochastic.training import EXACT, FULL, GRID, QUICK, Recipe, References, curve_of
+from benchmarks._stochastic.training import Found as Law
 from benchmarks._stochastic.worlds import Figures, World
-from benchmarks.rows import Context, read_rows, write_rows
-from benchmarks.tfbind8 import DATA
+from benchmarks.harness import docs
+from benchmarks.harness.places import TFBIND8 as DATA
+from benchmarks.harness.rows import Context, read_rows, write_rows
+from benchmarks.harness.tables import Found
 from rapidfuzz.distance import Levenshtein
 from scipy.stats import ttest_ind
 
@@ -72,12 +71,6 @@ def test_the_gap_of_two_pencils_of_lines_is_what_one_computes_by_hand():
     assert (found.along.low, found.along.high) == pytest.approx((known.low * share, known.high * share))
 
 
-def test_an_interval_needs_two_seeds():
-    with pytest.raises(ValueError, match="two seeds of either method, got 3 and 1"):
-        difference(np.array([1.0, 2.0, 3.0]), np.array([1.0]))
-    assert difference(np.array([1.0, 1.0]), np.array([0.5, 0.5])) == (0.5, 0.5, 0.5)
-
-
 # The page.
 
 
@@ -89,11 +82,11 @@ def made_up(slopes):
     """Laws of a straight frontier for each method, two seeds a little apart, and references on one that is less steep."""
 
     def laws(slope, seed):
-        return [Found(beta, seed, figures(0.4 + slope * math.log(beta + 1), 10 - math.log(beta + 1) ** 2)) for beta in BETAS]
+        return [Law(beta, seed, figures(0.4 + slope * math.log(beta + 1), 10 - math.log(beta + 1) ** 2)) for beta in BETAS]
 
     learned = {name: laws(slopes[name], 0) + laws(slopes[name] * 1.01, 1) for name in NAMES}
     exact = {name: laws(0.15, 0) for name in (*EXACT, methods.TARGET)}
-    exact[methods.UNIFORM] = [Found(beta, 0, figures(0.4, 10.0)) for beta in BETAS]
+    exact[methods.UNIFORM] = [Law(beta, 0, figures(0.4, 10.0)) for beta in BETAS]
     return References(exact, UNIFORM, 1e-4), learned
 
 
@@ -106,7 +99,7 @@ def rows_of(slopes):
 def test_the_sentences_about_the_claim_are_those_of_the_rows():
     equal = dict.fromkeys(NAMES, 0.1)
     ahead = equal | dict.fromkeys(SPEAKERS, 0.2)
-    known = {(row.case, row.metric): row for row in rows_of(ahead)}
+    known = Found(rows_of(ahead))
     assert len(verdicts(known, 0.25)) == len(SPEAKERS) * len(RIVALS)
     assert {one.word for one in verdicts(known, 0.25)} == {"ahead"}
     assert "**confirmed here**" in claim_sentences(known, [0.25])[0]
@@ -118,7 +111,7 @@ def test_the_sentences_about_the_claim_are_those_of_the_rows():
         (equal | {"soft Q": 0.05}, "**confirmed in part**"),
         (equal | {"soft Q": 0.2}, "**refuted in part**"),
     ):
-        known = {(row.case, row.metric): row for row in rows_of(slopes)}
+        known = Found(rows_of(slopes))
         told = claim_sentences(known, [0.25])
         assert words in told[0]
         for one in verdicts(known, 0.25):
@@ -132,7 +125,7 @@ def test_the_sentences_about_the_claim_are_those_of_the_rows():
 def test_a_gap_smaller_than_the_error_of_interpolation_says_nothing():
     exact, learned = made_up(dict.fromkeys(NAMES, 0.1) | dict.fromkeys(SPEAKERS, 0.2))
     rows = list(stochastic.frontier_rows(CONTEXT, 0.25, exact._replace(bend=0.5), learned))
-    known = {(row.case, row.metric): row for row in rows}
+    known = Found(rows)
     assert min(known[case, metric].value for case, metric in known if metric == f"{ALONG}, from") > 0.0
     assert {one.word for one in verdicts(known, 0.25)} == {"open"}
 
@@ -141,11 +134,13 @@ def test_the_page_and_its_picture_come_from_rows_alone(tmp_path):
     slopes = {name: 0.1 + 0.01 * place for place, name in enumerate(NAMES)}
     rows = rows_of(slopes)
     peer = made_up(slopes)[0].found[methods.EFLOW][1].figures
-    claim = [Found(3.0, seed, peer._replace(mean=peer.mean * (1 + 0.015 * seed))) for seed in (0, 1)]
+    claim = [Law(3.0, seed, peer._replace(mean=peer.mean * (1 + 0.015 * seed))) for seed in (0, 1)]
     plan = FULL._replace(claim_betas=(3.0,), claim_seeds=(0, 1))
     rows += stochastic.claim_rows(CONTEXT, plan, made_up(slopes)[0], claim)
-    sides = [speed.Side(name, lambda state: state, [time]) for name, time in ((speed.BASELINE, 2.0), ("expected TB", 5.0))]
-    rows += speed._rows(CONTEXT, "stochastic/speed/batch 64", sides, speed.TARGET)
+    sides = [
+        speed.Side(name, lambda state: state, None, [time]) for name, time in ((speed.BASELINE, 2.0), ("expected TB", 5.0))
+    ]
+    rows += speed.step_rows(CONTEXT, "stochastic/speed/batch 64", sides, 1, speed.TARGET)
     assert len({(row.case, row.metric) for row in rows}) == len(rows), "a metric of a case stands once"
     write_rows(tmp_path / "stochastic.jsonl", rows)
     page = docs.page("stochastic_results", tmp_path)
@@ -168,7 +163,7 @@ def test_the_two_percent_hold_for_every_seed_of_mean_and_entropy():
     plan = FULL._replace(claim_betas=(3.0,), claim_seeds=(0, 1, 2))
     shift = {0: (1.0, 1.0), 1: (0.985, 1.001), 2: (1.005, 0.97)}
     found = [
-        Found(3.0, seed, peer._replace(mean=peer.mean * mean, entropy=peer.entropy * nats))
+        Law(3.0, seed, peer._replace(mean=peer.mean * mean, entropy=peer.entropy * nats))
         for seed, (mean, nats) in shift.items()
     ]
     rows = {row.metric: row for row in stochastic.claim_rows(CONTEXT, plan, exact, found)}
@@ -190,18 +185,11 @@ def test_the_full_plan_covers_every_cell_of_the_issue():
         assert (alpha, name) in jobs or (alpha == 0.0 and (alpha, PLAIN.name) in jobs)
     assert {job.recipe for job in jobs.values()} == {GRID}, "one recipe for all"
     assert (
-        f"layers of {GRID.width}, {GRID.num_steps:,} steps of {GRID.batch_size} traj" in TEXT
-        and f"at {GRID.learning_rate:g}" in TEXT
+        f"layers of {GRID.width}, {GRID.num_steps:,} steps of {GRID.batch_size} traj" in SAYS["text"]
+        and f"at {GRID.learning_rate:g}" in SAYS["text"]
     )
-    assert f"{worlds.NUM_TRANSITIONS:,} transitions" in TEXT
+    assert f"{worlds.NUM_TRANSITIONS:,} transitions" in SAYS["text"]
     assert QUICK.jobs(DATA) and set(QUICK.betas) <= set(FULL.betas)
-
-
-def test_processes_have_a_core_each():
-    cores = sorted(os.sched_getaffinity(0))
-    with workers.side_by_side([functools.partial(os.sched_getaffinity, 0)] * 3) as futures:
-        found = [future.result() for future in futures]
-    assert all(len(affinity) == 1 and affinity <= set(cores) for affinity in found)
 
 
 # On 3-mers.
@@ -251,6 +239,7 @@ def test_without_noise_every_reference_is_the_target(landscape):
     assert len({noisy.exact_law(name, 3.0).tobytes() for name in EXACT}) == len(EXACT)
 
 
+@pytest.mark.slow("compiles eleven losses; the objectives' own tests compare each with slow loops")
 def test_methods_that_share_a_training_without_noise_have_one_loss_there(landscape):
     here, reward = small_world(landscape, 0.0), UnwrapPerturbed(landscape)
     sizes = (here.env.num_features, here.env.num_values, here.env.num_actions)
@@ -274,6 +263,7 @@ def test_methods_that_share_a_training_without_noise_have_one_loss_there(landsca
             assert (loss_of(method) == pytest.approx(plain, rel=1e-5)) != method.differs_without_noise, method.name
 
 
+@pytest.mark.slow("trains; the losses that methods share guard what is trained")
 def test_a_job_trains_what_the_library_trains(landscape, monkeypatch):
     """The exponents of one program are those of separate trainings with `Tempered`."""
     here = small_world(landscape, 0.25)
@@ -299,6 +289,7 @@ def test_a_job_trains_what_the_library_trains(landscape, monkeypatch):
     assert here.figures(law, 10.0, 0)[:3] == pytest.approx(found[1].figures[:3], rel=1e-3)
 
 
+@pytest.mark.slow("fits a kernel; the noise's own tests guard the fit")
 def test_the_learned_kernel_comes_near_the_true_one(landscape):
     here = small_world(landscape, 0.25)
     found = np.exp(np.asarray(worlds.learned_kernel(here.env, 0).all_log_probs(here.env.inner.reset())))[:4, :4]
@@ -310,6 +301,7 @@ def test_a_missing_table_is_named(tmp_path):
         next(iter(stochastic.measure(Context(True, tmp_path, "x", {}, "m"))))
 
 
+@pytest.mark.slow("solves 87,000 states; figures on 3-mers guard the same code")
 @pytest.mark.skipif(not (DATA / "SIX6_REF_R1_8mers.txt").is_file(), reason="the measured 8-mers are not here")
 def test_the_world_of_the_measured_table_has_the_known_figures():
     """Mean y, entropy and distance of the exact expected flow network at exponent 10 and alpha = 0.25 (eflow 7.4)."""
@@ -317,5 +309,5 @@ def test_the_world_of_the_measured_table_has_the_known_figures():
     found = here.figures(here.exact_law(methods.EFLOW, 10.0), 10.0, 0)
     assert found[:3] == pytest.approx((0.6840, 10.316, 0.841), abs=1e-3)
     assert np.mean(here.scores) == pytest.approx(0.463767, abs=1e-5) and here.scores.min() == 0.0
-    curve = curve_of(Point(math.log(4**8), 0.4638), [Found(10.0, 0, found)])
+    curve = curve_of(Point(math.log(4**8), 0.4638), [Law(10.0, 0, found)])
     assert curve.entropy_at(curve.sharpest) == pytest.approx(found.entropy)

@@ -11,8 +11,8 @@ import torch
 from benchmarks._tuning import accuracy, costs, names, training
 from benchmarks._tuning.corpus import Sentence, data, sentences
 from benchmarks._tuning.variants import ACCURACY, COSTS, FLAT, FULL
-from benchmarks.case import load
-from benchmarks.rows import Context
+from benchmarks.harness.case import load
+from benchmarks.harness.rows import Context
 from tests.tuning.tiny import make_encoder
 from transformers import DistilBertConfig
 
@@ -69,6 +69,7 @@ def test_pairs_are_of_one_source_or_of_two(known):
         assert first != second
 
 
+@pytest.mark.slow("times 29 models; the committed rows and pages guard the tables")
 def test_costs_of_all_variants_and_their_page():
     effort = costs.Effort(TINY, tuple(COSTS), (2, 8), (2, 8), (0.1,), 2, 30, ("fp32",))
     threads = torch.get_num_threads()
@@ -85,6 +86,7 @@ def test_costs_of_all_variants_and_their_page():
     assert all(f"| {name} " in page for name in COSTS)
 
 
+@pytest.mark.slow("trains 30 models; harness tests guard that results are remembered")
 def test_accuracy_is_measured_once_and_remembered(tmp_path, monkeypatch):
     words = ("Alpha", "beta", "gamma", "delta", "iota", "kappa", "sigma", "omega")
     few = []
@@ -112,13 +114,6 @@ def test_accuracy_is_measured_once_and_remembered(tmp_path, monkeypatch):
     assert list(accuracy.accuracy_rows(CONTEXT, plan, tmp_path / "results")) == rows
     page = load("tuning").tables(rows)
     assert "Does a choice of nodes beat chance?" in page and "FAR_5 grad_l1" in page
-
-
-def test_the_interval_is_students():
-    import numpy as np
-
-    low, high = accuracy.interval(np.array([0.6, 0.62, 0.64]))
-    assert (low, high) == pytest.approx((0.62 - 4.302653 * 0.02 / 3**0.5, 0.62 + 4.302653 * 0.02 / 3**0.5), rel=1e-5)
 
 
 def test_without_the_package_the_reason_is_told(monkeypatch):

@@ -11,12 +11,14 @@ import numpy as np
 import optax
 import pytest
 from benchmarks import __main__ as command
-from benchmarks import docs, vi
-from benchmarks._games.cells import cases, known
-from benchmarks._vi import algorithms, chain, contests, counterexamples, minmax, plan, speed, tables, torus, torus_training
-from benchmarks._vi.torus_training import Method, Trained
-from benchmarks._vi.turns import Side, take_turns
-from benchmarks.rows import Context, Target, read_rows, write_rows
+from benchmarks import vi
+from benchmarks._vi import chain, contests, counterexamples, minmax, speed, tables, torus
+from benchmarks._vi.torus import Method, Trained
+from benchmarks.harness import docs
+from benchmarks.harness.places import RESULTS
+from benchmarks.harness.rows import Context, Target, read_rows, write_rows
+from benchmarks.harness.tables import Found as known
+from benchmarks.harness.turns import RATIO, TIME
 
 from narrows.vi.problems import Walk, chain_100, hidden_matching_pennies
 
@@ -59,17 +61,17 @@ def by_hand(name, theta, size):
 @pytest.mark.parametrize(
     ("algorithm", "size", "cost"),
     [
-        (algorithms.simultaneous(), 3.0, 1),
-        (algorithms.alternating(), 3.0, 1),
-        (algorithms.extragradient(), 3.0, 2),
-        (algorithms.phgd(2), 1 / 17, 2),
+        (contests.simultaneous(), 3.0, 1),
+        (contests.alternating(), 3.0, 1),
+        (contests.extragradient(), 3.0, 2),
+        (contests.phgd(2), 1 / 17, 2),
     ],
     ids=lambda one: getattr(one, "name", None),
 )
 def test_algorithms_take_the_steps_that_one_computes_by_hand(algorithm, size, cost):
     with jax.enable_x64(True):
         hidden = hidden_matching_pennies()
-        trail = algorithms.runner(hidden, algorithm, 30)(size, hidden.params, 20)
+        trail = contests.runner(hidden, algorithm, 30)(size, hidden.params, 20)
         distances, evaluations = np.asarray(trail.distance), np.asarray(trail.evaluations)
     theta, expected = np.array([1.25, 2.25]), []
     for _ in range(21):
@@ -82,7 +84,7 @@ def test_algorithms_take_the_steps_that_one_computes_by_hand(algorithm, size, co
 def test_optimistic_adam_is_the_one_of_optax_on_the_game_gradient():
     with jax.enable_x64(True):
         hidden, optimizer = hidden_matching_pennies(), optax.optimistic_adam_v2(0.01, b1=0.0)
-        trail = algorithms.runner(hidden, algorithms.optimistic_adam(0.0), 5)(0.01, hidden.params, 5)
+        trail = contests.runner(hidden, contests.optimistic_adam(0.0), 5)(0.01, hidden.params, 5)
         params = jnp.array([1.25, 2.25])
         state = optimizer.init(params)
         for _ in range(5):
@@ -105,7 +107,7 @@ def test_a_step_size_is_chosen_by_the_steps_that_it_takes_and_then_by_where_it_e
     runs = {0.1: 0.99, 0.5: 0.9, 2.0: 1.0}
 
     def run(size, start, most):
-        return algorithms.Trail(start * runs[size] ** np.arange(most + 1.0), np.arange(most + 1))
+        return contests.Trail(start * runs[size] ** np.arange(most + 1.0), np.arange(most + 1))
 
     assert minmax.tuned(run, (0.1, 0.5, 2.0), [0.5, 0.6], 300) == 0.5
     assert minmax.tuned(run, (0.1, 2.0), [0.5, 0.6], 50) == 0.1, "none arrives, and the first ends nearer"
@@ -127,6 +129,7 @@ def only(contest, names):
     return contest._replace(entries=tuple(one for one in contest.entries if one.algorithm.name in names))
 
 
+@pytest.mark.slow("plays whole games; the steps by hand, hits and rates guard the parts")
 def test_the_games_have_the_specified_figures_and_meet_their_targets(game_rows):
     found = known(game_rows)
     assert len(found) == len(game_rows), "a metric of a case stands once"
@@ -212,37 +215,37 @@ def test_samples_are_outer_steps_times_the_batch():
     assert [row.case.rpartition("/")[2] for row in curve][::3] == ["after 10", "after 400"] and len(curve) == 4
 
 
-@pytest.fixture(scope="module")
-def trained():
-    """Thirty outer steps of the real thing, TD(0) and one inner step side by side."""
-    return [torus_training.train(Method(inner), "SGD", 1e-2, (0, 1), 30) for inner in (None, 1)]
+def trained(inner_steps):
+    """Thirty outer steps of the real thing."""
+    return torus.train(Method(inner_steps), "SGD", 1e-2, (0, 1), 30)
 
 
-def test_td0_is_one_inner_step_of_sgd(trained):
-    base, one = trained
+@pytest.mark.slow("compiles a second training; the loop over batches guards the first")
+def test_td0_is_one_inner_step_of_sgd():
+    base, one = trained(None), trained(1)
     assert base.errors.shape == (2, 4)
     np.testing.assert_allclose(one.errors, base.errors, rtol=1e-5)
     assert (base.errors[:, 0] > 14).all() and len(np.unique(base.errors)) == 8
 
 
-def test_the_training_is_a_loop_over_batches(trained):
+def test_the_training_is_a_loop_over_batches():
     """A second way: an outer step at a time, the gradient of the squared error to frozen targets, for one of the seeds."""
     key = jax.random.key(1)
-    params = torus_training._start(key)
-    value, discount = torus_training.td.mlp_value, torus_training.td.torus.DISCOUNT
+    params = torus._start(key)
+    value, discount = torus.td.mlp_value, torus.td.torus.DISCOUNT
 
     @jax.jit
     def once(params, number):
-        batch = torus_training.td.torus.transitions(jax.random.fold_in(key, number + 1), 128)
+        batch = torus.td.torus.transitions(jax.random.fold_in(key, number + 1), 128)
         target = batch.reward + discount * value(params, batch.next_observation)
         grads = jax.grad(lambda at: 0.5 * jnp.mean((value(at, batch.observation) - target) ** 2))(params)
         return jax.tree.map(lambda leaf, by: leaf - 1e-2 * by, params, grads)
 
     for number in range(30):
         params = once(params, number)
-    points = torus_training.td.torus.points(jax.random.key(torus_training.POINTS_SEED), 2000)
-    error = torus_training.td.torus.rmse(value, params, points)
-    assert error == pytest.approx(trained[0].errors[1, -1], rel=1e-4)
+    points = torus.td.torus.points(jax.random.key(torus.POINTS_SEED), 2000)
+    error = torus.td.torus.rmse(value, params, points)
+    assert error == pytest.approx(trained(None).errors[1, -1], rel=1e-4)
 
 
 # The chain and the counter-examples.
@@ -254,6 +257,7 @@ def chain_rows():
         return chain.chain_rows(CONTEXT, chain.Effort(runs=4, times=(10, 100), at_once=2))
 
 
+@pytest.mark.slow("iterates to 1e-6; least squares by a loop and the targets of the committed rows guard the parts")
 def test_the_chain_has_the_specified_figures(chain_rows):
     found = known(chain_rows)
     assert len(found) == len(chain_rows)
@@ -280,6 +284,7 @@ def test_least_squares_match_a_loop_over_transitions():
             np.testing.assert_allclose(found[0, (40, 300).index(time)], np.linalg.solve(matrix, vector), rtol=1e-6)
 
 
+@pytest.mark.slow("iterates until values grow; the factor of a known run guards the arithmetic")
 def test_counterexamples_grow_and_shrink_as_they_should():
     norms = 3.0 * 1.02 ** np.arange(200.0)
     assert counterexamples.factor(norms) == pytest.approx(1.02, rel=1e-12)
@@ -298,13 +303,7 @@ def test_counterexamples_grow_and_shrink_as_they_should():
 # Speed.
 
 
-def test_times_are_taken_in_turns_and_the_first_is_not_counted():
-    order = []
-    sides = [Side(name, lambda name=name: order.append(name), []) for name in "ab"]
-    take_turns(sides, 2)
-    assert order == ["a", "b", "a", "b", "a", "b"] and [len(side.seconds) for side in sides] == [2, 2]
-
-
+@pytest.mark.slow("compiles nine loops; the learners' own tests compare them with slow ones")
 def test_loops_by_hand_do_what_the_library_does():
     tiny = speed.Effort((2,), width=8, batch=16, gradients=6, game_steps=3, size=4, solver_steps=20, windows=1)
     for runs in (speed.td_runs(tiny, 2, 3), speed.game_runs(tiny), speed.solver_runs(tiny)):
@@ -322,24 +321,26 @@ def test_a_ratio_is_that_of_windows_that_followed_one_another(monkeypatch):
     monkeypatch.setattr(speed, "take_turns", windows)
     runs = {speed.HAND: lambda: None, speed.OURS: lambda: None}
     rows = known(speed.timed_rows(CONTEXT, "vi/speed/x", runs, 10, 3))
-    ratio = rows[f"vi/speed/x/{speed.OURS}", speed.RATIO]
+    ratio = rows[f"vi/speed/x/{speed.OURS}", RATIO]
     assert (ratio.value, ratio.high, ratio.target, ratio.met) == (1.1, 1.3, "<= 1.2", True)
-    assert rows[f"vi/speed/x/{speed.HAND}", speed.TIME].value == pytest.approx(200.0)
+    assert rows[f"vi/speed/x/{speed.HAND}", TIME].value == pytest.approx(200.0)
 
 
 # The page and the command.
 
 
-def test_the_page_and_its_pictures_come_from_rows_alone(game_rows, chain_rows, tmp_path):
+def test_the_page_and_its_pictures_come_from_rows_alone(tmp_path):
     trainings = [made_up(None, 0.97), made_up(5, 0.8), made_up(20, 0.5)]
     seconds = {one.method.name: [1e-4, 2e-4] for one in trainings}
-    rows = [*game_rows, *chain_rows]
+    measured = read_rows(RESULTS / "vi.jsonl")
+    shown = ("vi/minmax/pennies/eta = 0.05882/", "vi/minmax/order/", "vi/chain/")
+    rows = [row for row in measured if row.case.startswith(shown)]
     rows += torus.comparison_rows(CONTEXT, "vi/torus/Adam 0.001", trainings, seconds, 5, "Adam")
     rows += torus.comparison_rows(CONTEXT, f"vi/torus/Adam {torus.TUNED}", trainings, seconds, 5)
     rows += [
         CONTEXT.row("vi/counterexamples/Baird/m = 2", counterexamples.FACTOR, [0.98], target=counterexamples.SHRINKS),
-        CONTEXT.row(f"vi/speed/solve/{speed.OURS}", speed.TIME, [1.0, 2.0], unit="ms", windows=True),
-        CONTEXT.row(f"vi/speed/solve/{speed.OURS}", speed.RATIO, [1.3], against=speed.HAND, target=speed.TARGET),
+        CONTEXT.row(f"vi/speed/solve/{speed.OURS}", TIME, [1.0, 2.0], unit="ms", windows=True),
+        CONTEXT.row(f"vi/speed/solve/{speed.OURS}", RATIO, [1.3], against=speed.HAND, target=speed.TARGET),
         CONTEXT.row("vi/mujoco/Ant-v5/2x256/m = 5", "times fewer transitions", [4.0], unit="x", target=Target(">=", 3.0)),
         CONTEXT.row("vi/mujoco/Ant-v5/truth", "mean value", [7.0]),
     ]
@@ -362,7 +363,7 @@ def test_the_page_and_its_pictures_come_from_rows_alone(game_rows, chain_rows, t
 
 
 def test_a_part_alone_has_no_picture_and_still_a_page(tmp_path):
-    row = CONTEXT.row(f"vi/speed/solve/{speed.OURS}", speed.TIME, [1.0, 2.0], unit="ms", windows=True)
+    row = CONTEXT.row(f"vi/speed/solve/{speed.OURS}", TIME, [1.0, 2.0], unit="ms", windows=True)
     write_rows(tmp_path / "vi.jsonl", [row])
     assert docs.pictures(tmp_path, tmp_path) == []
     page = docs.page("vi_results", tmp_path)
@@ -371,7 +372,7 @@ def test_a_part_alone_has_no_picture_and_still_a_page(tmp_path):
 
 def test_parts_are_those_that_were_asked_for(monkeypatch, capsys):
     def part(name):
-        return lambda context, asked, folder: iter([context.row(f"vi/{name}", "m", [1.0])])
+        return lambda context, folder: iter([context.row(f"vi/{name}", "m", [1.0])])
 
     monkeypatch.setattr(vi, "PARTS", {name: part(name) for name in vi.PARTS})
     assert [row.case for row in vi.measure(CONTEXT)] == [f"vi/{name}" for name in vi.PARTS]
@@ -385,11 +386,11 @@ def test_parts_are_those_that_were_asked_for(monkeypatch, capsys):
 
 def test_without_the_simulator_the_part_says_so_and_insists_only_when_asked(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    assert list(vi.PARTS["mujoco"](CONTEXT, plan.QUICK, tmp_path)) == []
+    assert list(vi.PARTS["mujoco"](replace(CONTEXT, quick=True), tmp_path)) == []
     told = capsys.readouterr().err
     assert told.count("\n") == 1 and "pip install 'narrows[mujoco]'" in told
     with pytest.raises(ValueError, match=r"pip install 'narrows\[mujoco\]'"):
-        list(vi.PARTS["mujoco"](replace(CONTEXT, cases=("mujoco",)), plan.QUICK, tmp_path))
+        list(vi.PARTS["mujoco"](replace(CONTEXT, cases=("mujoco",)), tmp_path))
 
 
 def test_with_the_simulator_the_part_gets_its_plan_and_the_folder(monkeypatch, tmp_path):
@@ -405,35 +406,31 @@ def test_with_the_simulator_the_part_gets_its_plan_and_the_folder(monkeypatch, t
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
     monkeypatch.setitem(sys.modules, "benchmarks._vi.mujoco", Fake("mujoco"))
     monkeypatch.setattr(folder, "mujoco", Fake("mujoco"), raising=False)
-    (row,) = vi.PARTS["mujoco"](CONTEXT, plan.QUICK, tmp_path)
+    (row,) = vi.PARTS["mujoco"](replace(CONTEXT, quick=True), tmp_path)
     assert (row.case, row.metric) == ("vi/mujoco/quick", tmp_path.name)
-    (row,) = vi.PARTS["mujoco"](CONTEXT, plan.FULL, tmp_path)
+    (row,) = vi.PARTS["mujoco"](CONTEXT, tmp_path)
     assert row.case == "vi/mujoco/full"
 
 
 def test_double_precision_ends_with_the_rows_it_was_for():
     seen = []
-    for _ in vi._in_double(lambda: [seen.append(jnp.zeros(()).dtype)]):  # pyright: ignore[reportArgumentType]
+    rows = vi.in_double(lambda context, effort: [seen.append(jnp.zeros(()).dtype)])  # pyright: ignore[reportArgumentType]
+    for _ in rows(CONTEXT, None):
         assert jnp.zeros(()).dtype == jnp.float32
     assert seen == [jnp.float64]
 
 
 def test_the_full_plan_covers_what_was_asked():
-    full = plan.FULL
-    assert len(full.minmax.seeds) == 5 and not set(full.minmax.seeds) & set(full.minmax.tuning_seeds)
-    assert full.minmax.inner_steps[0] == (1, 5, 20, 100) and set(full.minmax.regularisations) == {1.0, 0.2}
-    assert len(full.torus.seeds) >= 5 and not set(full.torus.seeds) & set(full.torus.tuning_seeds)
-    assert full.torus.inner_steps == (1, 5, 20, 50) and set(full.torus.optimizers) == {"Adam", "SGD"}
-    assert set(full.torus.grids) == {"Adam", "SGD"}
-    assert full.chain == chain.Effort(runs=200, times=(10, 100, 1000, 5000, 20_000), at_once=full.chain.at_once)
-    assert full.speed.inner_steps == (1, 5, 20) and full.speed.windows >= 9 and full.speed.width == 256
-    assert not full.is_quick and plan.QUICK.is_quick
+    games, values, ours = contests.FULL, torus.FULL, speed.FULL
+    assert len(games.seeds) == 5 and not set(games.seeds) & set(games.tuning_seeds)
+    assert games.inner_steps[0] == (1, 5, 20, 100) and set(games.regularisations) == {1.0, 0.2}
+    assert len(values.seeds) >= 5 and not set(values.seeds) & set(values.tuning_seeds)
+    assert values.inner_steps == (1, 5, 20, 50) and set(values.optimizers) == {"Adam", "SGD"} == set(values.grids)
+    assert chain.FULL == chain.Effort(runs=200, times=(10, 100, 1000, 5000, 20_000), at_once=chain.FULL.at_once)
+    assert ours.inner_steps == (1, 5, 20) and ours.windows >= 9 and ours.width == 256
     names = {
-        entry.algorithm.name
-        for contest in (contests.pennies(full.minmax), contests.free_pennies(full.minmax))
-        for entry in contest.entries
+        entry.algorithm.name for contest in (contests.pennies(games), contests.free_pennies(games)) for entry in contest.entries
     }
     for name in ("simultaneous GD", "alternating GD", "extragradient", "optimistic Adam, b1 = 0.9", "PHGD", "GD until alpha"):
         assert name in names
     assert {"damped Gauss-Newton, 0.5", "Levenberg-Marquardt, 0.01", "normalised Adam, m = 20"} < names
-    assert cases([CONTEXT.row("vi/a", "m", [1.0])], "vi") == ["vi/a"]

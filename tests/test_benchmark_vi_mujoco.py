@@ -6,12 +6,11 @@ import math
 import jax
 import numpy as np
 import pytest
-from benchmarks._vi import mujoco, mujoco_data, mujoco_policy, mujoco_training
+from benchmarks._vi import mujoco, mujoco_data, mujoco_training
 from benchmarks._vi.mujoco import Crossing, Plan, Study, crossing, mujoco_rows, study_rows
-from benchmarks._vi.mujoco_data import Task, simulated
-from benchmarks._vi.mujoco_policy import LinearPolicy, Search
+from benchmarks._vi.mujoco_data import LinearPolicy, Search, Task, simulated
 from benchmarks._vi.mujoco_training import TD0, WINDOW, Curve, Effort, Method, Setting, batches, prepared, trained
-from benchmarks.rows import Context
+from benchmarks.harness.rows import Context
 
 from narrows.vi import td
 from narrows.vi.td.rollouts import Returns
@@ -60,10 +59,10 @@ def test_a_step_follows_the_best_directions(tmp_path):
     best = sorted(range(4), key=lambda place: -max(returns[place]))[:2]
     deviation = np.std([returns[place, side] for place in best for side in range(2)])
     expected = policy.weights + 0.3 / (2 * deviation) * sum((returns[k, 0] - returns[k, 1]) * trials[k] for k in best)
-    moved = mujoco_policy._moved(policy, trials, returns, search)
+    moved = mujoco_data._moved(policy, trials, returns, search)
     np.testing.assert_allclose(moved.weights, expected)
-    mujoco_policy.save(tmp_path / "policy.npz", moved)
-    for left, right in zip(mujoco_policy.load(tmp_path / "policy.npz"), moved, strict=True):
+    mujoco_data.save(tmp_path / "policy.npz", moved)
+    for left, right in zip(mujoco_data.load(tmp_path / "policy.npz"), moved, strict=True):
         np.testing.assert_array_equal(left, right)
 
 
@@ -220,6 +219,7 @@ def test_td0_that_diverges_is_no_measure(monkeypatch):
         list(study_rows(CONTEXT, "vi/x", STUDY, None, 100))  # pyright: ignore[reportArgumentType] (made up)
 
 
+@pytest.mark.slow("trains a dozen networks; rows from made-up curves guard its arithmetic")
 def test_a_study_on_data_without_a_simulator():
     rows = list(study_rows(CONTEXT, "vi/mujoco/Line/1x16", STUDY._replace(rates=(1e-2,)), prepared(*walk(), 0.5), 100))
     by_metric = {(row.case.rsplit("/", 1)[1], row.metric): row for row in rows}
@@ -240,6 +240,7 @@ def test_the_plans_keep_to_what_was_asked():
     assert all(len(study.seeds) >= 5 for study in mujoco.FULL.studies if len(study.effort.hidden) == 2)
 
 
+@pytest.mark.slow("simulates; what is kept and found again is guarded with made-up data")
 @pytest.mark.skipif(importlib.util.find_spec("mujoco") is None, reason="MuJoCo is missing: pip install 'narrows[mujoco]'")
 def test_the_whole_benchmark_small_and_again_without_simulating(tmp_path, monkeypatch):
     pytest.importorskip("gymnasium", reason="gymnasium is missing: pip install 'narrows[mujoco]'")

@@ -15,7 +15,7 @@ from benchmarks._games.training import (
     grade_rows,
     trained,
 )
-from benchmarks.rows import Context, Row, Target
+from benchmarks.harness.rows import Context, Row, Target
 from narrows.games.exam import Optimality, exam
 from narrows.games.recipe import Preset, Recipe, preset
 
@@ -35,21 +35,13 @@ _POINTS = 40
 
 
 class Plan(NamedTuple):
-    """What is trained on the usual board.
+    """What is trained on the usual board."""
 
-    Args:
-        seconds: of training, at most; None for those that are asked for on this kind of machine.
-        ablated: seconds of training of each recipe that lacks something.
-        seeds: of those.
-        variants: which recipes.
-        curriculum: steps over which the scale rises where it does.
-    """
-
-    seconds: float | None
-    ablated: float
-    seeds: tuple[int, ...]
-    variants: tuple[str, ...]
-    curriculum: int
+    seconds: float | None  # of training, at most; None for those that are asked for on this kind of machine
+    ablated: float  # seconds of training of each recipe that lacks something
+    seeds: tuple[int, ...]  # of those
+    variants: tuple[str, ...]  # which recipes
+    curriculum: int  # steps over which the scale rises where it does
 
 
 def connect4_rows(context: Context, plan: Plan, folder: Path) -> Iterator[Row]:

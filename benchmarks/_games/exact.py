@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Float
 
-from benchmarks.rows import Context, Row, Target
+from benchmarks.harness.rows import Context, Row, Target
 from narrows.envs.game import AbstractGame
 from narrows.envs.tic_tac_toe import TicTacToe
 from narrows.exact import (
@@ -36,10 +36,6 @@ UNADJUSTED, UNADJUSTED_STRICT, UNADJUSTED_TIES = (
 )
 NO_BRANCHES, FLOW_1, FLOW_2 = "log Z without the branch term", "log F_1, unadjusted", "log F_2, unadjusted"
 CENTRE, CORNER, EDGE = "first move: the centre", "first move: each corner", "first move: each edge"
-METRICS = (
-    *(LOG_Z, OPTIMAL, STRICT, MASS, FIRST, SECOND, EXPLOITABILITY),
-    *(UNADJUSTED, UNADJUSTED_STRICT, NO_BRANCHES, FLOW_1, FLOW_2, CENTRE, CORNER, EDGE),
-)
 _FIRST_MOVES = {CENTRE: 4, CORNER: 0, EDGE: 1}
 _LARGEST = 20_000_000
 
@@ -93,6 +89,20 @@ def _known() -> dict[tuple[str, float, str], Known]:
 KNOWN = _known()
 NUM_POSITIONS = {_CELLS: 4520, "connect4-4x4": 134_289, "connect4-4x5": 1_348_441, "connect4-5x4": 3_100_379}
 """Unfinished positions, by game."""
+
+
+Solved = dict[str, tuple[float, ...]]
+"""Games that are solved exactly, with the log-rewards of a win."""
+_BOARD = (1.0, 5.0, 10.0, 20.0)
+FULL: Solved = {_CELLS: (1.0, 2.0, 3.0, 4.0, 5.0, 10.0, 30.0)}
+FULL |= dict.fromkeys(("connect4-4x4", "connect4-4x5", "connect4-5x4"), _BOARD)
+QUICK: Solved = {_CELLS: (1.0, 5.0, 10.0), "connect4-4x4": (1.0, 10.0)}
+
+
+def solved_rows(context: Context, solved: Solved) -> Iterator[Row]:
+    """Yield the exact solutions of every game."""
+    for game, scales in solved.items():
+        yield from exact_rows(context, game, scales)
 
 
 def exact_rows(context: Context, game: str, scales: tuple[float, ...]) -> Iterator[Row]:

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from benchmarks._games.exact import SPECIFICATION
-from benchmarks.rows import Context, Row, Target
+from benchmarks.harness.rows import Context, Row, Target
 from narrows.envs.connect_four import ConnectFour
 from narrows.games.drawing import build_set
 from narrows.games.exam import exam_of, states_of
@@ -48,17 +48,11 @@ _GAMES_EACH = 256
 
 
 class Effort(NamedTuple):
-    """How much the judge is asked.
+    """How much the judge is asked."""
 
-    Args:
-        positions: how many positions are scored for each number of stones.
-        random: the same for the set of random positions that players are measured on.
-        table_bits: of the solver's table.
-    """
-
-    positions: dict[int, int]
-    random: dict[int, int]
-    table_bits: int
+    positions: dict[int, int]  # how many positions are scored for each number of stones
+    random: dict[int, int]  # the same for the set of random positions that players are measured on
+    table_bits: int  # of the solver's table
 
 
 FULL = Effort(

@@ -9,7 +9,7 @@ import numpy as np
 
 from benchmarks._games.compute import Compute, forward_flops
 from benchmarks._games.training import Grades, Run, acting, effort_rows, grade_rows, trained
-from benchmarks.rows import Context, Row, Target
+from benchmarks.harness.rows import Context, Row, Target
 from narrows.games.elo import score_interval
 from narrows.games.exam import exam
 from narrows.games.openings import openings, usual_plies
@@ -36,23 +36,14 @@ _FOREVER = 10**9
 
 
 class Plan(NamedTuple):
-    """What is compared.
+    """What is compared."""
 
-    Args:
-        game: which is played.
-        seconds: of training of ours, and of theirs at equal time.
-        seed: of both.
-        num_openings: each is played with both colours.
-        simulations: of AlphaZero's search.
-        reproduces: whether the configuration that the authors probably beat is trained too (eflow 6.4).
-    """
-
-    game: str
-    seconds: float
-    seed: int
-    num_openings: int
-    simulations: tuple[int, ...]
-    reproduces: bool
+    game: str  # which is played
+    seconds: float  # of training of ours, and of theirs at equal time
+    seed: int  # of both
+    num_openings: int  # each is played with both colours
+    simulations: tuple[int, ...]  # of AlphaZero's search
+    reproduces: bool  # whether the configuration that the authors probably beat is trained too (eflow 6.4)
 
 
 FULL = Plan("connect4", 900.0, 0, 400, (25, 100, 400), True)

@@ -17,7 +17,7 @@ from benchmarks._games.training import (
     grade_rows,
     trained,
 )
-from benchmarks.rows import Context, Row, Target
+from benchmarks.harness.rows import Context, Row, Target
 from narrows.envs.connect_four import ConnectFour
 from narrows.exact import enumerate_graph, solve_game
 from narrows.games.elo import wilson
@@ -46,19 +46,12 @@ class Board(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """What is trained on small games.
+    """What is trained on small games."""
 
-    Args:
-        seeds: of tic-tac-toe.
-        steps: of each training; None for the preset's.
-        games: against random play, half of them with each colour.
-        boards: boards of Connect-4.
-    """
-
-    seeds: tuple[int, ...]
-    steps: int | None
-    games: int
-    boards: dict[str, Board]
+    seeds: tuple[int, ...]  # of tic-tac-toe
+    steps: int | None  # of each training; None for the preset's
+    games: int  # against random play, half of them with each colour
+    boards: dict[str, Board]  # boards of Connect-4
 
 
 _EVERYTHING = 1 << 30
@@ -100,6 +93,12 @@ def tic_tac_toe_rows(context: Context, plan: Plan, name: Preset) -> Iterator[Row
     truth = _exact_log_z(recipes[0])
     yield context.row(case, LOG_Z, found, seeds=plan.seeds, against="exact", peer=truth)
     yield context.row(case, LOG_Z_ERROR, [abs(one - truth) for one in found], seeds=plan.seeds)
+
+
+def small_rows(context: Context, plan: Plan, folder: Path) -> Iterator[Row]:
+    """Yield what the cpu preset learns of every board."""
+    for game in plan.boards:
+        yield from board_rows(context, plan, game, folder)
 
 
 def board_rows(context: Context, plan: Plan, game: str, folder: Path) -> Iterator[Row]:

@@ -1,15 +1,15 @@
 """What playing and learning cost: moves a second beside pgx, a training step beside the authors', and who takes the time."""
 
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.rows import Context, Row, Target
+from benchmarks.harness.rows import Context, Row, Target
+from benchmarks.harness.turns import Side, ratios, take_turns
 from narrows.envs.game import AbstractGame
 from narrows.games.looking import Acts, logits
 from narrows.games.recipe import Recipe, preset
@@ -35,24 +35,15 @@ _NEVER = 1_000_000_000
 
 
 class Effort(NamedTuple):
-    """How much is timed.
+    """How much is timed."""
 
-    Args:
-        slots: games side by side.
-        windows: timed windows of each side, in turns.
-        moves: moves of a window in every slot, with the network and at random.
-        steps: steps of a window of the cpu preset's training.
-        rows: positions in a step of ours with the authors' network.
-        games: games in a step of theirs.
-        channels, blocks: of the authors' network.
-    """
-
-    slots: int
-    windows: int
-    moves: tuple[int, int]
-    steps: int
-    rows: int
-    games: int
+    slots: int  # games side by side
+    windows: int  # timed windows of each side, in turns
+    moves: tuple[int, int]  # moves of a window in every slot, with the network and at random
+    steps: int  # steps of a window of the cpu preset's training
+    rows: int  # positions in a step of ours with the authors' network
+    games: int  # games in a step of theirs
+    # channels, blocks: of the authors' network
     channels: int
     blocks: int
 
@@ -61,32 +52,11 @@ FULL = Effort(slots=1024, windows=7, moves=(12, 1000), steps=40, rows=256, games
 QUICK = Effort(slots=1024, windows=3, moves=(3, 100), steps=8, rows=42, games=1, channels=64, blocks=2)
 
 
-@dataclass
-class Side:
-    """Something that is timed: `advance` takes the newest state and returns the next one."""
-
-    name: str
-    advance: Callable[[Any], Any]
-    state: Any
-    seconds: list[float] = field(default_factory=list)
-
-
 def speed_rows(context: Context, effort: Effort) -> Iterator[Row]:
     """Yield the rates of play, the times of training steps and the share of either in the cpu preset."""
     yield from _play_rows(context, effort)
     yield from _step_rows(context, effort)
     yield from _share_rows(context, effort)
-
-
-def take_turns(sides: Sequence[Side], windows: int) -> None:
-    """Time all in turns, so that a slow minute hits all alike; the first window of each compiles and is not counted."""
-    for side in sides:
-        side.state = jax.block_until_ready(side.advance(side.state))
-    for _ in range(windows):
-        for side in sides:
-            began = time.perf_counter()
-            side.state = jax.block_until_ready(side.advance(side.state))
-            side.seconds.append(time.perf_counter() - began)
 
 
 def _play_rows(context: Context, effort: Effort) -> Iterator[Row]:
@@ -108,8 +78,8 @@ def rate_rows(context: Context, sides: Sequence[Side], moves: Sequence[int]) -> 
     targets = {CHILDREN: SELF_PLAY, NOBODY: RANDOM_PLAY}
     for name, values in rates.items():
         yield context.row(f"games/speed/{name}", MOVES, values, unit="1/s", target=targets.get(name), windows=True)
-    ratios = [one / two for one, two in zip(rates[NOBODY], rates[PEER], strict=True)]
-    yield context.row(f"games/speed/{NOBODY}", RATIO, ratios, against=_pgx_name(), windows=True)
+    of_both = ratios(rates[NOBODY], rates[PEER])
+    yield context.row(f"games/speed/{NOBODY}", RATIO, of_both, against=_pgx_name(), windows=True)
 
 
 def _players(recipe: Recipe, acts: Acts | None, name: str, slots: int, moves: int) -> Side:
@@ -220,8 +190,8 @@ def step_rows(
         yield context.row(case, POSITION, [1e3 * one for one in each[side.name]], unit="ms", windows=True)
     case = f"games/speed/step/{OURS}"
     for metric, found, target in ((STEP_RATIO, times, CHEAPER), (POSITION_RATIO, each, None)):
-        ratios = [one / two for one, two in zip(found[FAITHFUL], found[OURS], strict=True)]
-        yield context.row(case, metric, ratios, against=FAITHFUL, target=target, windows=True)
+        of_both = ratios(found[FAITHFUL], found[OURS])
+        yield context.row(case, metric, of_both, against=FAITHFUL, target=target, windows=True)
 
 
 def _share_rows(context: Context, effort: Effort) -> Iterator[Row]:
@@ -242,7 +212,7 @@ def share_rows(context: Context, sides: Sequence[Side], steps: int) -> Iterator[
     for side in sides:
         times = [1e3 * seconds / steps for seconds in side.seconds]
         yield context.row(f"games/speed/training/{side.name}", STEP, times, unit="ms", windows=True)
-    shares = [max(0.0, 1.0 - one / two) for one, two in zip(sides[1].seconds, sides[0].seconds, strict=True)]
+    shares = [max(0.0, 1.0 - one) for one in ratios(sides[1].seconds, sides[0].seconds)]
     yield context.row("games/speed/training/whole", SHARE, shares, windows=True)
 
 

@@ -1,15 +1,13 @@
 """Trainings through the library's own loop, in folders that can be continued, and how well what comes out plays."""
 
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.rows import Context, Row, Target
+from benchmarks.harness.rows import Context, Row, Target
 from narrows.games.exam import Exam, Optimality, watch
 from narrows.games.folder import GameFolder, load_player
 from narrows.games.looking import Acts
@@ -28,21 +26,15 @@ _ROUNDING = 0.01
 
 @dataclass(frozen=True)
 class Run:
-    """A training that has come as far as was asked.
+    """A training that has come as far as was asked."""
 
-    Attributes:
-        recipe: what was trained.
-        player: what came out, the averaged network.
-        folder: where it lies.
-        history: its rows: `step`, `seconds` of training, `games`, `moves` and `rows`; `strict` and `optimal` now and then.
-        wall: seconds of the call that trained it, in which it was compiled, played its first games and was saved too; of a
-            continued training the last call's.
-    """
-
-    recipe: Recipe
-    player: NetworkPlayer
-    folder: GameFolder
+    recipe: Recipe  # what was trained
+    player: NetworkPlayer  # what came out, the averaged network
+    folder: GameFolder  # where it lies
+    # its rows: `step`, `seconds` of training, `games`, `moves` and `rows`; `strict` and `optimal` now and then
     history: Sequence[dict[str, float]]
+    # seconds of the call that trained it, in which it was compiled, played its first games and was saved too; of a continued
+    # training the last call's
     wall: float
 
     @property
@@ -53,17 +45,6 @@ class Run:
     def last(self, name: str) -> float:
         """Return a column of the last row, 0 where nothing has been trained."""
         return float(self.history[-1][name]) if self.history else 0.0
-
-
-@contextmanager
-def workplace(context: Context) -> Iterator[Path]:
-    """Give the folder where trainings are kept and found again: the one that was named, or one that is gone afterwards."""
-    if context.data is not None:
-        context.data.mkdir(parents=True, exist_ok=True)
-        yield context.data
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        yield Path(folder)
 
 
 def trained(

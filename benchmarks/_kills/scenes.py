@@ -55,22 +55,15 @@ _SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 @dataclass(frozen=True)
 class Scene:
-    """A command that is killed.
+    """A command that is killed."""
 
-    Args:
-        command: its words, after the folder that it works in is put for `{}`.
-        prepare: makes what lies there before, in an empty folder.
-        replaced: names, from the folder, of what the command replaces by something new; all else stays bit for bit.
-        opened: raises ValueError or OSError unless what is replaced can be opened, the old or the new.
-        result: what the finished command leaves, the same each time.
-        is_done: whether a folder's command has ended, for one that refuses to be given again then.
-    """
-
-    command: tuple[str, ...]
-    prepare: Callable[[Path, Call], None]
+    command: tuple[str, ...]  # its words, after the folder that it works in is put for `{}`
+    prepare: Callable[[Path, Call], None]  # makes what lies there before, in an empty folder
+    # names, from the folder, of what the command replaces by something new; all else stays bit for bit
     replaced: tuple[str, ...]
-    opened: Callable[[Path], object]
-    result: Callable[[Path], Any]
+    opened: Callable[[Path], object]  # raises ValueError or OSError unless what is replaced can be opened, the old or the new
+    result: Callable[[Path], Any]  # what the finished command leaves, the same each time
+    # whether a folder's command has ended, for one that refuses to be given again then
     is_done: Callable[[Path], bool] | None = None
 
     def words(self, folder: Path) -> list[str]:

@@ -1,20 +1,62 @@
-"""The biological tasks: every method on a proxy of the published architecture, and the two controls of the best TGM."""
+"""The biological tasks: every method on a proxy of the published architecture, and two controls of the best TGM (tgm 6.4)."""
 
 import functools
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from benchmarks._games.training import workplace
-from benchmarks._paper.controls import Control, control_job
-from benchmarks._paper.plan import CONTROLS, GFN, MAIN_SHARE, PUBLISHED, SHARES, TGMS, Plan, Size
-from benchmarks._paper.trainings import TASKS, Outcome, Tuned, method_job, proxy_job
-from benchmarks._robustness.methods import CHOSEN, ENTROPY, control_name
-from benchmarks._robustness.reporting import NATS, OFF
-from benchmarks._stochastic.workers import side_by_side
-from benchmarks.rows import Context, Row
+from benchmarks._laws import CHOSEN, ENTROPY, NATS, OFF, TEMPERATURE, control_name, matching_beta
+from benchmarks._paper.plan import CONTROLS, GFN, MAIN_SHARE, PUBLISHED, SHARES, TGMS, Plan, Size, temperature_factor
+from benchmarks._paper.trainings import TASKS, Outcome, Setting, Tuned, method_job, proxy_job, trained
+from benchmarks.harness.intervals import Interval
+from benchmarks.harness.places import workplace
+from benchmarks.harness.processes import done
+from benchmarks.harness.rows import Context, Row
+
+
+class Control(NamedTuple):
+    """A GFlowNet that stands beside a TGM, and the exponent that it was given for it."""
+
+    beta: float
+    outcome: Outcome
+
+
+def control_job(plan: Plan, folder: Path, size: Size, name: str, ours: Tuned, plain: Tuned, seed: int) -> dict[str, Control]:
+    """Return the controls of a TGM on one of the seeds that are reported, by what they match.
+
+    Args:
+        plan, folder, size: as for every training.
+        name: of the TGM.
+        ours: what it came to.
+        plain: what the GFlowNet came to; the controls learn at its rate.
+        seed: one of the plan's.
+    """
+    place = plan.seeds.index(seed)
+
+    def gflownet(beta: float) -> Control:
+        return Control(beta, trained(plan, folder, size, GFN, Setting(beta, plain.best.rate), seed))
+
+    wanted = ours.found[place].entropy
+    even = gflownet(ours.best.beta * temperature_factor(TGMS[name]))
+    known = [even, Control(plain.best.beta, plain.found[place])]
+    # What the exponent does to the entropy is learned from all GFlowNets, and from the one that needs no training: without a
+    # reward it has the uniform law.
+    elsewhere = [(setting.beta, outcome.entropy) for setting, outcome in plain.grid.items()]
+    curve = [(0.0, uniform_entropy(size)), *elsewhere]
+    for _ in range(plan.control_rounds):
+        points = [*curve, *((one.beta, one.outcome.entropy) for one in known)]
+        known.append(gflownet(matching_beta(points, wanted)))
+    return {TEMPERATURE: even, ENTROPY: min(known, key=lambda one: abs(one.outcome.entropy - wanted))}
+
+
+def uniform_entropy(size: Size) -> float:
+    """Return the logarithm of how many objects a task has."""
+    task = TASKS[size.name]
+    lengths = np.arange(task.min_length, task.max_length + 1)
+    return float(np.logaddexp.reduce(lengths * np.log(len(task.environment().alphabet))))
+
 
 SCORE, KEPT, TRUE = "score Phi of the kept", "kept", "true score of the kept"
 BEST = "average mode reward"
@@ -26,17 +68,11 @@ RANKS, HIGHEST = "rank agreement on held-out rows", "highest reward of held-out 
 
 
 class Contest(NamedTuple):
-    """What is compared on a task.
+    """What is compared on a task."""
 
-    Attributes:
-        each: every method, tuned.
-        best: the name of the TGM whose q does best on the seed that chooses; None where no TGM was asked for.
-        controls: of that TGM, for each seed that is reported; none without a GFlowNet to make them of.
-    """
-
-    each: dict[str, Tuned]
-    best: str | None
-    controls: list[dict[str, Control]]
+    each: dict[str, Tuned]  # every method, tuned
+    best: str | None  # the name of the TGM whose q does best on the seed that chooses; None where no TGM was asked for
+    controls: list[dict[str, Control]]  # of that TGM, for each seed that is reported; none without a GFlowNet to make them of
 
 
 def reward_at(share: float) -> str:
@@ -47,14 +83,17 @@ def reward_at(share: float) -> str:
 def biology_rows(context: Context, plan: Plan) -> Iterator[Row]:
     """Yield, task by task, what the proxy knows and what every method's shortlist is worth to it and to the truth."""
     with workplace(context) as folder:
-        with side_by_side([functools.partial(proxy_job, size, folder) for size in plan.sizes]) as futures:
-            facts = {size: future.result() for size, future in zip(plan.sizes, futures, strict=True)}
+        fitted = done([functools.partial(proxy_job, size, folder) for size in plan.sizes])
+        facts = dict(zip(plan.sizes, fitted, strict=True))
         # The longest objects first, so that no core is left with them in the end.
         order = sorted(plan.sizes, key=lambda size: -TASKS[size.name].max_length)
         asks = [(size, name) for size in order for name in plan.methods]
-        with side_by_side([functools.partial(method_job, plan, folder, *ask) for ask in asks]) as futures:
-            found = {ask: future.result() for ask, future in zip(asks, futures, strict=True)}
-        contests = {size: Contest(each := _of(found, plan, size), chosen(each), []) for size in order}
+        trained = done([functools.partial(method_job, plan, folder, *ask) for ask in asks])
+        found = dict(zip(asks, trained, strict=True))
+        contests = {}
+        for size in order:
+            each = {name: found[size, name] for name in plan.methods}
+            contests[size] = Contest(each, chosen(each), [])
         tasks = {
             (size, seed): functools.partial(
                 control_job, plan, folder, size, contest.best, contest.each[contest.best], contest.each[GFN], seed
@@ -63,9 +102,8 @@ def biology_rows(context: Context, plan: Plan) -> Iterator[Row]:
             if contest.best is not None and GFN in contest.each
             for seed in plan.seeds
         }
-        with side_by_side(list(tasks.values())) as futures:
-            for (size, _), future in zip(tasks, futures, strict=True):
-                contests[size].controls.append(future.result())
+        for (size, _), control in zip(tasks, done(list(tasks.values())), strict=True):
+            contests[size].controls.append(control)
         for size in plan.sizes:
             yield from _task_rows(context, plan, size, facts[size], contests[size])
 
@@ -73,10 +111,6 @@ def biology_rows(context: Context, plan: Plan) -> Iterator[Row]:
 def chosen(each: dict[str, Tuned]) -> str | None:
     """Return the name of the TGM that does best on the seed that chooses."""
     return max((name for name in each if name in TGMS), key=lambda name: each[name].chosen, default=None)
-
-
-def _of(found: dict[tuple[Size, str], Tuned], plan: Plan, size: Size) -> dict[str, Tuned]:
-    return {name: found[size, name] for name in plan.methods}
 
 
 def _task_rows(context: Context, plan: Plan, size: Size, facts: dict[str, Any], contest: Contest) -> Iterator[Row]:
@@ -125,6 +159,4 @@ def _outcome_rows(context: Context, plan: Plan, case: str, found: Sequence[Outco
 
 def _grid_row(context: Context, case: str, tuned: Tuned) -> Row:
     grid = [one.rewards[MAIN_SHARE] for one in tuned.grid.values()]
-    row = context.row(case, OVER_GRID, [float(np.median(grid))])
-    low, high = (context.row(case, OVER_GRID, [end]).value for end in (min(grid), max(grid)))
-    return replace(row, low=low, high=high)
+    return context.interval_row(case, OVER_GRID, Interval(float(np.median(grid)), min(grid), max(grid)))

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from benchmarks._robustness.methods import CHOSEN, ENTROPY, TEMPERATURE, tgm_name
+from benchmarks._laws import CHOSEN, ENTROPY, TEMPERATURE, tgm_name
 from narrows.objectives import DiscreteSAC, ProximalPolicy, TrajectoryGeneralMellowmax
 from narrows.objectives.base import AbstractObjective
 
@@ -24,17 +24,11 @@ _PERIOD = 20
 
 @dataclass(frozen=True)
 class Method:
-    """A way to train.
+    """A way to train."""
 
-    Args:
-        name: what rows and tables call it.
-        objective: its loss.
-        factor: times beta, the exponent of the reward that it is given: all are after `exp(omega beta Phi)`, or what TGM makes
-            of it.
-    """
-
-    name: str
-    objective: AbstractObjective
+    name: str  # what rows and tables call it
+    objective: AbstractObjective  # its loss
+    # times beta, the exponent of the reward that it is given: all are after `exp(omega beta Phi)`, or what TGM makes of it
     factor: float = 1.0
 
 
@@ -49,57 +43,36 @@ TGMS = {tgm_name(q): q for q in QS}
 
 @dataclass(frozen=True)
 class Size:
-    """How large a task is made.
+    """How large a task is made."""
 
-    Args:
-        name: UTR, AMP or GFP.
-        num_rows: of the stand-in's data.
-        num_epochs: of its proxy, at most.
-        num_steps: training steps of 16 objects.
-        proxy_rate: learning rate of its proxy; None for the published one.
-        proxy_batch: rows a step of its proxy; None for as many as published.
-        betas: of the grid.
-        num_samples: at each of three sampling temperatures, of which a shortlist is chosen.
-    """
-
-    name: str
-    num_rows: int
-    num_epochs: int
-    num_steps: int
-    proxy_rate: float | None = None
-    proxy_batch: int | None = None
-    betas: tuple[float, ...] = (4.0, 16.0)
-    num_samples: int = 256
+    name: str  # UTR, AMP or GFP
+    num_rows: int  # of the stand-in's data
+    num_epochs: int  # of its proxy, at most
+    num_steps: int  # training steps of 16 objects
+    proxy_rate: float | None = None  # learning rate of its proxy; None for the published one
+    proxy_batch: int | None = None  # rows a step of its proxy; None for as many as published
+    betas: tuple[float, ...] = (4.0, 16.0)  # of the grid
+    num_samples: int = 256  # at each of three sampling temperatures, of which a shortlist is chosen
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What one run does.
+    """What one run does."""
 
-    Args:
-        sizes: of the tasks.
-        seeds: that are reported.
-        tuning_seed: on which beta and the learning rate are chosen, for each method, from the grid.
-        rates: of the grid.
-        batch_size: objects a step (tgm 6.2).
-        num_kept: objects of the average mode reward.
-        methods: names.
-        control_rounds: trainings for each control that has to find the exponent of an entropy.
-    """
-
+    # of the tasks
     sizes: tuple[Size, ...] = (
         Size("UTR", 4000, 12, 100, 1e-3),
         Size("AMP", 3000, 12, 100, 1e-3),
         # Smaller in all that can be, for an object of 237 letters costs far more than one of 50.
         Size("GFP", 800, 6, 20, 1e-3, proxy_batch=16, betas=(4.0,), num_samples=128),
     )
-    seeds: tuple[int, ...] = (0, 1, 2)
-    tuning_seed: int = 100
-    rates: tuple[float, ...] = (1e-3,)
-    batch_size: int = 16
-    num_kept: int = 100
-    methods: tuple[str, ...] = field(default_factory=lambda: tuple(method.name for method in METHODS))
-    control_rounds: int = 2
+    seeds: tuple[int, ...] = (0, 1, 2)  # that are reported
+    tuning_seed: int = 100  # on which beta and the learning rate are chosen, for each method, from the grid
+    rates: tuple[float, ...] = (1e-3,)  # of the grid
+    batch_size: int = 16  # objects a step (tgm 6.2)
+    num_kept: int = 100  # objects of the average mode reward
+    methods: tuple[str, ...] = field(default_factory=lambda: tuple(method.name for method in METHODS))  # names
+    control_rounds: int = 2  # trainings for each control that has to find the exponent of an entropy
 
 
 FULL = Plan()

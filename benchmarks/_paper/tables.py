@@ -1,96 +1,92 @@
-"""What the page says of the biological tasks."""
+"""What the page says of the laws, of the bit sequences and of the biological tasks."""
 
 from collections.abc import Sequence
 
+from benchmarks._laws import CHOSEN, NATS, OFF, control_name
 from benchmarks._paper.biology import AHEAD, HIGHEST, KEPT, OVER_GRID, Q_TAKEN, RANKS, SCORE, TAKEN, TRUE, reward_at
-from benchmarks._paper.controls import closed_gaps
+from benchmarks._paper.bits import BETA_TAKEN, CLOSENESS, FOUND
 from benchmarks._paper.plan import CONTROLS, MAIN_SHARE, SHARES
-from benchmarks._robustness.methods import CHOSEN, control_name
-from benchmarks._robustness.reporting import NATS, OFF
-from benchmarks.rows import Row, figure, spread, table
+from benchmarks.harness.case import prose
+from benchmarks.harness.rows import Row
+from benchmarks.harness.tables import Column, Found, figure, lines, name_of, part_of, peer, plain, spread, table
 
-HEAD = "paper/biology/"
-
-
-def biology_tables(rows: Sequence[Row]) -> list[str]:
-    """Return the parts of the page about the biological tasks."""
-    own = [row for row in rows if row.case.startswith(HEAD)]
-    known = {(row.case.removeprefix(HEAD), row.metric): row for row in own}
-    tasks = list(dict.fromkeys(row.case.split("/")[2] for row in own))
-    parts = []
-    for task in tasks:
-        names = [name for name in dict.fromkeys(row.case.split("/")[3] for row in own if row.case.split("/")[2] == task)]
-        methods = [name for name in names if name != "proxy" and " less " not in name]
-        parts.append(f"### {task}{'' if _is_published(known, task, methods) else ', stand-in'}")
-        proxy = [
-            (metric, figure(known[f"{task}/proxy", metric].value))
-            for metric in (RANKS, HIGHEST)
-            if (f"{task}/proxy", metric) in known
-        ]
-        parts.append(table(("of the proxy", ""), proxy))
-        metrics = [*(reward_at(share) for share in SHARES), SCORE, KEPT, TRUE, NATS]
-        shown = [metric for metric in metrics if any((f"{task}/{name}", metric) in known for name in methods)]
-        parts.append(
-            table(
-                ("method", *shown),
-                [(name, *(_spread(known, f"{task}/{name}", metric) for metric in shown)) for name in methods],
-            )
-        )
-        parts.append("Over the grid of exponents and learning rates, on the seed that chooses:")
-        cells = []
-        for name in methods:
-            row = known.get((f"{task}/{name}", OVER_GRID))
-            if row is not None:
-                taken = (figure(known[f"{task}/{name}", metric].value) for metric in TAKEN)
-                cells.append((name, figure(row.value), figure(row.low or 0.0), figure(row.high or 0.0), *taken))
-        parts.append(table(("method", "median setting", "worst", "best", *TAKEN), cells))
-        parts += _of_the_chosen(known, task)
-        ahead = [known[f"{task}/{name}", AHEAD] for name in names if " less " in name]
-        cells = [(row.case.split("/")[-1], spread(row)) for row in ahead]
-        parts += ["Paired by seed:", table(("what", AHEAD), cells), closed_gaps(ahead)]
-    return parts
+SAYS = prose("paper")
 
 
-def _of_the_chosen(known: dict[tuple[str, str], Row], task: str) -> list[str]:
-    """Return which q was chosen, and how its controls were made."""
-    taken = known.get((f"{task}/{CHOSEN}", Q_TAKEN))
-    said = [] if taken is None else [f"Of *{CHOSEN}*, q is {figure(taken.value)}."]
-    names = [control_name(control, CHOSEN) for control in CONTROLS]
-    cells = [
-        (name, *(_spread(known, f"{task}/{name}", metric) for metric in (TAKEN[0], OFF)))
-        for name in names
-        if (f"{task}/{name}", TAKEN[0]) in known
+def tables(rows: Sequence[Row]) -> str:
+    """Return the tables of laws, of modes and of the biological tasks."""
+    found = Found(rows)
+    laws = found.cases("paper/objectives")
+    columns = [("objective", name_of), ("total variation", found.cell("total variation")), *found.judged("total variation")]
+    parts = ["### Every objective beside the exact law", lines(laws, columns)] if laws else []
+    tasks = dict.fromkeys(part_of(case, 2) for case in found.cases("paper/biology"))
+    return "\n\n".join([*parts, *_bits(found), *(part for task in tasks for part in _task(found, f"paper/biology/{task}"))])
+
+
+def closed_gaps(found: Found, differences: Sequence[str], metric: str) -> str:
+    """Return the sentence that says which controls are not behind on every seed."""
+    of_controls = [case for case in differences if any(name in case for name in CONTROLS)]
+    closed = [name_of(case) for case in of_controls if found[case, metric].least <= 0.0]
+    if not closed:
+        return "Every control is behind on every seed."
+    return f"Not ahead on every seed, so that a control closes the gap: {'; '.join(closed)}."
+
+
+def _bits(found: Found) -> list[str]:
+    counted = [case for case in found.cases("paper/bits", 4) if (case, CLOSENESS) in found]
+    if not counted:
+        return []
+    trainings = list(dict.fromkeys(case.rpartition("/")[0] for case in counted))
+    parts = ["### Bit sequences: modes found, and closeness to the modes in edits, by samples seen"]
+    for metric in (FOUND, CLOSENESS):
+        columns: list[Column] = [("training", name_of)]
+        for count in dict.fromkeys(name_of(case) for case in counted):
+            columns.append((f"{int(count):,}", lambda case, m=metric, count=count: spread(found[f"{case}/{count}", m])))
+        parts += [f"{metric[0].upper()}{metric[1:]}:", lines(trainings, columns)]
+    columns = [("training", name_of), (BETA_TAKEN, found.cell(BETA_TAKEN, plain)), *((m, found.cell(m)) for m in (NATS, OFF))]
+    parts += ["Exponents and entropies in nats at the end:", lines(trainings, columns)]
+    ahead = [case for case in found.cases("paper/bits", 3) if " less " in case]
+    columns = [("what", name_of), ("modes", found.cell(FOUND)), *found.judged(FOUND)]
+    differences = ["Differences in modes found at the end, paired by seed:", lines(ahead, columns)]
+    return [*parts, *differences, closed_gaps(found, ahead, FOUND)]
+
+
+def _task(found: Found, task: str) -> list[str]:
+    cases = found.cases(task, 4)
+    methods = [case for case in cases if name_of(case) != "proxy" and " less " not in case]
+    rewards = [reward_at(share) for share in SHARES]
+    main = (found.get((case, rewards[MAIN_SHARE])) for case in methods)
+    is_published = any(row is not None and row.against is not None for row in main)
+
+    def told(row: Row) -> str:
+        return spread(row) if row.against is None else f"{spread(row)}, published {peer(row) or figure(row.value)}"
+
+    proxy = [(metric, found.told(f"{task}/proxy", metric, plain)) for metric in (RANKS, HIGHEST)]
+    shown = [m for m in (*rewards, SCORE, KEPT, TRUE, NATS) if any((case, m) in found for case in methods)]
+    grid: list[Column] = [
+        ("method", name_of),
+        ("median setting", found.cell(OVER_GRID, plain)),
+        ("worst", found.cell(OVER_GRID, lambda row: figure(row.low or 0.0))),
+        ("best", found.cell(OVER_GRID, lambda row: figure(row.high or 0.0))),
+        *((metric, found.cell(metric, plain)) for metric in TAKEN),
     ]
-    return [*said, *([table(("control", TAKEN[0], f"{OFF}, nats"), cells)] if cells else [])]
-
-
-def _is_published(known: dict[tuple[str, str], Row], task: str, methods: Sequence[str]) -> bool:
-    rows = (known.get((f"{task}/{name}", reward_at(SHARES[MAIN_SHARE]))) for name in (*methods, CHOSEN))
-    return any(row is not None and row.against is not None for row in rows)
-
-
-def _spread(known: dict[tuple[str, str], Row], case: str, metric: str) -> str:
-    row = known.get((case, metric))
-    if row is None:
-        return ""
-    return spread(row) if row.against is None else f"{spread(row)}, published {figure(row.value / (row.ratio or 1.0))}"
-
-
-TEXT = """\
-**UTR, AMP, GFP** (tgm 5.4, 6, 7.1): letters, lengths, proxy and policy network as published (encoders of 4 or 3
-blocks; a causal transformer of 3 blocks with 8 heads of full width), omega = 4, alpha = 1, batches of 16, epsilon = 0.01,
-AdamW with weight decay 0.0001, a gradient norm of at most 10. The published data are not here. A *stand-in* has their shape
-and a truth of its own, drawn from a seed; its figures say nothing about the published data, and stand beside no published
-number. With `--data FOLDER` that holds `UTR`, `AMP` or `GFP` the same runs on the real ones. What is smaller than published:
-the rows a proxy learns from, its epochs (at a larger learning rate; GFP's in smaller batches, too), the training (100 batches,
-which PPO goes through four times in four parts by its defaults; GFP 20), the grid (beta 4 and 16, GFP 4 alone; one learning
-rate), 3 seeds. *Average mode reward*: mean `exp(Phi)` of the 100 best of 768 samples (GFP 384) at three temperatures that lie
-so far apart; the published distance is not known. Beta is chosen on a seed that is not reported, and so is q. The TGM of that
-q stands beside its two controls (tgm 6.4), trained like every GFlowNet here: *temperature-matched* with beta times `1 + q
-alpha / omega`, *entropy-matched* with the beta whose policy has the entropy of the TGM's of the same seed (`-mean log P` of
-samples), found by two more trainings; how far off it ended is in the table. GFP's trainings without an entropy are of a run
-before entropies were estimated. Random sequences lie farther apart than any of these distances, so that the three columns are
-often one. Where methods do not differ in reward, they have reached the highest that the proxy gives; the *true score*, in
-standard deviations above the mean of the stand-in's data, was seen by none: where it is low beside a high reward, the proxy is
-wrong about what scores best by it, whoever looks for it (GFP: far from every mutant it has learned from).
-"""
+    parts = [
+        f"### {name_of(task)}{'' if is_published else ', stand-in'}",
+        table(("of the proxy", ""), [line for line in proxy if line[1]]),
+        lines(methods, [("method", name_of), *((metric, found.cell(metric, told)) for metric in shown)]),
+        "Over the grid of exponents and learning rates, on the seed that chooses:",
+        lines([case for case in methods if (case, OVER_GRID) in found], grid),
+    ]
+    q = found.told(f"{task}/{CHOSEN}", Q_TAKEN, plain)
+    parts += [f"Of *{CHOSEN}*, q is {q}."] if q else []
+    controls = [f"{task}/{control_name(control, CHOSEN)}" for control in CONTROLS]
+    controls = [case for case in controls if (case, TAKEN[0]) in found]
+    columns: list[Column] = [
+        ("control", name_of),
+        (TAKEN[0], found.cell(TAKEN[0], told)),
+        (f"{OFF}, nats", found.cell(OFF, told)),
+    ]
+    parts += [lines(controls, columns)] if controls else []
+    ahead = [case for case in cases if " less " in case]
+    paired = lines(ahead, [("what", name_of), (AHEAD, found.cell(AHEAD))])
+    return [*parts, "Paired by seed:", paired, closed_gaps(found, ahead, AHEAD)]

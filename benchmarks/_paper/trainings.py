@@ -1,9 +1,7 @@
 """The trainings of the biological tasks: a proxy of the published architecture, then a policy by the published network."""
 
 import functools
-import hashlib
 import json
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -18,14 +16,13 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from benchmarks._laws import policy_entropy
 from benchmarks._paper.plan import MAIN_SHARE, SHARES, Method, Plan, Size, named
-from benchmarks._paper.tasks.data import PublishedData, read_classes, read_design_bench
-from benchmarks._paper.tasks.files import load, save
-from benchmarks._paper.tasks.fit import fit_published
+from benchmarks._paper.tasks.data import AMP, GFP, UTR, PublishedData, read_classes, read_design_bench
+from benchmarks._paper.tasks.fit import fit_published, load, save
 from benchmarks._paper.tasks.stand_ins import Truth, stand_in
-from benchmarks._paper.tasks.task import AMP, GFP, UTR
+from benchmarks.harness.places import digest, remembered
+from benchmarks.harness.processes import tell
 from narrows.envs import Sequence as Sequences
 from narrows.exact.blocks import in_blocks
-from narrows.files import write_atomically
 from narrows.metrics import diverse_top_k, temperature_pool
 from narrows.policies import FaithfulTransformer
 from narrows.rewards import AbstractReward
@@ -41,21 +38,16 @@ _KEPT = "found"
 
 
 class Outcome(NamedTuple):
-    """What one training came to.
+    """What one training came to."""
 
-    Attributes:
-        rewards, scores, kept: mean of `exp(Phi)` over the kept, of `Phi`, and how many those are, for each least distance.
-        true: mean true score of those at the middle distance, in standard deviations of the data's; None without a truth.
-        entropy: of the policy in nats.
-        seconds: that it took.
-    """
-
+    # rewards, scores, kept: mean of `exp(Phi)` over the kept, of `Phi`, and how many those are, for each least distance
     rewards: tuple[float, ...]
     scores: tuple[float, ...]
     kept: tuple[int, ...]
+    # mean true score of those at the middle distance, in standard deviations of the data's; None without a truth
     true: float | None
-    entropy: float
-    seconds: float
+    entropy: float  # of the policy in nats
+    seconds: float  # that it took
 
 
 class Scaled(AbstractReward):
@@ -117,58 +109,54 @@ def method_job(plan: Plan, folder: Path, size: Size, name: str) -> Tuned:
 def proxy_job(size: Size, folder: Path) -> dict[str, Any]:
     """Fit a task's proxy, or find it fitted; return whether the data are the published ones and how good it is."""
     at = _proxy_folder(size, folder)
-    facts_at = at.with_suffix(".json")
-    if facts_at.is_file():
-        return json.loads(facts_at.read_text(encoding="utf-8"))
-    task, own = TASKS[size.name], given(size, folder)
-    if own.truth is not None:
-        rate = task.learning_rate if size.proxy_rate is None else size.proxy_rate
-        batch = task.batch if size.proxy_batch is None else size.proxy_batch
-        task = replace(task, max_epochs=size.num_epochs, learning_rate=rate, batch=batch)
-    fitted = fit_published(task, own.data.sequences, own.data.targets, jax.random.key(0))
-    at.parent.mkdir(parents=True, exist_ok=True)
-    save(fitted.reward, fitted.report, at)
-    report = fitted.report
-    facts = {"is_published": own.truth is None, "ranks": report.spearman, "highest": report.highest_reward}
-    write_atomically(facts_at, json.dumps(facts))
-    print(f"{size.name}, proxy: {report.seconds:.0f} s, rank agreement {report.spearman}", file=sys.stderr, flush=True)
-    return facts
+
+    def fit() -> dict[str, Any]:
+        task, own = TASKS[size.name], given(size, folder)
+        if own.truth is not None:
+            rate = task.learning_rate if size.proxy_rate is None else size.proxy_rate
+            batch = task.batch if size.proxy_batch is None else size.proxy_batch
+            task = replace(task, max_epochs=size.num_epochs, learning_rate=rate, batch=batch)
+        fitted = fit_published(task, own.data.sequences, own.data.targets, jax.random.key(0))
+        at.parent.mkdir(parents=True, exist_ok=True)
+        save(fitted, at)
+        report = fitted.report
+        tell(f"{size.name}, proxy: {report.seconds:.0f} s, rank agreement {report.spearman}")
+        return {"is_published": own.truth is None, "ranks": report.spearman, "highest": report.highest_reward}
+
+    return remembered(at.with_suffix(".json"), fit)
 
 
 def trained(plan: Plan, folder: Path, size: Size, name: str, setting: Setting, seed: int) -> Outcome:
     """Train a method on a task's proxy and judge what it draws, or find it trained before."""
     at = _proxy_folder(size, folder)
-    sizes = (plan.batch_size, plan.num_kept)
-    key = hashlib.sha256(repr((_FORMAT, sizes, at.name, size, name, setting, seed)).encode()).hexdigest()[:16]
-    path = folder / _KEPT / size.name / f"{key}.json"
-    if path.is_file():
-        plain: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        lists: dict[str, Any] = {name: tuple(plain[name]) for name in ("rewards", "scores", "kept")}
-        return Outcome(**{**plain, **lists})
-    began = time.perf_counter()
-    proxy = load(at).reward
-    env = proxy.task.environment()
-    rate = jax.numpy.asarray(setting.rate, jax.numpy.float32)
-    beta = jax.numpy.asarray(setting.beta, jax.numpy.float32)
-    state = train(env, proxy, beta, rate, jax.random.key(seed), named(name), plan.batch_size, size.num_steps)
-    drawing = jax.random.key(seed + 1)
-    texts = temperature_pool(drawing, state.model, env, size.num_samples)
-    nats = policy_entropy(jax.random.fold_in(drawing, _NATS_STREAM), state.model, env, size.num_samples)
-    phi = _in_blocks(proxy, env, texts)
-    chosen = [diverse_top_k(texts, phi, min_distance=share * env.max_length, k=plan.num_kept) for share in SHARES]
-    is_published = json.loads(at.with_suffix(".json").read_text(encoding="utf-8"))["is_published"]
-    outcome = Outcome(
-        tuple(one.mean_reward for one in chosen),
-        tuple(one.mean_log_reward for one in chosen),
-        tuple(one.num_kept for one in chosen),
-        None if is_published else _true_score(size, env, [texts[place] for place in chosen[MAIN_SHARE].kept.tolist()]),
-        nats,
-        time.perf_counter() - began,
-    )
-    write_atomically(path, json.dumps(outcome._asdict()))
-    said = f"{size.name}, {name}, beta {setting.beta:g}, rate {setting.rate:g}, seed {seed}"
-    print(f"{said}: {outcome.rewards[MAIN_SHARE]:.3f} in {outcome.seconds:.0f} s", file=sys.stderr, flush=True)
-    return outcome
+    key = digest((_FORMAT, (plan.batch_size, plan.num_kept), at.name, size, name, setting, seed))
+
+    def judge() -> dict[str, Any]:
+        began = time.perf_counter()
+        proxy = load(at)
+        env = proxy.task.environment()
+        beta, rate = (jax.numpy.asarray(value, jax.numpy.float32) for value in setting)
+        state = train(env, proxy, beta, rate, jax.random.key(seed), named(name), plan.batch_size, size.num_steps)
+        drawing = jax.random.key(seed + 1)
+        texts = temperature_pool(drawing, state.model, env, size.num_samples)
+        nats = policy_entropy(jax.random.fold_in(drawing, _NATS_STREAM), state.model, env, size.num_samples)
+        phi = _in_blocks(proxy, env, texts)
+        chosen = [diverse_top_k(texts, phi, min_distance=share * env.max_length, k=plan.num_kept) for share in SHARES]
+        is_published = json.loads(at.with_suffix(".json").read_text(encoding="utf-8"))["is_published"]
+        outcome = Outcome(
+            tuple(one.mean_reward for one in chosen),
+            tuple(one.mean_log_reward for one in chosen),
+            tuple(one.num_kept for one in chosen),
+            None if is_published else _true_score(size, env, [texts[place] for place in chosen[MAIN_SHARE].kept.tolist()]),
+            nats,
+            time.perf_counter() - began,
+        )
+        said = f"{size.name}, {name}, beta {setting.beta:g}, rate {setting.rate:g}, seed {seed}"
+        tell(f"{said}: {outcome.rewards[MAIN_SHARE]:.3f} in {outcome.seconds:.0f} s")
+        return outcome._asdict()
+
+    plain = remembered(folder / _KEPT / size.name / f"{key}.json", judge)
+    return Outcome(**{**plain, **{name: tuple(plain[name]) for name in ("rewards", "scores", "kept")}})
 
 
 def _in_blocks(reward: AbstractReward, env: Sequences, texts: Sequence[str]) -> Float[np.ndarray, " text"]:
@@ -199,8 +187,7 @@ def _proxy_folder(size: Size, folder: Path) -> Path:
     # A proxy of a stand-in, or of files that have changed, must not be taken for one of the files that lie there now.
     files = sorted((folder / size.name).glob("*"))
     facts = ((one.name, one.stat().st_size, one.stat().st_mtime_ns) for one in files)
-    key = hashlib.sha256(repr((_PROXY_FORMAT, *fit, *facts)).encode()).hexdigest()[:16]
-    return folder / _KEPT / size.name / f"proxy-{key}"
+    return folder / _KEPT / size.name / f"proxy-{digest((_PROXY_FORMAT, *fit, *facts))}"
 
 
 @eqx.filter_jit

@@ -7,11 +7,9 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks._laws import gibbs, matching_beta, matching_inverse_temperature
-from benchmarks._robustness import methods
-from benchmarks._robustness.jobs import Ask, Laboratory, Outcome, judged, laboratory, remembered, run_all
-from benchmarks._robustness.methods import CHOSEN, ENTROPY, TEMPERATURE, TGMS, control_name
-from benchmarks._robustness.plan import Level, Place, Plan
+from benchmarks._laws import CHOSEN, ENTROPY, TEMPERATURE, control_name, gibbs, matching_beta, matching_inverse_temperature
+from benchmarks._robustness.jobs import Ask, Laboratory, Outcome, judged, laboratory, outcomes, run_all
+from benchmarks._robustness.plan import TGMS, Level, Place, Plan, named
 from benchmarks._robustness.selection import RULES
 from benchmarks._robustness.training import Drawn
 from narrows.exact import enumerate_graph, solve
@@ -85,7 +83,7 @@ def control_job(plan: Plan, place: Place, name: str, ours: Sequence[Chosen], pla
             _trained(plan, lab, asks, known)
         return matched + [_nearest(known, one) for one in ours]
 
-    return remembered(plan, place, name, f"controls by {plain[0].method}", compute)
+    return outcomes(plan, place, name, f"controls by {plain[0].method}", compute)
 
 
 def exact_job(plan: Plan, place: Place, name: str, ours: Sequence[Chosen]) -> list[Outcome]:
@@ -98,7 +96,7 @@ def exact_job(plan: Plan, place: Place, name: str, ours: Sequence[Chosen]) -> li
         phis = functools.cache(lambda level, seed: lab.phi(plan, level, seed, tokens))
         found = []
         for one in ours:
-            phi, beta, method = phis(one.level, one.outcome.seed), one.outcome.beta, methods.named(one.outcome.method)
+            phi, beta, method = phis(one.level, one.outcome.seed), one.outcome.beta, named(one.outcome.method)
             law = solve(graph, beta * phi, method.objective.operator).log_law
             laws: dict[str, tuple[float, LogLaw]] = {method.name: (beta, law)}
             if method.q is not None:
@@ -110,7 +108,7 @@ def exact_job(plan: Plan, place: Place, name: str, ours: Sequence[Chosen]) -> li
                 found.append(_judged_law(plan, lab, EXACT + told, ask, np.asarray(tokens), phi, log_law))
         return found
 
-    return remembered(plan, place, name, "exact laws", compute)
+    return outcomes(plan, place, name, "exact laws", compute)
 
 
 def summarised(plan: Plan, everything: Iterable[Sequence[Outcome]]) -> tuple[list[Chosen], list[Chosen]]:
@@ -135,7 +133,7 @@ def with_chosen_controls(found: Sequence[Outcome], best: Sequence[Chosen]) -> li
 
 def _trained(plan: Plan, lab: Laboratory, asks: Sequence[Ask], known: list[Outcome]) -> dict[tuple[Ask, int], Outcome]:
     """Return GFlowNets by what was asked and where they stopped, adding to those known the ones that had to be trained."""
-    method = methods.named(known[0].method)
+    method = named(known[0].method)
     have = {(one.level, one.seed, one.beta, one.stop): one for one in known}
     stops = plan.recipe.stops
     missing = [ask for ask in dict.fromkeys(asks) if (str(ask.level), ask.seed, ask.beta, stops[0]) not in have]
@@ -146,7 +144,7 @@ def _trained(plan: Plan, lab: Laboratory, asks: Sequence[Ask], known: list[Outco
 
 
 def _factor(one: Outcome) -> float:
-    return methods.named(one.method).temperature_factor(one.stop)
+    return named(one.method).temperature_factor(one.stop)
 
 
 def _curve(known: Sequence[Outcome], one: Chosen) -> list[tuple[float, float]]:

@@ -1,9 +1,6 @@
 """The jobs of a run, each in a process of its own: proxies of a task, a method on it, controls, exact laws. All are kept."""
 
 import dataclasses
-import hashlib
-import json
-import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,9 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from benchmarks._robustness import methods
-from benchmarks._robustness.methods import GFLOWNET, Method
-from benchmarks._robustness.plan import Level, Place, Plan
+from benchmarks._robustness.plan import GFLOWNET, RANDOM, TWINS, Level, Method, Place, Plan, named
 from benchmarks._robustness.proxies import (
     Measured,
     Member,
@@ -33,8 +28,9 @@ from benchmarks._robustness.proxies import (
 from benchmarks._robustness.selection import RULES, Sampled, Worth, shortlists
 from benchmarks._robustness.tasks import Task, task_named
 from benchmarks._robustness.training import Drawn, train
+from benchmarks.harness.places import digest, remembered
+from benchmarks.harness.processes import tell
 from narrows.distance import EDITS
-from narrows.files import write_atomically
 
 _FORMAT = 5
 _PORTION = 9
@@ -42,31 +38,20 @@ _PORTION = 9
 
 
 class Outcome(NamedTuple):
-    """What one training, or one exact law, came to.
+    """What one training, or one exact law, came to."""
 
-    Attributes:
-        method: its name.
-        level, seed, beta: which training.
-        stop: after how many steps; 0 where nothing is learned.
-        rate: learning rate; 0 where nothing is learned.
-        entropy: of the policy in nats, `-mean log P` of its samples.
-        mean_phi: the proxy's standardised score, mean over samples.
-        worth: of the shortlist by each rule.
-        seen: how wrong the proxy is about the first samples; None where that is not asked.
-        target: the entropy that was to be matched, of an entropy-matched control.
-    """
-
-    method: str
+    method: str  # its name
+    # level, seed, beta: which training
     level: str
     seed: int
     beta: float
-    stop: int
-    rate: float
-    entropy: float
-    mean_phi: float
-    worth: dict[str, Worth]
-    seen: Wrongness | None = None
-    target: float | None = None
+    stop: int  # after how many steps; 0 where nothing is learned
+    rate: float  # learning rate; 0 where nothing is learned
+    entropy: float  # of the policy in nats, `-mean log P` of its samples
+    mean_phi: float  # the proxy's standardised score, mean over samples
+    worth: dict[str, Worth]  # of the shortlist by each rule
+    seen: Wrongness | None = None  # how wrong the proxy is about the first samples; None where that is not asked
+    target: float | None = None  # the entropy that was to be matched, of an entropy-matched control
 
 
 class Ask(NamedTuple):
@@ -101,22 +86,23 @@ def laboratory(plan: Plan, place: Place, name: str) -> Laboratory:
     path = _path(place, name, "proxies", plan)
     sizes = dict.fromkeys(level.size for level in (*plan.levels, *([plan.tuning_level] if plan.tuning_seeds else [])))
     pairs = [(size, seed) for size in sizes for seed in (*plan.seeds, *plan.tuning_seeds)]
-    if path.is_file():
-        kept = json.loads(path.read_text(encoding="utf-8"))
-        measured = [Measured(one["texts"], np.asarray(one["scores"])) for one in kept["measured"]]
-        scale = Scale(**kept["scale"])
-        like = eqx.filter_eval_shape(_blank, task, plan)
-        leaves = [jnp.asarray(np.asarray(leaf, np.float32)) for leaf in kept["members"]]
-        stacked = jax.tree.unflatten(jax.tree.structure(like), leaves)
-    else:
-        scale = scale_of(task, plan.lesson)
+
+    def teach() -> dict[str, Any]:
         measured = [measure_some(task, plan.lesson, *pair) for pair in pairs]
         stacked = taught(task, plan.lesson, measured, [seed for _, seed in pairs])
         leaves = [np.asarray(leaf, np.float64).tolist() for leaf in jax.tree.leaves(stacked)]
         listed = [{"texts": one.texts, "scores": one.scores.tolist()} for one in measured]
-        _keep(path, {"scale": scale._asdict(), "measured": listed, "members": leaves})
+        return {"scale": scale_of(task, plan.lesson)._asdict(), "measured": listed, "members": leaves}
+
+    kept = remembered(path, teach)
+    measured = [Measured(one["texts"], np.asarray(one["scores"])) for one in kept["measured"]]
+    like = eqx.filter_eval_shape(_blank, task, plan)
+    leaves = [jnp.asarray(np.asarray(leaf, np.float32)) for leaf in kept["members"]]
+    stacked = jax.tree.unflatten(jax.tree.structure(like), leaves)
     members = [jax.tree.map(lambda leaf, row=row: leaf[row], stacked) for row in range(len(pairs))]
-    return Laboratory(task, scale, dict(zip(pairs, measured, strict=True)), dict(zip(pairs, members, strict=True)))
+    return Laboratory(
+        task, Scale(**kept["scale"]), dict(zip(pairs, measured, strict=True)), dict(zip(pairs, members, strict=True))
+    )
 
 
 class Doubts(NamedTuple):
@@ -149,13 +135,13 @@ def method_job(plan: Plan, place: Place, name: str, method_name: str) -> list[Ou
     """Choose a method's learning rate on the tuning seeds, then train it on every proxy with every exponent."""
 
     def compute() -> list[Outcome]:
-        lab, method = laboratory(plan, place, name), methods.named(method_name)
+        lab, method = laboratory(plan, place, name), named(method_name)
         rate = _best_rate(plan, lab, method)
-        betas = plan.betas + (plan.wider if method_name in methods.TWINS else ())
+        betas = plan.betas + (plan.wider if method_name in TWINS else ())
         asks = [Ask(level, seed, beta, rate) for level in plan.levels for seed in plan.seeds for beta in betas]
         return run_all(plan, lab, method, asks, sees=method_name == GFLOWNET)
 
-    return remembered(plan, place, name, method_name, compute)
+    return outcomes(plan, place, name, method_name, compute)
 
 
 def random_job(plan: Plan, place: Place, name: str) -> list[Outcome]:
@@ -170,10 +156,10 @@ def random_job(plan: Plan, place: Place, name: str) -> list[Outcome]:
                 phi = lab.phi(plan, level, seed, jnp.asarray(tokens, jnp.int32))
                 entropy = lab.task.env.max_length * float(np.log(lab.task.env.num_tokens))
                 drawn = Drawn(jnp.asarray(tokens), jnp.asarray(phi), jnp.full(len(phi), -entropy))
-                found.append(judged(plan, lab, methods.RANDOM, Ask(level, seed, 0.0, 0.0), 0, drawn))
+                found.append(judged(plan, lab, RANDOM, Ask(level, seed, 0.0, 0.0), 0, drawn))
         return found
 
-    return remembered(plan, place, name, methods.RANDOM, compute)
+    return outcomes(plan, place, name, RANDOM, compute)
 
 
 @eqx.filter_jit
@@ -215,16 +201,16 @@ def judged(plan: Plan, lab: Laboratory, name: str, ask: Ask, stop: int, drawn: D
     return Outcome(name, str(ask.level), ask.seed, ask.beta, stop, ask.rate, entropy, float(np.mean(phi)), worth, seen)
 
 
-def remembered(plan: Plan, place: Place, task: str, what: str, compute: Callable[[], list[Outcome]]) -> list[Outcome]:
+def outcomes(plan: Plan, place: Place, task: str, what: str, compute: Callable[[], list[Outcome]]) -> list[Outcome]:
     """Return outcomes that were computed before by the same plan, or compute and keep them."""
-    path = _path(place, task, what, plan)
-    if path.is_file():
-        return [_outcome(one) for one in json.loads(path.read_text(encoding="utf-8"))]
-    began = time.perf_counter()
-    found = compute()
-    _keep(path, [_plain(one) for one in found])
-    _tell(task, what, len(found), began)
-    return found
+
+    def plain() -> list[dict[str, Any]]:
+        began = time.perf_counter()
+        found = compute()
+        _tell(task, what, len(found), began)
+        return [_plain(one) for one in found]
+
+    return [_outcome(one) for one in remembered(_path(place, task, what, plan), plain)]
 
 
 def _best_rate(plan: Plan, lab: Laboratory, method: Method) -> float:
@@ -240,18 +226,12 @@ def _best_rate(plan: Plan, lab: Laboratory, method: Method) -> float:
 
 
 def _path(place: Place, task: str, what: str, plan: Plan) -> Path:
-    key = hashlib.sha256(repr((_FORMAT, task, what, dataclasses.replace(plan, tasks=()))).encode()).hexdigest()[:16]
+    key = digest((_FORMAT, task, what, dataclasses.replace(plan, tasks=())))
     return place.results / task / f"{what.replace(' ', '_').replace(',', '').replace('=', '')}-{key}.json"
 
 
-def _keep(path: Path, found: Any) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, json.dumps(found))
-
-
 def _tell(task: str, what: str, count: int, began: float) -> None:
-    # A full run takes long; whoever waits should see it move.
-    print(f"{task}, {what}: {count} in {time.perf_counter() - began:.0f} s", file=sys.stderr, flush=True)
+    tell(f"{task}, {what}: {count} in {time.perf_counter() - began:.0f} s")
 
 
 def _plain(one: Outcome) -> dict[str, Any]:

@@ -28,25 +28,15 @@ _BATCH = 64
 
 @dataclass(frozen=True)
 class Lesson:
-    """How a proxy is taught.
+    """How a proxy is taught."""
 
-    Args:
-        pool: random objects that measured ones are taken from.
-        share: which part of the pool may be measured, the lowest-scored first: no proxy has seen a good object.
-        noise: standard deviation of the error of a measurement, in those of the pool.
-        members: networks of the ensemble.
-        width: units of both of their layers.
-        num_steps: training steps; each member keeps what did best on its out-of-bag objects on the way.
-        num_fresh: random objects that proxies are judged on.
-    """
-
-    pool: int = 4000
-    share: float = 0.6
-    noise: float = 0.5
-    members: int = 5
-    width: int = 32
-    num_steps: int = 600
-    num_fresh: int = 1000
+    pool: int = 4000  # random objects that measured ones are taken from
+    share: float = 0.6  # which part of the pool may be measured, the lowest-scored first: no proxy has seen a good object
+    noise: float = 0.5  # standard deviation of the error of a measurement, in those of the pool
+    members: int = 5  # networks of the ensemble
+    width: int = 32  # units of both of their layers
+    num_steps: int = 600  # training steps; each member keeps what did best on its out-of-bag objects on the way
+    num_fresh: int = 1000  # random objects that proxies are judged on
 
 
 class Measured(NamedTuple):
@@ -57,16 +47,12 @@ class Measured(NamedTuple):
 
 
 class Scale(NamedTuple):
-    """The truth over random objects, the unit of every score that is reported.
+    """The truth over random objects, the unit of every score that is reported."""
 
-    Attributes:
-        mean, std: mean and standard deviation.
-        least: the worst score among them, what an empty place of a shortlist counts as.
-    """
-
+    # mean, std: mean and standard deviation
     mean: float
     std: float
-    least: float
+    least: float  # the worst score among them, what an empty place of a shortlist counts as
 
 
 class Member(eqx.Module):
@@ -94,20 +80,14 @@ class Member(eqx.Module):
 
 
 class ProxyReward(AbstractReward):
-    """`beta (g(f_1(x), .., f_K(x)) - centre) / spread`: what a policy is trained on.
+    """`beta (g(f_1(x), .., f_K(x)) - centre) / spread`: what a policy is trained on."""
 
-    Args:
-        members: the ensemble, stacked.
-        entry: how it enters, the place of a name in `ENTRIES`: an array, so that all share a program.
-        centre, spread: mean and standard deviation of g over random objects, so that beta means the same for every proxy.
-        beta: inverse temperature.
-    """
-
-    members: Member
-    entry: Int[Array, ""]
+    members: Member  # the ensemble, stacked
+    entry: Int[Array, ""]  # how it enters, the place of a name in `ENTRIES`: an array, so that all share a program
+    # centre, spread: mean and standard deviation of g over random objects, so that beta means the same for every proxy
     centre: Float[Array, ""]
     spread: Float[Array, ""]
-    beta: Float[Array, ""]
+    beta: Float[Array, ""]  # inverse temperature
 
     def __call__(self, states: SequenceState) -> Float[Array, " batch"]:
         return self.beta * self.phi(states.tokens)
@@ -210,21 +190,13 @@ def reward_of(task: Task, lesson: Lesson, members: Member, entry: str) -> ProxyR
 
 
 class Wrongness(NamedTuple):
-    """How wrong a proxy is about some objects.
+    """How wrong a proxy is about some objects."""
 
-    Attributes:
-        correlation: Spearman's, of its mean with the truth; 0 where either is constant.
-        error: root mean square, in standard deviations of the truth over random objects.
-        coverage: share of the objects whose truth lies within two standard deviations of the members.
-        sharpness: mean standard deviation of the members, in the same unit as the error.
-        distance: mean edits to the nearest measured object.
-    """
-
-    correlation: float
-    error: float
-    coverage: float
-    sharpness: float
-    distance: float
+    correlation: float  # Spearman's, of its mean with the truth; 0 where either is constant
+    error: float  # root mean square, in standard deviations of the truth over random objects
+    coverage: float  # share of the objects whose truth lies within two standard deviations of the members
+    sharpness: float  # mean standard deviation of the members, in the same unit as the error
+    distance: float  # mean edits to the nearest measured object
 
 
 def wrongness(task: Task, scale: Scale, members: Member, measured: Measured, texts: Sequence[str]) -> Wrongness:

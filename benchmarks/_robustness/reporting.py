@@ -1,37 +1,24 @@
 """From trainings to rows: scores and differences with bootstrap intervals, and how wrong the proxies are."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
+from benchmarks._laws import CHOSEN, ENTROPY, NATS, OFF, TEMPERATURE, control_name
 from benchmarks._robustness.controls import EXACT
 from benchmarks._robustness.jobs import Doubts, Outcome
-from benchmarks._robustness.methods import (
-    CHOSEN,
-    ENTROPY,
-    GFLOWNET,
-    LAGGED,
-    METHODS,
-    RANDOM,
-    TEMPERATURE,
-    TGMS,
-    VALUED,
-    control_name,
-)
-from benchmarks._robustness.plan import Plan
+from benchmarks._robustness.plan import GFLOWNET, LAGGED, METHODS, RANDOM, TGMS, VALUED, Plan
 from benchmarks._robustness.proxies import ENTRIES, Wrongness
 from benchmarks._robustness.selection import DRAWN, GREEDY, RULES
-from benchmarks.rows import Context, Row, Target
+from benchmarks.harness.intervals import Interval, bootstrap
+from benchmarks.harness.rows import Context, Row, Target
 
-SCORE, BY_PROXY, IN_ORDER, DIVERSITY, NOVELTY, NATS = (
-    *("true score", "true score, by the proxy", "true score, in order", "diversity", "novelty", "entropy"),
-)
+SCORE, BY_PROXY, IN_ORDER = "true score", "true score, by the proxy", "true score, in order"
+DIVERSITY, NOVELTY = "diversity", "novelty"
 BEST, PROXY, FEASIBLE, KEPT, STEPS = "best true score", "proxy's score", "feasible", "kept", "training steps"
 AHEAD = "difference of true scores"
-OFF = "entropy, distance from what was to be matched"
 POOLED = "all levels"
 GRID, OVER_GRID = "whole grid", "true score over the grid"
 EVERYWHERE = "all tasks"
@@ -44,31 +31,10 @@ RIVALS = tuple(method.name for method in METHODS if method.q is None and method.
 OURS = (LAGGED, CHOSEN, *(method.name for method in TGMS))
 JUDGED = (LAGGED, CHOSEN)
 """What is held to be at or above everything."""
-NUM_RESAMPLES = 10_000
 CONTROLS = tuple(control_name(control, name) for name in JUDGED for control in (TEMPERATURE, ENTROPY))
 _SHOWN = (*RIVALS, RANDOM, *OWN[:-1], *OURS, *CONTROLS)
 """Of which every level gets rows; the others get those over all levels."""
 assert len(WRONG) == len(Wrongness._fields)
-
-Table = Float[np.ndarray, "task level seed"]
-
-
-class Interval(NamedTuple):
-    """A mean, and the ends of its 95 % interval."""
-
-    mean: float
-    low: float
-    high: float
-
-
-def bootstrap(values: Float[np.ndarray, "task seed"]) -> Interval:
-    """Return the mean over tasks and seeds, and the percentile interval when the seeds of each task are drawn anew."""
-    rng = np.random.default_rng(0)
-    num_tasks, num_seeds = values.shape
-    rows = rng.integers(num_seeds, size=(NUM_RESAMPLES, num_tasks, num_seeds))
-    means = np.mean(values[np.arange(num_tasks)[:, None], rows], axis=(1, 2))
-    low, high = np.quantile(means, [0.025, 0.975])
-    return Interval(float(np.mean(values)), float(low), float(high))
 
 
 class Scores(NamedTuple):
@@ -106,7 +72,7 @@ def task_rows(context: Context, scores: Scores) -> Iterator[Row]:
         for place, level in enumerate(levels):
             if method in _SHOWN:
                 case = f"robustness/{scores.task}/{level}/{method}"
-                yield from _interval_rows(context, case, SCORE, bootstrap(table[place : place + 1]))
+                yield context.interval_row(case, SCORE, bootstrap(table[place : place + 1]))
         yield from _pooled_rows(context, f"robustness/{scores.task}/{POOLED}/{method}", scores, method, levels)
     yield from _difference_rows(context, [scores])
 
@@ -117,10 +83,10 @@ def overall_rows(context: Context, each: Sequence[Scores]) -> Iterator[Row]:
         if all(method in scores.methods for scores in each):
             table = np.stack([scores.table(method).mean(axis=0) for scores in each])
             case = f"robustness/{EVERYWHERE}/{POOLED}/{method}"
-            yield from _interval_rows(context, case, SCORE, bootstrap(table))
+            yield context.interval_row(case, SCORE, bootstrap(table))
             for metric, rule in ((BY_PROXY, GREEDY), (IN_ORDER, DRAWN)):
                 table = np.stack([scores.table(method, rule).mean(axis=0) for scores in each])
-                yield from _interval_rows(context, case, metric, bootstrap(table))
+                yield context.interval_row(case, metric, bootstrap(table))
     yield from _difference_rows(context, each)
 
 
@@ -167,7 +133,7 @@ def proxy_rows(context: Context, scores: Scores, doubts: dict[tuple[int, int], D
 def _pooled_rows(context: Context, case: str, scores: Scores, method: str, levels: Sequence[str]) -> Iterator[Row]:
     """Yield the rows over all levels; a seed's value is the mean over them."""
     seeds = scores.plan.seeds
-    yield from _interval_rows(context, case, SCORE, bootstrap(scores.table(method).mean(axis=0)[None]))
+    yield context.interval_row(case, SCORE, bootstrap(scores.table(method).mean(axis=0)[None]))
     if method.startswith(EXACT):
         return
     found = [[scores.found[method, level, seed] for level in levels] for seed in seeds]
@@ -203,20 +169,14 @@ def _difference_rows(context: Context, each: Sequence[Scores]) -> Iterator[Row]:
             case = f"robustness/{task}/{POOLED}/{ours} less {rival}"
             # To be at or above every rival and control is what the benchmark was built to ask.
             target = Target(">=", 0.0) if ours in JUDGED and rival not in others else None
-            yield from _interval_rows(context, case, AHEAD, bootstrap(gaps.mean(axis=1)), target)
+            yield context.interval_row(case, AHEAD, bootstrap(gaps.mean(axis=1)), target)
             if ours in JUDGED:
                 for place, level in enumerate(each[0].plan.levels):
                     case = f"robustness/{task}/{level}/{ours} less {rival}"
                     wrongest = target if task == EVERYWHERE and place == 0 else None
-                    yield from _interval_rows(context, case, AHEAD, bootstrap(gaps[:, place]), wrongest)
+                    yield context.interval_row(case, AHEAD, bootstrap(gaps[:, place]), wrongest)
 
 
 def _grid_row(context: Context, task: str, method: str, means: Sequence[float]) -> Row:
-    row = context.row(f"robustness/{task}/{GRID}/{method}", OVER_GRID, [float(np.median(means))])
-    low, high = (context.row(row.case, OVER_GRID, [end]).value for end in (min(means), max(means)))
-    return replace(row, low=low, high=high)
-
-
-def _interval_rows(context: Context, case: str, metric: str, found: Interval, target: Target | None = None) -> Iterator[Row]:
-    low, high = (context.row(case, metric, [end]).value for end in (found.low, found.high))
-    yield replace(context.row(case, metric, [found.mean], target=target), low=low, high=high)
+    found = Interval(float(np.median(means)), min(means), max(means))
+    return context.interval_row(f"robustness/{task}/{GRID}/{method}", OVER_GRID, found)

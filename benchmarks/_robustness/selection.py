@@ -27,25 +27,15 @@ class Sampled(NamedTuple):
 
 
 class Worth(NamedTuple):
-    """What a shortlist is worth, scores in standard deviations of the truth above its mean over random objects.
+    """What a shortlist is worth, scores in standard deviations of the truth above its mean over random objects."""
 
-    Attributes:
-        mean: true score; a place that could not be filled counts as the worst random object.
-        best: true score of the best one.
-        proxy: what the proxy says of them on average, in its own standard deviations over random objects.
-        diversity: mean edits between two of them; 0 below two.
-        novelty: mean edits to the nearest object that the proxy learned from.
-        feasible: how many of them can exist.
-        kept: how many there are.
-    """
-
-    mean: float
-    best: float
-    proxy: float
-    diversity: float
-    novelty: float
-    feasible: float
-    kept: float
+    mean: float  # true score; a place that could not be filled counts as the worst random object
+    best: float  # true score of the best one
+    proxy: float  # what the proxy says of them on average, in its own standard deviations over random objects
+    diversity: float  # mean edits between two of them; 0 below two
+    novelty: float  # mean edits to the nearest object that the proxy learned from
+    feasible: float  # how many of them can exist
+    kept: float  # how many there are
 
 
 def shortlists(task: Task, scale: Scale, measured: Measured, texts: Sequence[str], drawn: Sampled, k: int) -> dict[str, Worth]:

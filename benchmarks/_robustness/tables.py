@@ -1,199 +1,185 @@
-"""What the page says, all of it read off the rows: who is ahead, task by task and over all, and how wrong the proxies are."""
+"""The page and its picture, read off the rows: who is ahead, task by task and over all, and how wrong the proxies are."""
 
+import math
 from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
 
+from benchmarks._laws import CHOSEN, NATS, OFF
+from benchmarks._robustness import reporting
 from benchmarks._robustness.controls import EXACT
-from benchmarks._robustness.methods import CHOSEN
+from benchmarks._robustness.plan import RANDOM
+from benchmarks._robustness.proxies import ENTRIES
 from benchmarks._robustness.reporting import (
     AHEAD,
-    BEST,
     BY_PROXY,
-    DIVERSITY,
+    CONTROLS,
+    CORRELATION,
     EVERYWHERE,
-    FEASIBLE,
     GRID,
     IN_ORDER,
-    KEPT,
-    NATS,
-    NOVELTY,
-    OFF,
+    JUDGED,
     OVER_GRID,
     POOLED,
-    PROXY,
+    RIVALS,
     SCORE,
-    STEPS,
     SUBJECTS,
     WRONG,
 )
-from benchmarks.rows import Row, figure, table
+from benchmarks.harness.case import prose
+from benchmarks.harness.pictures import picture, reach, values
+from benchmarks.harness.rows import Row
+from benchmarks.harness.tables import Column, Found, figure, interval_of, lines, plain
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+SAYS = prose("robustness")
 PICTURE = "robustness.svg"
-Known = dict[tuple[str, str], Row]
+_MORE = (
+    *(BY_PROXY, IN_ORDER, reporting.BEST, reporting.PROXY, reporting.DIVERSITY, reporting.NOVELTY),
+    *(reporting.FEASIBLE, reporting.KEPT, reporting.STEPS, NATS, OFF),
+)
+Place = tuple[str, str, str]
+"""A row's task, level, and what it is about."""
 
 
 def tables(rows: Sequence[Row]) -> str:
     """Return the whole section."""
-    known = {(row.case, row.metric): row for row in rows}
+    found = Found(rows)
     places = list(dict.fromkeys(place_of(row) for row in rows))
     tasks = list(dict.fromkeys(task for task, _, _ in places if task != EVERYWHERE))
     levels = list(dict.fromkeys(level for task, level, _ in places if level not in (POOLED, GRID)))
-    parts = ["### Over all tasks", _overall(known, places)] if any(task == EVERYWHERE for task, _, _ in places) else []
+    parts = _overall(found, places) if any(task == EVERYWHERE for task, _, _ in places) else []
     parts.append(f"![True score of the shortlist over how right the proxy is, a panel a task]({PICTURE})")
-    for task in tasks:
-        parts += [f"### {task}", "\n\n".join(_of_task(known, places, task, levels))]
-    return "\n\n".join(parts)
+    return "\n\n".join([*parts, *(part for task in tasks for part in _of_task(found, places, task, levels))])
 
 
-def place_of(row: Row) -> tuple[str, str, str]:
+def place_of(row: Row) -> Place:
     """Return a row's task, level, and what it is about."""
     head, _, about = row.case.partition("/proxy/")
     _, *task, level, subject = [*head.split("/"), f"proxy/{about}"] if about else head.split("/")
     return "/".join(task), level, subject
 
 
-def interval_of(row: Row) -> tuple[float, float, float]:
-    """Return a mean and the ends of its interval; ValueError where a row has none."""
-    if row.low is None or row.high is None:
-        raise ValueError(f"{row.case}: {row.metric} has no interval. Measure it again: `{row.command}`.")
-    return row.value, row.low, row.high
+def case_of(task: str, level: str, subject: str) -> str:
+    """Return the case of a place."""
+    return f"robustness/{task}/{level}/{subject}"
 
 
-def word_of(known: Known, case: str) -> str:
+def word_of(row: Row) -> str:
     """Return in words what the interval of a difference says."""
-    _, low, high = interval_of(known[case, AHEAD])
+    _, low, high = interval_of(row)
     return "ahead" if low > 0.0 else "behind" if high < 0.0 else "closes the gap"
 
 
-def _overall(known: Known, places: Sequence[tuple[str, str, str]]) -> str:
-    rules = [
-        metric for metric in (SCORE, BY_PROXY, IN_ORDER) if any(key[1] == metric and EVERYWHERE in key[0] for key in known)
-    ]
-    header = ("method", *(f"{metric}, mean [95 %]" for metric in rules))
-    lines = []
-    for task, level, subject in places:
-        if task == EVERYWHERE and level == POOLED and " less " not in subject:
-            lines.append((subject, *(_interval(known, f"robustness/{task}/{level}/{subject}", metric) for metric in rules)))
-    lines.sort(key=lambda line: -known[f"robustness/{EVERYWHERE}/{POOLED}/{line[0]}", SCORE].value)
-    return "\n\n".join(
-        [
-            table(header, lines),
-            "Differences over all tasks and levels:",
-            _differences(known, places, EVERYWHERE),
-            *_grid(known, places, EVERYWHERE),
-        ]
-    )
+def _interval(row: Row) -> str:
+    return interval_of(row).told()
 
 
-def _of_task(known: Known, places: Sequence[tuple[str, str, str]], task: str, levels: Sequence[str]) -> list[str]:
+def _subject(case: str) -> str:
+    return case.rpartition("/")[2]
+
+
+def _overall(found: Found, places: Sequence[Place]) -> list[str]:
+    metrics = [metric for metric in (SCORE, BY_PROXY, IN_ORDER) if any(m == metric and EVERYWHERE in c for c, m in found)]
+    cases = [case_of(*place) for place in places if place[:2] == (EVERYWHERE, POOLED) and " less " not in place[2]]
+    cases.sort(key=lambda case: -found[case, SCORE].value)
+    columns = [("method", _subject), *((f"{metric}, mean [95 %]", found.cell(metric, _interval)) for metric in metrics)]
+    differences = ["Differences over all tasks and levels:", _differences(found, places, EVERYWHERE)]
+    return ["### Over all tasks", lines(cases, columns), *differences, *_grid(found, places, EVERYWHERE)]
+
+
+def _of_task(found: Found, places: Sequence[Place], task: str, levels: Sequence[str]) -> list[str]:
+    def told(level: str, metric: str, name: str) -> str:
+        return found.told(case_of(task, level, name), metric, _interval)
+
     here = [subject for one, level, subject in places if (one, level) == (task, POOLED) and " less " not in subject]
-    shown = [name for name in here if (f"robustness/{task}/{levels[0]}/{name}", SCORE) in known]
-    scores = [
-        (name, *(_interval(known, f"robustness/{task}/{level}/{name}", SCORE) for level in (*levels, POOLED)))
-        for name in shown
-        if not name.startswith(EXACT)
+    shown = [name for name in here if (case_of(task, levels[0], name), SCORE) in found and not name.startswith(EXACT)]
+    by_level: list[Column] = [("method", str), *((level, partial(told, level, SCORE)) for level in (*levels, POOLED))]
+    more: list[Column] = [("method", str)]
+    more += [(m, lambda name, m=m: found.told(case_of(task, POOLED, name), m, plain)) for m in _MORE]
+    parts = [
+        f"### {task}",
+        "True score of the shortlist, mean [95 %], by what the proxy learned from and how it enters:",
+        lines(shown, by_level),
+        "Over all levels, median over the seeds:",
+        lines(here, more),
+        "Differences:",
+        _differences(found, places, task),
+        *_grid(found, places, task),
     ]
-    parts = ["True score of the shortlist, mean [95 %], by what the proxy learned from and how it enters:"]
-    parts.append(table(("method", *levels, POOLED), scores))
-    metrics = (BY_PROXY, IN_ORDER, BEST, PROXY, DIVERSITY, NOVELTY, FEASIBLE, KEPT, STEPS, NATS, OFF)
-    more = [(name, *(_number(known, f"robustness/{task}/{POOLED}/{name}", metric) for metric in metrics)) for name in here]
-    parts += ["Over all levels, median over the seeds:", table(("method", *metrics), more)]
-    parts += ["Differences:", _differences(known, places, task), *_grid(known, places, task)]
     exact = [name for name in here if name.startswith(EXACT)]
     if exact:
-        cells = [(name, _interval(known, f"robustness/{task}/{POOLED}/{name}", SCORE)) for name in exact]
-        parts += ["The exact laws that the trainings were after, chosen from in the same way:", table(("law", SCORE), cells)]
-    wrong = [
-        (level, subject, *(_number(known, f"robustness/{task}/{level}/proxy/{subject}", metric) for metric in WRONG))
-        for level in levels
-        for subject in SUBJECTS
-        if (f"robustness/{task}/{level}/proxy/{subject}", WRONG[0]) in known
+        parts.append("The exact laws that the trainings were after, chosen from in the same way:")
+        parts.append(lines(exact, [("law", str), (SCORE, partial(told, POOLED, SCORE))]))
+    about = [case_of(task, level, f"proxy/{subject}") for level in levels for subject in SUBJECTS]
+    wrong: list[Column] = [
+        ("level", lambda case: case.split("/proxy/")[0].rpartition("/")[2]),
+        ("about", _subject),
+        *((metric, found.cell(metric, plain)) for metric in WRONG),
     ]
-    parts += ["How wrong the proxies are:", table(("level", "about", *WRONG), wrong)]
-    return parts
+    return [*parts, "How wrong the proxies are:", lines([case for case in about if (case, WRONG[0]) in found], wrong)]
 
 
-def _differences(known: Known, places: Sequence[tuple[str, str, str]], task: str) -> str:
-    cells = []
-    for one, level, subject in places:
-        if one == task and " less " in subject and (level == POOLED or subject.startswith(CHOSEN)):
-            ours, rival = subject.split(" less ")
-            case = f"robustness/{task}/{level}/{subject}"
-            cells.append((ours, rival, level, _interval(known, case, AHEAD, sign=True), word_of(known, case)))
-    cells.sort(key=lambda cell: (cell[2] != POOLED, cell[2]))
-    return table(("method", "less", "level", "difference [95 %]", "it is"), cells)
-
-
-def _grid(known: Known, places: Sequence[tuple[str, str, str]], task: str) -> list[str]:
-    rows = [
-        (name, known[f"robustness/{task}/{GRID}/{name}", OVER_GRID])
-        for one, level, name in places
-        if (one, level) == (task, GRID)
+def _differences(found: Found, places: Sequence[Place], task: str) -> str:
+    asked = [
+        (level, case_of(one, level, subject))
+        for one, level, subject in places
+        if one == task and " less " in subject and (level == POOLED or subject.startswith(CHOSEN))
     ]
-    cells = [(name, figure(row.value), figure(row.low or 0.0), figure(row.high or 0.0)) for name, row in rows]
+    level_of = {case: level for level, case in sorted(asked, key=lambda one: (one[0] != POOLED, one[0]))}
+    columns: list[Column] = [
+        ("method", lambda case: _subject(case).split(" less ")[0]),
+        ("less", lambda case: _subject(case).split(" less ")[1]),
+        ("level", lambda case: level_of[case]),
+        ("difference [95 %]", found.cell(AHEAD, lambda row: interval_of(row).told(sign=True))),
+        ("it is", found.cell(AHEAD, word_of)),
+    ]
+    return lines(level_of, columns)
+
+
+def _grid(found: Found, places: Sequence[Place], task: str) -> list[str]:
+    cases = [case_of(*place) for place in places if place[:2] == (task, GRID)]
+    columns: list[Column] = [
+        ("method", _subject),
+        ("median setting", found.cell(OVER_GRID, plain)),
+        ("worst", found.cell(OVER_GRID, lambda row: figure(row.low or 0.0))),
+        ("best", found.cell(OVER_GRID, lambda row: figure(row.high or 0.0))),
+    ]
     head = "True score over the whole grid of exponents and lengths of training, each setting's mean over levels and seeds:"
-    return [head, table(("method", "median setting", "worst", "best"), cells)] if cells else []
+    return [head, lines(cases, columns)] if cases else []
 
 
-def _interval(known: Known, case: str, metric: str, *, sign: bool = False) -> str:
-    mean, low, high = interval_of(known[case, metric])
-    return f"{mean:+.2f} [{low:+.2f}, {high:+.2f}]" if sign else f"{mean:.2f} [{low:.2f}, {high:.2f}]"
+LINES = (*RIVALS, RANDOM, *JUDGED, *(name for name in CONTROLS if name.endswith(CHOSEN)))
 
 
-def _number(known: Known, case: str, metric: str) -> str:
-    row = known.get((case, metric))
-    return "" if row is None else figure(row.value)
+def draw(rows: Sequence[Row], path: Path) -> bool:
+    """Write the picture, a panel a task and a line a method; the proxies are those that enter as their mean."""
+    tasks = list(dict.fromkeys(task for task, _, _ in map(place_of, rows) if task != EVERYWHERE))
+    if tasks:
+        num_columns = math.ceil(math.sqrt(len(tasks)))
+        with picture(path, -(-len(tasks) // num_columns), num_columns, (4.2, 3.6), legend=2.6) as panels:
+            for panel, task in zip(panels, tasks, strict=False):
+                _panel(panel, Found(rows), task)
+    return bool(tasks)
 
 
-TEXT = """\
-A sampler is trained on a proxy, and its shortlist is judged by the truth, which neither the proxy nor the sampler has seen.
-The claim under test is that TGM's shortlist is better when the proxy is wrong.
-
-**Tasks.** *tfbind8*: DNA 8-mers and their measured E-scores (Barrera et al. 2016). *ehrlich/short*: an Ehrlich function
-(Stanton et al. 2024, arXiv:2407.00236) of 4 letters, length 12, two motifs of 3; objects with banned neighbours are infeasible
-and score 0. *rna*: binding of 14 nt to a target of 100 (ViennaRNA). Scores are in standard deviations of the truth above its
-mean over random objects, so that 0 is an object taken blindly.
-
-**Proxies.** Five perceptrons, each on a bootstrap sample, out-of-bag rows choosing when to stop. What they learn from is 50,
-200 or 1,000 objects out of the lower 60 % of a random pool, measured with an error of half the pool's standard deviation.
-An Ehrlich function's motifs may stand anywhere, of which perceptrons learn little (rank correlations below 0.2): a shortlist
-there shows mostly who stays feasible. Proxies enter as their mean, as mean less one standard deviation (*lower*), or as their
-minimum (*min*), standardised over random objects so that beta means the same for all. Their standard deviation is not
-calibrated; coverage is that of two of them.
-
-**Methods.** One trainer, one policy (an MLP), the same objects, proxy calls, updates and grid for all: GFlowNet (TGM with
-q = 0), TGM at omega = alpha = 1, soft Q-learning, Munchausen DQN, discrete SAC with its temperature held fixed, and PPO. Every
-batch of 32 objects is gone through four times in four parts, whatever the objective, as PPO goes through it by its published
-defaults. The target copies of the two DQN-like methods are renewed every 5 batches, which are 80 updates (published: 100 and
-500). *Random search* takes as many uniform objects as the others ask the proxy about.
-
-*Lagged TGM* (`LaggedGeneralMellowmax`) was added in the search for something better: its reference is the policy of the batch
-before, q = 0.9, and a value head learned beside it decides what the network's layers see, as PPO's does. On proxies of other
-seeds (200 to 205), where the idea comes from, PPO lost its lead without its value head and this was ahead of it; the seeds
-reported here had no part in it. *GFlowNet with values* has that head and no reference (q = 0), so that the two parts can be
-told apart.
-
-**Tuning.** The learning rate is chosen on seeds that are not reported. Beta, and how long to train (10, 30 or 100 batches), are
-chosen for each seed by the mean true score of the *other* seeds' shortlists, among the settings with which this seed fills its
-list. A user without the truth cannot tune like this, though anyone can see that a list is not full; it is equally generous to
-all but one: *TGM, q chosen* has its q chosen in the same way, so it takes the best of a grid four times as large as the
-GFlowNet's. What a user gets is TGM with q fixed.
-
-**Controls** (tgm 6.4). A *temperature-matched* GFlowNet has beta times `omega + q alpha`; of a lagged TGM, which makes one step
-a batch, beta times `1 - q^batches`. An *entropy-matched* one has the entropy, `-mean log P` of samples, of the TGM on the same
-proxy: its beta is read off the entropies of the GFlowNets already trained there, trained, and read off again; the nearest of
-all counts, and how far it stays off is told. The controls of lagged TGM have its value head, for else they would differ in more
-than the operator. No exact TGM beats a re-tempered GFlowNet in mean proxy score at equal entropy (tgm T9). What is left for it
-is learning, and what the proxy's score does not say. Controls are not tuned: they take exponent and stop from what they match,
-and where one collapses nobody chose another setting for it; the tuned GFlowNet stands beside them. On tfbind8 the exact laws
-are chosen from too: where they agree and trained ones do not, the difference is what training did.
-
-**Choice.** From 2,048 samples 24 objects are taken, the likeliest under the sampler first, each at least 2 (8-mers) or 3 edits
-from all taken before. Methods are tuned and compared by this list. Beside it stand the best by the proxy's score (*by the
-proxy*), as everyone usually chooses, and the objects as drawn (*in order*). The probability under a sampler that has been
-trained on many objects is less wrong about a single one than the proxy is. To random search all objects are alike, and the
-proxy chooses. A place that could not be filled counts as the worst of the random objects that made the unit, so that a method
-gains nothing by collapsing.
-
-**Intervals** are 95 % percentile bootstrap intervals over seeds, 10,000 resamples, in differences paired by seed. With five
-seeds such intervals are somewhat too narrow. *Closes the gap*: the interval of the difference holds 0.
-"""
+def _panel(panel: "Axes", found: Found, task: str) -> None:
+    levels = dict.fromkeys(level for one, level, _ in map(place_of, found.rows) if one == task and level != POOLED)
+    right = {
+        level: found[case_of(task, level, f"proxy/{SUBJECTS[0]}"), CORRELATION].value
+        for level in levels
+        if level.endswith(ENTRIES[0])
+    }
+    shown = sorted(right, key=lambda level: right[level])
+    for place, name in enumerate(LINES):
+        own = [found[case_of(task, level, name), SCORE] for level in shown]
+        style = "-" if name in JUDGED else "--" if name in CONTROLS else ":"
+        at = [right[level] for level in shown]
+        panel.errorbar(at, values(own), yerr=reach(own), fmt=style, marker="o", markersize=3, color=f"C{place}", label=name)
+    panel.set_title(task)
+    panel.locator_params(axis="x", nbins=5)
+    panel.set_xlabel("rank correlation of proxy and truth, random objects")
+    panel.set_ylabel("true score of the shortlist")

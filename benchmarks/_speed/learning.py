@@ -6,13 +6,64 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float, Int
 
-from benchmarks._speed.laws import base_of, exact_law, sampling_floor, total_variation
-from benchmarks._speed.measure import tell, with_versions
+from benchmarks._speed import problem as given
+from benchmarks._speed.measure import with_versions
 from benchmarks._speed.plan import Lesson
-from benchmarks._speed.workers import OURS, side_by_side
-from benchmarks.rows import Context, Row, Target
+from benchmarks._speed.problem import Problem
+from benchmarks._speed.workers import OURS, at_work
+from benchmarks.harness.processes import tell
+from benchmarks.harness.rows import Context, Row, Target
+from narrows.envs import Hypergrid
+from narrows.envs.hypergrid import HypergridState
+from narrows.rewards import HypergridReward
+
+Law = Float[np.ndarray, " object"]
+
+
+def exact_law(problem: Problem) -> Law:
+    """Return the probability of every object, in the order of `places`; ValueError for a space that is not listed here."""
+    log_reward = _log_rewards(problem)
+    weights = np.exp(log_reward - log_reward.max())
+    return weights / weights.sum()
+
+
+def total_variation(law: Law, objects: Int[np.ndarray, "num place"], base: int) -> float:
+    """Return half the sum of differences between a law and the frequencies of objects written in numbers below `base`."""
+    if objects.min() < 0 or objects.max() >= base:
+        raise ValueError(f"expected objects of numbers in [0, {base}), got {objects.min()} to {objects.max()}.")
+    places = objects @ (base ** np.arange(objects.shape[1] - 1, -1, -1))
+    return float(0.5 * np.abs(np.bincount(places, minlength=law.size) / len(places) - law).sum())
+
+
+def sampling_floor(law: Law, num: int, seed: int = 0) -> float:
+    """Return the total variation that `num` samples of the law itself are at."""
+    counts = np.random.default_rng(seed).multinomial(num, law)
+    return float(0.5 * np.abs(counts / num - law).sum())
+
+
+def base_of(problem: Problem) -> int:
+    """Return one more than the largest number in an object."""
+    return problem.size if problem.space == "hypergrid" else problem.num_letters
+
+
+def _log_rewards(problem: Problem) -> Float[np.ndarray, " object"]:
+    if problem.space == "dna8":
+        assert problem.table is not None, "whoever asks for dna8 names its table"
+        return given.DNA_EXPONENT * np.load(problem.table).astype(np.float64)
+    base, length = base_of(problem), problem.num_places
+    objects = np.stack(np.unravel_index(np.arange(base**length), (base,) * length), axis=1)
+    if problem.space == "hypergrid":
+        reward = HypergridReward(Hypergrid(length, base), **given.HYPERGRID_REWARD)
+        return np.asarray(reward(HypergridState(jnp.asarray(objects), jnp.ones(len(objects), bool))), np.float64)
+    if problem.space == "letters":
+        table = np.asarray(given.pair_scores(base))
+        return given.PAIR_EXPONENT / length * table[objects[:, :-1], objects[:, 1:]].sum(axis=1)
+    raise ValueError(f"the objects of {problem.space} are not listed: expected hypergrid, letters or dna8.")
+
 
 TOLERANCE = 0.01
 """The most by which our median may exceed the peer's: about what another seed changes."""
@@ -24,7 +75,7 @@ def measure_lesson(context: Context, lesson: Lesson, peers: Sequence[str], seeds
     found: dict[str, list[float]] = {name: [] for name in names}
     for seed in seeds:
         tell(f"learning, {lesson.name}, seed {seed}: {', '.join(names)}")
-        with side_by_side(names, replace(lesson.problem, seed=seed)) as workers, tempfile.TemporaryDirectory() as folder:
+        with at_work(names, replace(lesson.problem, seed=seed)) as workers, tempfile.TemporaryDirectory() as folder:
             context = with_versions(context, workers)
             for worker in workers:
                 worker.ask("train", count=lesson.trained)

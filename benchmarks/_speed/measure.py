@@ -1,12 +1,11 @@
-"""From a plan to rows: workers side by side, training, windows in turns, and every figure with its verdict."""
+"""From a plan to rows: workers side by side, training, windows in turns, arithmetic counted by hand, and every verdict."""
 
 import math
 import statistics
-import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
 
-from benchmarks._speed.flops import iteration_flops
 from benchmarks._speed.plan import (
     BATCHES,
     FITTED,
@@ -21,11 +20,92 @@ from benchmarks._speed.plan import (
     of_batch,
     of_length,
 )
-from benchmarks._speed.problem import Problem
+from benchmarks._speed.problem import DEPTH, FEED_FORWARD, HIDDEN, LAYERS, WIDTH, Problem
+from benchmarks._speed.protocol import Answer
 from benchmarks._speed.reference import product_flops
-from benchmarks._speed.windows import WARM_UP, Timing, ratios, take_turns, warm_up
-from benchmarks._speed.workers import ONE, OURS, REFERENCE, Worker, side_by_side
-from benchmarks.rows import Context, Row, Target
+from benchmarks._speed.workers import ONE, OURS, REFERENCE, Worker, at_work
+from benchmarks.harness.processes import tell
+from benchmarks.harness.rows import Context, Row, Target
+from benchmarks.harness.turns import ratios
+
+
+class Asked(Protocol):
+    """Whoever answers questions by name: a `Worker`."""
+
+    name: str
+
+    def ask(self, ask: str, **details: Any) -> Answer:
+        """Ask and wait for the answer."""
+        ...
+
+
+@dataclass
+class Timing:
+    """What one side takes for one kind of work, `train` or `sample`."""
+
+    worker: Asked  # the side
+    ask: str  # the work
+    unit: int  # iterations in a window are whole multiples of it
+    compile_seconds: float  # the first call of a unit less a later one of the same
+    unit_seconds: float  # that later call
+    first_loss: float | None  # the mean loss of the very first unit; None for sampling
+    rates: list[float] = field(default_factory=list)  # iterations a second, one a window
+    # losses, decisions: of each window of training
+    losses: list[float] = field(default_factory=list)
+    decisions: list[float] = field(default_factory=list)
+
+    @property
+    def rate(self) -> float:
+        """Return the median iterations a second."""
+        return statistics.median(self.rates)
+
+
+WARM_UP = 3
+"""Units that `warm_up` asks for."""
+
+
+def warm_up(worker: Asked, unit: int, ask: str = "train") -> Timing:
+    """Ask for the same unit of work three times: the first compiles, the quicker of the others tells what a unit takes."""
+    first, *later = (worker.ask(ask, count=unit) for _ in range(WARM_UP))
+    quickest = min(answer["seconds"] for answer in later)
+    return Timing(worker, ask, unit, max(first["seconds"] - quickest, 0.0), quickest, first.get("loss"))
+
+
+def take_turns(timings: Sequence[Timing], windows: int, seconds: float) -> None:
+    """Time `windows` windows of about `seconds` on every side, in turns, and add them to the timings."""
+    counts = [timing.unit * max(1, round(seconds / timing.unit_seconds)) for timing in timings]
+    for _ in range(windows):
+        for timing, count in zip(timings, counts, strict=True):
+            answer = timing.worker.ask(timing.ask, count=count)
+            timing.rates.append(count / answer["seconds"])
+            if timing.ask == "train":
+                timing.losses.append(answer["loss"])
+                timing.decisions.append(answer["decisions"])
+
+
+PASSES = 3
+"""A forward pass and the two products of the backward pass. That sampling evaluates the network too counts against a side."""
+
+
+def iteration_flops(problem: Problem, mean_decisions: float) -> float:
+    """Return the floating-point operations of one iteration: two for each multiply-add of the network's matrix products.
+
+    Only real steps count, and causal attention only for the keys that exist. Padding, recomputation, the first layer's rows
+    (a look-up, not a product), embeddings, norms, the softmax and the optimiser count for nothing.
+    """
+    return 2.0 * PASSES * problem.batch * trajectory_multiply_adds(problem, mean_decisions)
+
+
+def trajectory_multiply_adds(problem: Problem, decisions: float) -> float:
+    """Return the multiply-adds of one forward pass over a trajectory of `decisions` steps."""
+    outputs = problem.num_choices + (problem.objective == "db")
+    if problem.network == "mlp":
+        return decisions * ((DEPTH - 1) * HIDDEN * HIDDEN + HIDDEN * outputs)
+    projections = 4 * WIDTH * WIDTH + 2 * WIDTH * FEED_FORWARD
+    # The step at position t attends to t + 1 keys, once for the scores and once for the values.
+    attention = 2 * WIDTH * decisions * (decisions + 1) / 2
+    return LAYERS * (decisions * projections + attention) + decisions * WIDTH * outputs
+
 
 _MEGABYTE = 1e6
 _PRODUCTS = 2
@@ -45,7 +125,7 @@ FULL, QUICK = Effort(5, 1.2), Effort(3, 0.8)
 def measure_plan(context: Context, plan: Plan, peers: Sequence[str], effort: Effort) -> Iterator[Row]:
     """Yield the rows of one case: each side's figures, then ours against each peer's."""
     tell(f"{plan.name}: {', '.join([OURS, *peers])}")
-    with side_by_side([OURS, *peers], plan.problem) as workers, side_by_side([REFERENCE], plan.problem) as (reference,):
+    with at_work([OURS, *peers], plan.problem) as workers, at_work([REFERENCE], plan.problem) as (reference,):
         context = with_versions(context, workers)
         timings = [warm_up(worker, unit_of(worker.name, plan.problem)) for worker in workers]
         losses = [_train(timing, plan) for timing in timings] if plan.trained else []
@@ -74,7 +154,7 @@ def measure_lengths(context: Context, peers: Sequence[str], effort: Effort) -> I
         problem = of_length(length)
         present = peers if length <= MAX_LENGTH_SAMPLING else ()
         tell(f"length {length}: {', '.join([OURS, *present])}")
-        with side_by_side([OURS, *present], problem) as workers:
+        with at_work([OURS, *present], problem) as workers:
             context = with_versions(context, workers)
             sampling = [warm_up(worker, unit_of(worker.name, problem), "sample") for worker in workers]
             take_turns(sampling, effort.windows, effort.seconds / 2)
@@ -101,7 +181,7 @@ def measure_batches(context: Context, peers: Sequence[str], effort: Effort) -> I
         problem = of_batch(batch)
         present = peers if batch in PEER_BATCHES else ()
         tell(f"batch {batch}: {', '.join([OURS, *present])}")
-        with side_by_side([OURS, *present], problem) as workers, side_by_side([REFERENCE], problem) as (reference,):
+        with at_work([OURS, *present], problem) as workers, at_work([REFERENCE], problem) as (reference,):
             context = with_versions(context, workers)
             timings = [warm_up(worker, unit_of(worker.name, problem)) for worker in workers]
             products = warm_up(reference, _PRODUCTS, "sample")
@@ -140,11 +220,6 @@ def with_versions(context: Context, workers: Sequence[Worker]) -> Context:
     return replace(context, versions={**context.versions, **found})
 
 
-def tell(words: str) -> None:
-    """Say what is under way: a full run takes many minutes, and whoever waits should see it move."""
-    print(words, file=sys.stderr, flush=True)
-
-
 def _train(timing: Timing, plan: Plan) -> float:
     """Train until the plan's number of iterations and return the mean loss of the last chunk."""
     left, tail = plan.trained - WARM_UP * timing.unit, plan.problem.chunk
@@ -170,7 +245,8 @@ def _comparison_rows(
     case, peer = f"speed/{plan.name}/{OURS}", theirs.worker.name
     bound = plan.targets.get(peer)
     target = None if bound is None else Target(">=", bound)
-    yield context.row(case, "rate to the peer's", ratios(ours, theirs), unit="x", windows=True, against=peer, target=target)
+    faster = ratios(ours.rates, theirs.rates)
+    yield context.row(case, "rate to the peer's", faster, unit="x", windows=True, against=peer, target=target)
     # Nobody compiles in torchgfn, and a peer that is measured for information sets no bar.
     is_judged = peer == "gfnx" and bound is not None
     for metric, unit, own, other in (

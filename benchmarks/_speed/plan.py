@@ -4,47 +4,30 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from benchmarks._speed.problem import Problem
+from benchmarks.harness.case import prose
 
 
 @dataclass(frozen=True)
 class Plan:
-    """One case.
+    """One case."""
 
-    Args:
-        name: as on the command line.
-        title: of its table.
-        problem: what both sides train on.
-        peers: who can be measured on it.
-        trained: iterations before the windows, the same number on every side; 0 for a policy that stays as initialised.
-        targets: the least ratio of ours to a peer's rate, by peer.
-        memory_mb: the most that ours may have resident; None for no more than the peer.
-        note: what a reader has to know, for the footnote.
-    """
-
-    name: str
-    title: str
-    problem: Problem
-    peers: tuple[str, ...]
-    trained: int
-    targets: Mapping[str, float] = field(default_factory=dict)
-    memory_mb: float | None = None
-    note: str = ""
+    name: str  # as on the command line
+    title: str  # of its table
+    problem: Problem  # what both sides train on
+    peers: tuple[str, ...]  # who can be measured on it
+    trained: int  # iterations before the windows, the same number on every side; 0 for a policy that stays as initialised
+    targets: Mapping[str, float] = field(default_factory=dict)  # the least ratio of ours to a peer's rate, by peer
+    memory_mb: float | None = None  # the most that ours may have resident; None for no more than the peer
+    note: str = ""  # what a reader has to know, for the footnote
 
     def quick(self) -> "Plan":
         """Return the same case with less training before the windows."""
         return replace(self, trained=min(self.trained, 5 * self.problem.chunk))
 
 
+SAYS = prose("speed")
 _GRID = Problem("hypergrid", "tb", "mlp", 20, chunk=100)
 _BITS = Problem("bits", "tb", "transformer", 120, chunk=20)
-_GRID_NOTE = """\
-The 20^4 hypergrid (R0 = 0.1, R1 = 0.5, R2 = 2), uniform backward policy, MLP with two hidden layers of 256 on one-hot
-coordinates."""
-_BITS_NOTE = """\
-120 bits in 15 words of 8, written left to right; log-reward -2 times the share of bits in which a string differs from the
-nearest of 60 hidden modes (Hamming's distance, the same modes on both sides); transformer with 3 layers, width 64, 8 heads,
-feed-forward 64. gfnx's side is its `FixedAutoregressiveSequenceEnvironment` with its `BitseqRewardModule`."""
-
 PLANS = {
     plan.name: plan
     for plan in (
@@ -55,7 +38,7 @@ PLANS = {
             ("narrows-one", "gfnx", "gfnx-pinned", "torchgfn"),
             1000,
             {"gfnx": 3.0, "torchgfn": 5.0},
-            note=_GRID_NOTE,
+            note=SAYS["hypergrid"],
         ),
         Plan(
             "hypergrid_tb_untrained",
@@ -63,9 +46,7 @@ PLANS = {
             _GRID.still(),
             ("narrows-one", "gfnx", "torchgfn"),
             0,
-            note=_GRID_NOTE
-            + """ The learning rate is 1e-30: the same work on the first policy, which stops early and so
-flatters whoever leaves the loop with the last trajectory. No target.""",
+            note=f"{SAYS['hypergrid']} {SAYS['still']}",
         ),
         Plan(
             "hypergrid_db",
@@ -74,7 +55,7 @@ flatters whoever leaves the loop with the last trajectory. No target.""",
             ("narrows-one", "gfnx", "torchgfn"),
             1000,
             {"gfnx": 3.0, "torchgfn": 5.0},
-            note=_GRID_NOTE,
+            note=SAYS["hypergrid"],
         ),
         Plan(
             "bits_tb",
@@ -83,7 +64,7 @@ flatters whoever leaves the loop with the last trajectory. No target.""",
             ("narrows-one", "gfnx", "gfnx-pinned"),
             200,
             {"gfnx": 25.0},
-            note=_BITS_NOTE,
+            note=SAYS["bits"],
         ),
         Plan(
             "bits_db",
@@ -92,7 +73,7 @@ flatters whoever leaves the loop with the last trajectory. No target.""",
             ("narrows-one", "gfnx"),
             200,
             {"gfnx": 25.0},
-            note=_BITS_NOTE,
+            note=SAYS["bits"],
         ),
         Plan(
             "bits_any_order",
@@ -100,9 +81,7 @@ flatters whoever leaves the loop with the last trajectory. No target.""",
             replace(_BITS, space="bits_any_order"),
             ("gfnx",),
             200,
-            note="""\
-Not the same environment, hence no target: gfnx's `BitseqEnvironment` places any word anywhere (3,840 actions), ours writes the
-same objects left to right (257). Same reward, batch, network and optimiser; what a user who wants such objects gets.""",
+            note=SAYS["bits_any_order"],
         ),
         Plan(
             "tfbind8_tb",
@@ -111,10 +90,7 @@ same objects left to right (257). Same reward, batch, network and optimiser; wha
             ("narrows-one", "gfnx", "gfnx-pinned"),
             1000,
             {"gfnx": 5.0},
-            note="""\
-DNA of 8 letters, log-reward 4 times the measured score (SIX6, scaled to 0..1), the same table on both sides; MLP with two
-hidden layers of 256 on one-hot letters. gfnx's side is its `FixedAutoregressiveSequenceEnvironment`: its own TF-Bind-8 reward
-reads a file that its package does not ship.""",
+            note=SAYS["tfbind8_tb"],
         ),
         Plan(
             "peptides_tb",
@@ -124,11 +100,7 @@ reads a file that its package does not ship.""",
             40,
             {"gfnx": 60.0},
             memory_mb=1000.0,
-            note="""\
-20 letters, 0 to 60 of them, ended at will; a cheap analytic log-reward (a fixed random score of each pair of neighbouring
-letters, ten times their sum over 60), the same table on both sides: gfnx's package does not ship its AMP proxy. The transformer
-is that of the bit sequences. gfnx's side is its `AMPEnvironment`. On every side the loss of the first few hundred iterations
-rises: sequences grow, and log Z, far from zero here, moves by about 0.1 an iteration.""",
+            note=SAYS["peptides_tb"],
         ),
     )
 }

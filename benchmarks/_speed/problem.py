@@ -25,31 +25,22 @@ MODE_BLOCKS = ("00000000", "11111111", "11110000", "00001111", "00111100")
 
 @dataclass(frozen=True)
 class Problem:
-    """One training problem.
+    """One training problem."""
 
-    Attributes:
-        space: the environment; `bits` writes words left to right, `bits_any_order` puts any word anywhere, `letters` are
-            sequences of 4 letters of one length, `peptides` of 20 letters of any length.
-        objective: `tb` (trajectory balance, learned log Z) or `db` (detailed balance, learned log-flow).
-        network: `mlp` (2 hidden layers of 256) or `transformer` (3 layers, width 64, 8 heads, feed-forward 64).
-        size: the grid's side, the number of bits, or the (longest) length.
-        batch: trajectories an iteration.
-        chunk: iterations that ours puts in one compiled program, and the least that a window holds.
-        learning_rate, log_z_learning_rate: of Adam; a vanishing rate keeps the first policy.
-        table: for `dna8`, the file with the 65,536 scores in the order of the sequences; None elsewhere.
-        seed: of the first weights and of the sampling.
-    """
-
+    # the environment; `bits` writes words left to right, `bits_any_order` puts any word anywhere, `letters` are sequences of 4
+    # letters of one length, `peptides` of 20 letters of any length
     space: Space
-    objective: Literal["tb", "db"]
+    objective: Literal["tb", "db"]  # `tb` (trajectory balance, learned log Z) or `db` (detailed balance, learned log-flow)
+    # `mlp` (2 hidden layers of 256) or `transformer` (3 layers, width 64, 8 heads, feed-forward 64)
     network: Literal["mlp", "transformer"]
-    size: int
-    batch: int = 16
-    chunk: int = 50
+    size: int  # the grid's side, the number of bits, or the (longest) length
+    batch: int = 16  # trajectories an iteration
+    chunk: int = 50  # iterations that ours puts in one compiled program, and the least that a window holds
+    # learning_rate, log_z_learning_rate: of Adam; a vanishing rate keeps the first policy
     learning_rate: float = 1e-3
     log_z_learning_rate: float = 0.1
-    table: str | None = None
-    seed: int = 0
+    table: str | None = None  # for `dna8`, the file with the 65,536 scores in the order of the sequences; None elsewhere
+    seed: int = 0  # of the first weights and of the sampling
 
     def to_json(self) -> str:
         """Return the problem as one line of JSON."""
@@ -78,11 +69,6 @@ class Problem:
         if self.space == "hypergrid":
             return HYPERGRID_NDIM
         return self.size // WORD_BITS if self.space.startswith("bits") else self.size
-
-    @property
-    def max_decisions(self) -> int:
-        """Return the most choices that a trajectory can hold; ending where nothing else is legal is none."""
-        return HYPERGRID_NDIM * (self.size - 1) + 1 if self.space == "hypergrid" else self.num_places
 
     @property
     def num_choices(self) -> int:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from benchmarks._speed.problem import Problem
-from benchmarks.case import ROOT
+from benchmarks.harness.places import ROOT
 
 OURS = "narrows"
 ONE = "narrows-one"
@@ -121,7 +121,7 @@ class Worker:
 
 
 @contextmanager
-def side_by_side(names: Sequence[str], problem: Problem) -> Iterator[list[Worker]]:
+def at_work(names: Sequence[str], problem: Problem) -> Iterator[list[Worker]]:
     """Start a worker for each library, one after the other, so that none is built or compiled beside another."""
     with ExitStack() as stack:
         workers = []

@@ -4,17 +4,16 @@ At one exponent an expected flow network is more diffuse than others, so that a 
 can do (eflow 7.4). Over the exponents each method draws a curve, and curves can be compared where both have a point.
 """
 
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 from scipy.interpolate import PchipInterpolator
-from scipy.stats import t
+
+from benchmarks.harness.intervals import Interval, of_difference
 
 NUM_POINTS = 16
-_CONFIDENCE = 0.95
 _SAME = 1e-9
 
 
@@ -58,26 +57,13 @@ class Curve(NamedTuple):
         return np.sqrt(np.maximum(self.uniform.entropy - np.asarray(entropies), 0.0))
 
 
-class Difference(NamedTuple):
-    """A difference of means over seeds, and the ends of its 95 % interval (Welch's t)."""
-
-    value: float
-    low: float
-    high: float
-
-
 class Gap(NamedTuple):
-    """How much larger one method's mean score is than another's at equal entropy.
+    """How much larger one method's mean score is than another's at equal entropy."""
 
-    Attributes:
-        along: on average over the part of the frontier that every seed of both has, from the uniform law to the sharpest.
-        at_end: at the end of that part.
-        end: the entropy there.
-    """
-
-    along: Difference
-    at_end: Difference
-    end: float
+    # on average over the part of the frontier that every seed of both has, from the uniform law to the sharpest
+    along: Interval
+    at_end: Interval  # at the end of that part
+    end: float  # the entropy there
 
 
 def gap(ours: Sequence[Curve], theirs: Sequence[Curve]) -> Gap:
@@ -85,19 +71,5 @@ def gap(ours: Sequence[Curve], theirs: Sequence[Curve]) -> Gap:
     end = min(curve.sharpest for curve in (*ours, *theirs))
     places = end * np.arange(1, NUM_POINTS + 1) / NUM_POINTS
     one, two = (np.stack([curve.mean_at(places) for curve in curves]) for curves in (ours, theirs))
-    along, at_end = difference(one.mean(axis=1), two.mean(axis=1)), difference(one[:, -1], two[:, -1])
+    along, at_end = of_difference(one.mean(axis=1), two.mean(axis=1)), of_difference(one[:, -1], two[:, -1])
     return Gap(along, at_end, ours[0].entropy_at(end))
-
-
-def difference(ours: Float[np.ndarray, " seed"], theirs: Float[np.ndarray, " other"]) -> Difference:
-    """Return the difference of the means of two samples of at least two values each, with Welch's 95 % interval."""
-    if min(len(ours), len(theirs)) < 2:
-        raise ValueError(f"an interval needs two seeds of either method, got {len(ours)} and {len(theirs)}.")
-    value = float(np.mean(ours) - np.mean(theirs))
-    parts = [float(np.var(sample, ddof=1)) / len(sample) for sample in (ours, theirs)]
-    variance = sum(parts)
-    if variance == 0.0:
-        return Difference(value, value, value)
-    freedom = variance**2 / sum(part**2 / (len(sample) - 1) for part, sample in zip(parts, (ours, theirs), strict=True))
-    reach = float(t.ppf((1.0 + _CONFIDENCE) / 2.0, freedom)) * math.sqrt(variance)
-    return Difference(value, value - reach, value + reach)

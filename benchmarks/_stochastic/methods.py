@@ -24,25 +24,15 @@ UNIFORM = "uniform"
 
 @dataclass(frozen=True)
 class Method:
-    """A way to train a policy in a noisy world.
+    """A way to train a policy in a noisy world."""
 
-    Args:
-        name: what rows and tables call it.
-        objective: its loss.
-        exact: the exact law that it is after, or where there is none, the nearest that is.
-        is_expected: it has the constraints of expected flow networks.
-        learns_backward: the policy has a backward head.
-        learns_kernel: the loss sees a kernel fitted to transitions, never the true one.
-        differs_without_noise: without noise its training is not that of detailed balance.
-    """
-
-    name: str
-    objective: AbstractObjective
-    exact: str
-    is_expected: bool = False
-    learns_backward: bool = False
-    learns_kernel: bool = False
-    differs_without_noise: bool = False
+    name: str  # what rows and tables call it
+    objective: AbstractObjective  # its loss
+    exact: str  # the exact law that it is after, or where there is none, the nearest that is
+    is_expected: bool = False  # it has the constraints of expected flow networks
+    learns_backward: bool = False  # the policy has a backward head
+    learns_kernel: bool = False  # the loss sees a kernel fitted to transitions, never the true one
+    differs_without_noise: bool = False  # without noise its training is not that of detailed balance
 
 
 METHODS = (

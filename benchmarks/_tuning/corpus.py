@@ -34,33 +34,23 @@ class Sentence(NamedTuple):
 
 
 class Examples(NamedTuple):
-    """Texts with labels.
+    """Texts with labels."""
 
-    Attributes:
-        first: of each row.
-        second: of each row of a task of pairs; empty otherwise.
-        labels: 0 or 1.
-    """
-
-    first: tuple[str, ...]
-    second: tuple[str, ...]
-    labels: tuple[int, ...]
+    first: tuple[str, ...]  # of each row
+    second: tuple[str, ...]  # of each row of a task of pairs; empty otherwise
+    labels: tuple[int, ...]  # 0 or 1
 
 
 class Data(NamedTuple):
-    """A task.
+    """A task."""
 
-    Attributes:
-        train, test: no sentence is in both.
-        tune_train, tune_test: another split, without the rows of `test`, for choosing learning rates.
-        checksum: of all sentences.
-    """
-
+    # train, test: no sentence is in both
     train: Examples
     test: Examples
+    # tune_train, tune_test: another split, without the rows of `test`, for choosing learning rates
     tune_train: Examples
     tune_test: Examples
-    checksum: str
+    checksum: str  # of all sentences
 
 
 def sentences() -> list[Sentence]:

@@ -24,7 +24,7 @@ from benchmarks._tuning.names import (
     TRAINED,
 )
 from benchmarks._tuning.variants import COSTS, FLAT, FULL, fresh
-from benchmarks.rows import Context, Row, Target
+from benchmarks.harness.rows import Context, Row, Target
 from narrows.tuning import FlatAdamW, decay_groups, kept_bytes
 
 Precision = Literal["fp32", "bf16"]
@@ -36,26 +36,17 @@ _TRIES = 3
 
 
 class Effort(NamedTuple):
-    """How much is measured.
+    """How much is measured."""
 
-    Args:
-        config: of the model; None for DistilBERT's own.
-        names: of the variants.
-        bytes_batch, seconds_batch: texts and tokens.
-        dropouts: for bytes; seconds are measured with the first.
-        rounds: timed steps of each variant.
-        group: variants that take turns with full fine-tuning, whose models are in memory together.
-        precisions: of the computation.
-    """
-
-    config: DistilBertConfig
-    names: tuple[str, ...]
+    config: DistilBertConfig  # of the model; None for DistilBERT's own
+    names: tuple[str, ...]  # of the variants
+    # bytes_batch, seconds_batch: texts and tokens
     bytes_batch: tuple[int, int]
     seconds_batch: tuple[int, int]
-    dropouts: tuple[float, ...]
-    rounds: int
-    group: int
-    precisions: tuple[Precision, ...]
+    dropouts: tuple[float, ...]  # for bytes; seconds are measured with the first
+    rounds: int  # timed steps of each variant
+    group: int  # variants that take turns with full fine-tuning, whose models are in memory together
+    precisions: tuple[Precision, ...]  # of the computation
 
 
 FULL_EFFORT = Effort(DistilBertConfig(), tuple(COSTS), (8, 64), (16, 64), (0.1, 0.0), 5, 4, ("fp32", "bf16"))

@@ -31,30 +31,19 @@ _POOL = 8
 
 
 class Job(NamedTuple):
-    """What is trained.
+    """What is trained."""
 
-    Attributes:
-        method: a name of `ACCURACY`.
-        learning_rate: of everything but weights that learners' priming trains, which get a tenth.
-        seed: of the head, the order of rows, dropout, priming, and of the task.
-        train, test: rows.
-        epochs: passes over the rows.
-        batch_size: rows a step.
-        precision: of the layers.
-        encoder: folder of the pre-trained model.
-        task: for the record.
-    """
-
-    method: str
-    learning_rate: float
-    seed: int
+    method: str  # a name of `ACCURACY`
+    learning_rate: float  # of everything but weights that learners' priming trains, which get a tenth
+    seed: int  # of the head, the order of rows, dropout, priming, and of the task
+    # train, test: rows
     train: Examples
     test: Examples
-    epochs: int
-    batch_size: int
-    precision: Precision
-    encoder: str
-    task: str
+    epochs: int  # passes over the rows
+    batch_size: int  # rows a step
+    precision: Precision  # of the layers
+    encoder: str  # folder of the pre-trained model
+    task: str  # for the record
 
     @property
     def key(self) -> str:
@@ -64,23 +53,14 @@ class Job(NamedTuple):
 
 
 class Result(NamedTuple):
-    """What came of it.
+    """What came of it."""
 
-    Attributes:
-        accuracy: share of the test rows.
-        correlation: Matthews'.
-        loss: mean over the last epoch.
-        seconds: processor seconds of training, priming included.
-        trained: numbers that are trained at the end.
-        nodes: learner nodes by feed-forward, of Freeze-And-Reconfigure.
-    """
-
-    accuracy: float
-    correlation: float
-    loss: float
-    seconds: float
-    trained: int
-    nodes: dict[str, list[int]]
+    accuracy: float  # share of the test rows
+    correlation: float  # Matthews'
+    loss: float  # mean over the last epoch
+    seconds: float  # processor seconds of training, priming included
+    trained: int  # numbers that are trained at the end
+    nodes: dict[str, list[int]]  # learner nodes by feed-forward, of Freeze-And-Reconfigure
 
 
 def known_result(job: Job, folder: Path) -> Result | None:

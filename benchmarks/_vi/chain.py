@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from benchmarks.rows import Context, Row, Target
+from benchmarks.harness.rows import Context, Row, Target
 from narrows import vi
 from narrows.vi.problems import LinearBellman, Walk, chain_100, exact_step, simulate, surrogate_step, walk
 
@@ -61,17 +61,11 @@ SHARE = "last distance to LSPE as a share of its error"
 
 
 class Effort(NamedTuple):
-    """How much is simulated.
+    """How much is simulated."""
 
-    Args:
-        runs: of the simulation.
-        times: at which errors are looked at, in transitions.
-        at_once: runs side by side; all their iterates are held until their times are picked.
-    """
-
-    runs: int
-    times: tuple[int, ...]
-    at_once: int
+    runs: int  # of the simulation
+    times: tuple[int, ...]  # at which errors are looked at, in transitions
+    at_once: int  # runs side by side; all their iterates are held until their times are picked
 
 
 FULL = Effort(runs=200, times=(10, 100, 1000, 5000, 20_000), at_once=20)

@@ -6,24 +6,181 @@ from typing import Any, Final, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
+from jaxtyping import Array, Float, Int
 
-from benchmarks._vi import algorithms
-from benchmarks._vi.algorithms import Algorithm
 from narrows import vi
 from narrows.vi.problems import HiddenProblem, hidden_matching_pennies, hidden_rock_paper_scissors
+
+Taken = tuple[Any, Any, Int[Array, ""]]
+"""Parameters, state, and what a step cost in gradient evaluations."""
+
+
+class Algorithm(NamedTuple):
+    """A way to play a hidden game."""
+
+    name: str  # as it stands in the rows
+    init: Callable[[HiddenProblem, Any, Any], Any]  # from the game, a step size and parameters to a state
+    # from the game, a step size, parameters and state to the next ones and what it cost. A gradient evaluation is one pass
+    # forward and back through the models of all players; a Jacobian costs one for each prediction.
+    step: Callable[[HiddenProblem, Any, Any, Any], Taken]
+
+
+class Trail(NamedTuple):
+    """A run."""
+
+    distance: Any  # to the solution after each step, the start first, shape `[steps + 1]`; an array of JAX or NumPy
+    evaluations: Any  # gradient evaluations until then, of the same shape
+
+
+def runner(hidden: HiddenProblem, algorithm: Algorithm, most: int) -> Callable[[Any, Any, Any], Trail]:
+    """Return the compiled run from a step size, parameters and a number of steps, at most so many.
+
+    The number of steps is an argument of the program, so that any part of a run can be timed without compiling it.
+    """
+
+    def distance(params: Any) -> Float[Array, ""]:
+        return optax.tree.norm(optax.tree.sub(hidden.predict(params), hidden.problem.solution))
+
+    def run(step_size: Any, params: Any, num_steps: Any) -> Trail:
+        def body(number: Any, carry: tuple) -> tuple:
+            params, state, trail = carry
+            params, state, cost = algorithm.step(hidden, step_size, params, state)
+            distances = trail.distance.at[number + 1].set(distance(params))
+            evaluations = trail.evaluations.at[number + 1].set(trail.evaluations[number] + cost)
+            return params, state, Trail(distances, evaluations)
+
+        first = distance(params)
+        trail = Trail(jnp.full(most + 1, jnp.nan, first.dtype).at[0].set(first), jnp.zeros(most + 1, jnp.int32))
+        start = (params, algorithm.init(hidden, step_size, params), trail)
+        return jax.lax.fori_loop(0, num_steps, body, start)[2]
+
+    return jax.jit(run)
+
+
+def field(hidden: HiddenProblem, params: Any) -> Any:
+    """Return what every player's parameters see, `J^T F(g(theta))`."""
+    z, pull = jax.vjp(hidden.predict, params)
+    return pull(hidden.problem.operator(z))[0]
+
+
+def simultaneous() -> Algorithm:
+    """Return gradient descent-ascent, all players at once."""
+
+    def step(hidden: HiddenProblem, step_size: Any, params: Any, state: Any) -> Taken:
+        return _moved(params, step_size, field(hidden, params)), state, jnp.int32(1)
+
+    return Algorithm("simultaneous GD", lambda hidden, step_size, params: (), step)
+
+
+def alternating() -> Algorithm:
+    """Return gradient descent-ascent, the second player knowing the first one's step: two halves of an evaluation."""
+
+    def step(hidden: HiddenProblem, step_size: Any, params: Any, state: Any) -> Taken:
+        first = _moved(params[0], step_size, field(hidden, params)[0])
+        second = _moved(params[1], step_size, field(hidden, (first, params[1]))[1])
+        return (first, second), state, jnp.int32(1)
+
+    return Algorithm("alternating GD", lambda hidden, step_size, params: (), step)
+
+
+def extragradient() -> Algorithm:
+    """Return extragradient on the parameters."""
+
+    def step(hidden: HiddenProblem, step_size: Any, params: Any, state: Any) -> Taken:
+        half = _moved(params, step_size, field(hidden, params))
+        return _moved(params, step_size, field(hidden, half)), state, jnp.int32(2)
+
+    return Algorithm("extragradient", lambda hidden, step_size, params: (), step)
+
+
+def optimistic_adam(momentum: float) -> Algorithm:
+    """Return optax's optimistic Adam on the parameters, with its default momentum of 0.9 or another one."""
+
+    def optimizer(step_size: Any) -> optax.GradientTransformation:
+        return optax.optimistic_adam_v2(step_size, b1=momentum)
+
+    def step(hidden: HiddenProblem, step_size: Any, params: Any, state: Any) -> Taken:
+        updates, state = optimizer(step_size).update(field(hidden, params), state, params)
+        return optax.apply_updates(params, updates), state, jnp.int32(1)
+
+    name = f"optimistic Adam, b1 = {momentum:g}"
+    return Algorithm(name, lambda hidden, step_size, params: optimizer(step_size).init(params), step)
+
+
+def composed(name: str, make: Callable[[Any], vi.SurrogateMethod], cost: int = 1) -> Algorithm:
+    """Return a surrogate method whose inner steps each cost so many gradient evaluations."""
+
+    def init(hidden: HiddenProblem, step_size: Any, params: Any) -> vi.SurrogateState:
+        return make(step_size).init(params, hidden.predict(params))
+
+    def step(hidden: HiddenProblem, step_size: Any, params: Any, state: vi.SurrogateState) -> Taken:
+        params, state, info = make(step_size).step(hidden.predict, hidden.problem.operator, params, state)
+        return params, state, cost * info.num_inner_steps
+
+    return Algorithm(name, init, step)
+
+
+def descent(inner_steps: int, rate: float) -> Algorithm:
+    """Return the surrogate with so many gradient steps inside."""
+    return composed(f"GD, m = {inner_steps}", lambda eta: vi.surrogate(vi.forward(eta), optax.sgd(rate), inner_steps))
+
+
+def descent_until(alpha: float, rate: float) -> Algorithm:
+    """Return the surrogate with gradient steps inside until the loss has fallen by `alpha^2`, a thousand at most."""
+    return composed("GD until alpha", lambda eta: vi.surrogate(vi.forward(eta), optax.sgd(rate), 1000, alpha=alpha))
+
+
+def normalised_adam(inner_steps: int, rate: float) -> Algorithm:
+    """Return the surrogate with Adam inside, its steps in proportion to the first residual and its state fresh each time."""
+
+    def make(eta: Any) -> vi.SurrogateMethod:
+        return vi.surrogate(vi.forward(eta), optax.adam(rate), inner_steps, normalise=True, reset_inner_state=True)
+
+    return composed(f"normalised Adam, m = {inner_steps}", make)
+
+
+def phgd(cost: int) -> Algorithm:
+    """Return preconditioned hidden gradient descent, with a Jacobian of so many rows."""
+    return composed("PHGD", vi.preconditioned_hidden_gradient, cost)
+
+
+def gauss_newton(inner_steps: int, cost: int) -> Algorithm:
+    """Return several Gauss-Newton steps on each target."""
+    name = f"Gauss-Newton, m = {inner_steps}"
+    return composed(name, lambda eta: vi.surrogate(vi.forward(eta), vi.gauss_newton(), inner_steps), cost)
+
+
+def damped_gauss_newton(scale: float, cost: int) -> Algorithm:
+    """Return Gauss-Newton with a shortened step."""
+    return composed(f"damped Gauss-Newton, {scale:g}", lambda eta: vi.damped_gauss_newton(eta, scale), cost)
+
+
+def levenberg_marquardt(damping: float, cost: int) -> Algorithm:
+    """Return Levenberg-Marquardt, one step on each target."""
+    inner = vi.levenberg_marquardt(damping)
+    return composed(f"Levenberg-Marquardt, {damping:g}", lambda eta: vi.surrogate(vi.forward(eta), inner), cost)
+
+
+def nearly_exact(name: str, method: Callable[[Any], vi.Method], cost: int) -> Algorithm:
+    """Return a method of prediction space with targets that are reached to rounding: five steps with hardly any damping."""
+    inner = vi.levenberg_marquardt(1e-6)
+    return composed(name, lambda eta: vi.surrogate(method(eta), inner, 5), cost)
+
+
+def _moved(params: Any, step_size: Any, direction: Any) -> Any:
+    return jax.tree.map(lambda leaf, slope: leaf - step_size * slope, params, direction)
+
 
 PENNIES, FREE = "pennies", "pennies without regularisation"
 SAFE, LONG, BEYOND = 1.0 / 17.0, 0.1, 0.12
 """Steps in prediction space for matching pennies: a safe one, a longer one, and one beyond the limit of exact solves, 2/17."""
 _LOOKING_AHEAD = 0.125
 """Of extragradient and optimistic steps there, half of `1 / L`."""
-
 _ADAM = (1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3)
 _MOMENTA = (0.9, 0.0)
 """The default of optax, and none: momentum turns with the players."""
-
 Counts = tuple[int | None, int | None, int | None]
-
 SPECIFIED: Final[Mapping[tuple[str, str], Mapping[float, Counts]]] = {
     (PENNIES, "PHGD"): {SAFE: (108, 260, 564), LONG: (192, 494, 1099), BEYOND: (None, None, None)},
     (PENNIES, "Gauss-Newton, m = 5"): {SAFE: (112, 264, 568), LONG: (223, 525, 1130), BEYOND: (None, None, None)},
@@ -44,19 +201,13 @@ SPECIFIED: Final[Mapping[tuple[str, str], Mapping[float, Counts]]] = {
 
 
 class Entry(NamedTuple):
-    """One algorithm in a contest.
+    """One algorithm in a contest."""
 
-    Attributes:
-        algorithm: who plays.
-        step_sizes: that are always reported.
-        grid: of which the best on other starts is reported too; none for methods whose step size the theory gives.
-        most: steps of a run.
-    """
-
-    algorithm: Algorithm
-    step_sizes: tuple[float, ...]
+    algorithm: Algorithm  # who plays
+    step_sizes: tuple[float, ...]  # that are always reported
+    # of which the best on other starts is reported too; none for methods whose step size the theory gives
     grid: tuple[float, ...]
-    most: int
+    most: int  # steps of a run
 
     @property
     def kind(self) -> str:
@@ -65,53 +216,31 @@ class Entry(NamedTuple):
 
 
 class Contest(NamedTuple):
-    """A hidden game and who plays it.
+    """A hidden game and who plays it."""
 
-    Attributes:
-        name: as it stands in the rows.
-        hidden: the game.
-        exact: parameters to begin at whose run is compared with known figures; None where all are drawn.
-        drawn: parameters to begin at by seed.
-        tuning: others, on which step sizes of the parameters are chosen.
-        entries: who plays.
-        horizon: steps that the picture shows, by step size in prediction space; 0 for all on the parameters.
-        theory: the rate of exact solves at a step size in prediction space.
-        governed: algorithms that have it if they solve exactly.
-        accurate: algorithms that should have that rate, each with the step sizes where.
-    """
-
-    name: str
-    hidden: HiddenProblem
-    exact: Any
-    drawn: dict[int, Any]
-    tuning: list[Any]
-    entries: tuple[Entry, ...]
-    horizon: dict[float, int]
-    theory: Callable[[float], float]
-    governed: frozenset[str]
-    accurate: dict[str, tuple[float, ...]]
+    name: str  # as it stands in the rows
+    hidden: HiddenProblem  # the game
+    exact: Any  # parameters to begin at whose run is compared with known figures; None where all are drawn
+    drawn: dict[int, Any]  # parameters to begin at by seed
+    tuning: list[Any]  # others, on which step sizes of the parameters are chosen
+    entries: tuple[Entry, ...]  # who plays
+    horizon: dict[float, int]  # steps that the picture shows, by step size in prediction space; 0 for all on the parameters
+    theory: Callable[[float], float]  # the rate of exact solves at a step size in prediction space
+    governed: frozenset[str]  # algorithms that have it if they solve exactly
+    accurate: dict[str, tuple[float, ...]]  # algorithms that should have that rate, each with the step sizes where
 
 
 class Effort(NamedTuple):
-    """How much is played.
+    """How much is played."""
 
-    Args:
-        seeds: of drawn starts and networks.
-        tuning_seeds: of those on which steps are chosen.
-        inner_steps: of the surrogates with gradient steps, on matching pennies and on rock-paper-scissors.
-        regularisations: of rock-paper-scissors, with the steps of a run.
-        free_steps: of a run of gradient play without regularisation.
-        windows: timed windows of each run.
-        points: of a curve in the picture.
-    """
-
-    seeds: tuple[int, ...]
-    tuning_seeds: tuple[int, ...]
+    seeds: tuple[int, ...]  # of drawn starts and networks
+    tuning_seeds: tuple[int, ...]  # of those on which steps are chosen
+    # of the surrogates with gradient steps, on matching pennies and on rock-paper-scissors
     inner_steps: tuple[tuple[int, ...], tuple[int, ...]]
-    regularisations: dict[float, int]
-    free_steps: int
-    windows: int
-    points: int
+    regularisations: dict[float, int]  # of rock-paper-scissors, with the steps of a run
+    free_steps: int  # of a run of gradient play without regularisation
+    windows: int  # timed windows of each run
+    points: int  # of a curve in the picture
 
 
 FULL = Effort((0, 1, 2, 3, 4), (100, 101, 102), ((1, 5, 20, 100), (1, 10, 50)), {1.0: 400, 0.2: 3500}, 20_000, 9, 16)
@@ -122,21 +251,21 @@ def pennies(effort: Effort) -> Contest:
     """Return hidden matching pennies, regularised: the frozen instance, and the same neurons from drawn parameters."""
     hidden = hidden_matching_pennies()
     lipschitz, rate = hidden.problem.lipschitz, 10.0
-    inner = [algorithms.descent(steps, rate) for steps in effort.inner_steps[0]]
+    inner = [descent(steps, rate) for steps in effort.inner_steps[0]]
     others = [
-        algorithms.phgd(cost=2),
-        algorithms.gauss_newton(5, cost=2),
-        algorithms.damped_gauss_newton(0.5, cost=2),
-        algorithms.levenberg_marquardt(1e-2, cost=2),
-        algorithms.descent_until(0.5 / lipschitz, rate),
-        algorithms.normalised_adam(20, 1.0),
+        phgd(cost=2),
+        gauss_newton(5, cost=2),
+        damped_gauss_newton(0.5, cost=2),
+        levenberg_marquardt(1e-2, cost=2),
+        descent_until(0.5 / lipschitz, rate),
+        normalised_adam(20, 1.0),
     ]
     grid = (0.5, 1.0, 2.0, 3.0, 5.0, 8.0, 16.0, 32.0)
     on_params = (
-        Entry(algorithms.simultaneous(), (3.0, 8.0, 20.0), grid, 6000),
-        Entry(algorithms.alternating(), (), grid, 4000),
-        Entry(algorithms.extragradient(), (), grid, 4000),
-        *(Entry(algorithms.optimistic_adam(momentum), (), _ADAM, 4000) for momentum in _MOMENTA),
+        Entry(simultaneous(), (3.0, 8.0, 20.0), grid, 6000),
+        Entry(alternating(), (), grid, 4000),
+        Entry(extragradient(), (), grid, 4000),
+        *(Entry(optimistic_adam(momentum), (), _ADAM, 4000) for momentum in _MOMENTA),
     )
     accurate = [one.name for one in (*inner, *others[:2]) if one.name not in ("GD, m = 1", "GD, m = 5")]
     return Contest(
@@ -168,11 +297,11 @@ def free_pennies(effort: Effort) -> Contest:
         drawn={},
         tuning=[_coins(seed) for seed in effort.tuning_seeds],
         entries=(
-            Entry(algorithms.simultaneous(), (0.1, 1.0, 5.0), grid, effort.free_steps),
-            Entry(algorithms.alternating(), (), grid, 4000),
-            Entry(algorithms.extragradient(), (), grid, 4000),
-            *(Entry(algorithms.optimistic_adam(momentum), (), _ADAM, 4000) for momentum in _MOMENTA),
-            Entry(algorithms.nearly_exact("surrogate forward", vi.forward, 10), (0.05,), (), 4000),
+            Entry(simultaneous(), (0.1, 1.0, 5.0), grid, effort.free_steps),
+            Entry(alternating(), (), grid, 4000),
+            Entry(extragradient(), (), grid, 4000),
+            *(Entry(optimistic_adam(momentum), (), _ADAM, 4000) for momentum in _MOMENTA),
+            Entry(nearly_exact("surrogate forward", vi.forward, 10), (0.05,), (), 4000),
             *(Entry(one, sizes, (), 1500) for one, sizes in zip(_looking_ahead(), ((0.05, 0.125), (0.1, 0.125)), strict=True)),
         ),
         horizon={},
@@ -186,20 +315,20 @@ def rock_paper_scissors(effort: Effort, regularisation: float) -> Contest:
     """Return hidden rock-paper-scissors between networks that are drawn anew for each seed."""
     first = hidden_rock_paper_scissors(regularisation, key=jax.random.key(effort.seeds[0]))
     eta, lipschitz, most = first.problem.safe_step_size, first.problem.lipschitz, effort.regularisations[regularisation]
-    inner = [algorithms.descent(steps, 1.0) for steps in effort.inner_steps[1]]
+    inner = [descent(steps, 1.0) for steps in effort.inner_steps[1]]
     others = [
-        algorithms.phgd(cost=6),
-        algorithms.damped_gauss_newton(0.5, cost=6),
-        algorithms.levenberg_marquardt(1e-2, cost=6),
-        algorithms.descent_until(0.5 * regularisation / lipschitz, 1.0),
-        algorithms.normalised_adam(20, 0.03),
+        phgd(cost=6),
+        damped_gauss_newton(0.5, cost=6),
+        levenberg_marquardt(1e-2, cost=6),
+        descent_until(0.5 * regularisation / lipschitz, 1.0),
+        normalised_adam(20, 0.03),
     ]
     grid = (0.01, 0.03, 0.1, 0.3, 1.0)
     on_params = (
-        Entry(algorithms.simultaneous(), (2.0,), grid, most),
-        Entry(algorithms.alternating(), (), grid, most),
-        Entry(algorithms.extragradient(), (), grid, most),
-        *(Entry(algorithms.optimistic_adam(momentum), (), (3e-4, 1e-3, 3e-3, 1e-2), most) for momentum in _MOMENTA),
+        Entry(simultaneous(), (2.0,), grid, most),
+        Entry(alternating(), (), grid, most),
+        Entry(extragradient(), (), grid, most),
+        *(Entry(optimistic_adam(momentum), (), (3e-4, 1e-3, 3e-3, 1e-2), most) for momentum in _MOMENTA),
     )
     # Not PHGD: one Gauss-Newton step towards a target outside the simplex ends at a vertex for many draws (surrogate 7.4).
     exact_enough = [inner[-1].name, "Levenberg-Marquardt, 0.01"]
@@ -220,8 +349,8 @@ def rock_paper_scissors(effort: Effort, regularisation: float) -> Contest:
 def _looking_ahead() -> tuple[Algorithm, Algorithm]:
     """Return the methods for operators that are only monotone."""
     return (
-        algorithms.nearly_exact("surrogate extragradient", vi.extragradient, 10),
-        algorithms.nearly_exact("surrogate optimistic", vi.optimistic, 10),
+        nearly_exact("surrogate extragradient", vi.extragradient, 10),
+        nearly_exact("surrogate optimistic", vi.optimistic, 10),
     )
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import optax
 
 from benchmarks._vi.chain import surrogate_errors
-from benchmarks.rows import Context, Row, Target
+from benchmarks.harness.rows import Context, Row, Target
 from narrows import vi
 from narrows.vi.problems import LinearBellman, baird_star, linear_bellman, spiral, two_state_off_policy
 
@@ -17,15 +17,10 @@ GROWS, SHRINKS, RIGHT = Target(">", 1.0), Target("<", 1.0), Target("<=", 1e-6)
 
 
 class Effort(NamedTuple):
-    """How long runs are.
+    """How long runs are."""
 
-    Args:
-        steps: of the linear examples.
-        spiral_steps: of TD(0) on the spiral.
-    """
-
-    steps: int
-    spiral_steps: int
+    steps: int  # of the linear examples
+    spiral_steps: int  # of TD(0) on the spiral
 
 
 FULL = Effort(steps=600, spiral_steps=2000)

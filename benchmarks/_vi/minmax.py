@@ -6,10 +6,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from benchmarks._vi import contests
-from benchmarks._vi.algorithms import Trail, runner
-from benchmarks._vi.contests import BEYOND, FREE, PENNIES, SAFE, SPECIFIED, Contest, Effort, Entry
-from benchmarks._vi.turns import Side, take_turns
-from benchmarks.rows import Context, Row, Target
+from benchmarks._vi.contests import BEYOND, FREE, PENNIES, SAFE, SPECIFIED, Contest, Effort, Entry, Trail, runner
+from benchmarks.harness.rows import Context, Row, Target
+from benchmarks.harness.turns import Side, take_turns
 
 LEVELS = (1e-2, 1e-4, 1e-8)
 STEPS = tuple(f"steps to {level:g}" for level in LEVELS)
@@ -27,23 +26,14 @@ _TIMED = 200
 
 
 class Found(NamedTuple):
-    """What came of one algorithm with one step size.
+    """What came of one algorithm with one step size."""
 
-    Attributes:
-        entry: the algorithm.
-        step_size: in prediction space or on the parameters.
-        is_tuned: whether it is the one chosen on other starts.
-        exact: the run from the frozen start; None where there is none.
-        drawn: the runs from drawn starts, by seed.
-        side: for the timing.
-    """
-
-    entry: Entry
-    step_size: float
-    is_tuned: bool
-    exact: Trail | None
-    drawn: dict[int, Trail]
-    side: Side
+    entry: Entry  # the algorithm
+    step_size: float  # in prediction space or on the parameters
+    is_tuned: bool  # whether it is the one chosen on other starts
+    exact: Trail | None  # the run from the frozen start; None where there is none
+    drawn: dict[int, Trail]  # the runs from drawn starts, by seed
+    side: Side  # for the timing
 
     @property
     def setting(self) -> str:
@@ -123,7 +113,7 @@ def _played(contest: Contest, entry: Entry) -> list[Found]:
         drawn = {seed: trail(start) for seed, start in contest.drawn.items()} if is_drawn else {}
         begin = contest.exact if exact is not None else next(iter(contest.drawn.values()))
         count = _timed_steps(entry, next(iter(drawn.values())) if exact is None else exact)
-        side = Side(entry.algorithm.name, lambda size=size, begin=begin, count=count: run(size, begin, count), [])
+        side = Side(entry.algorithm.name, lambda _, size=size, begin=begin, count=count: run(size, begin, count))
         found.append(Found(entry, size, size == chosen, exact, drawn, side))
     return found
 

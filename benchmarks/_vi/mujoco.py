@@ -5,10 +5,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from benchmarks._vi.mujoco_data import Simulated, Task, simulated
-from benchmarks._vi.mujoco_policy import Search
+from benchmarks._vi.mujoco_data import Search, Simulated, Task, simulated
 from benchmarks._vi.mujoco_training import TD0, Curve, Data, Effort, Method, Setting, prepared, trained
-from benchmarks.rows import Context, Row, Target
+from benchmarks.harness.rows import Context, Row, Target
 
 ERROR: Final = "error after TD(0)'s gradient steps"
 CHOSEN_RATE, CHOSEN_ETA = "learning rate chosen", "eta chosen"
@@ -20,41 +19,24 @@ _SPREADS: Final = "std of returns"
 
 
 class Study(NamedTuple):
-    """A network and the methods that train it.
+    """A network and the methods that train it."""
 
-    Args:
-        name: part of the rows' case.
-        tasks: by name, of the plan.
-        methods: beside TD(0).
-        rates: of Adam, for every method.
-        etas: for every surrogate.
-        effort: of every run.
-        seeds: of what is reported.
-        patience: how many times TD(0)'s gradient steps a surrogate may take to come down to its error.
-    """
-
-    name: str
-    tasks: tuple[str, ...]
-    methods: tuple[Method, ...]
-    rates: tuple[float, ...]
-    etas: tuple[float, ...]
-    effort: Effort
-    seeds: tuple[int, ...]
-    patience: int = 2
+    name: str  # part of the rows' case
+    tasks: tuple[str, ...]  # by name, of the plan
+    methods: tuple[Method, ...]  # beside TD(0)
+    rates: tuple[float, ...]  # of Adam, for every method
+    etas: tuple[float, ...]  # for every surrogate
+    effort: Effort  # of every run
+    seeds: tuple[int, ...]  # of what is reported
+    patience: int = 2  # how many times TD(0)'s gradient steps a surrogate may take to come down to its error
 
 
 class Plan(NamedTuple):
-    """What one run measures.
+    """What one run measures."""
 
-    Args:
-        tasks: to simulate.
-        studies: on them.
-        tuning_seed: of the runs that settings are chosen by; none of the reported seeds.
-    """
-
-    tasks: tuple[Task, ...]
-    studies: tuple[Study, ...]
-    tuning_seed: int
+    tasks: tuple[Task, ...]  # to simulate
+    studies: tuple[Study, ...]  # on them
+    tuning_seed: int  # of the runs that settings are chosen by; none of the reported seeds
 
 
 class Runs(NamedTuple):
@@ -203,79 +185,43 @@ def _finite(curve: Curve) -> float:
     return curve.final if curve.final < float("inf") else float(max(error for error in curve.error if error < float("inf")))
 
 
+_TASKS = ("HalfCheetah-v5", "Ant-v5")
+_SEEDS = (0, 1, 2, 3, 4)
+
+
+def _task(name: str, search: Search) -> Task:
+    return Task(name, search, 400_000, num_states=200, num_rollouts=16, num_steps=450, discount=0.99)
+
+
+def _effort(hidden: tuple[int, ...], batch: int, gradients: int, looks: int = 100) -> Effort:
+    return Effort(hidden, batch, num_gradients=gradients, num_looks=looks, discount=0.99)
+
+
 FULL: Final = Plan(
     tasks=(
-        Task(
-            "HalfCheetah-v5",
-            Search(100, 16, 8, radius=0.1, rate=0.05, num_steps=200, bonus=0.0, noise=0.2),
-            num_transitions=400_000,
-            num_states=200,
-            num_rollouts=16,
-            num_steps=450,
-            discount=0.99,
-        ),
-        Task(
-            "Ant-v5",
-            Search(60, 16, 8, radius=0.03, rate=0.015, num_steps=200, bonus=1.0, noise=0.2),
-            num_transitions=400_000,
-            num_states=200,
-            num_rollouts=16,
-            num_steps=450,
-            discount=0.99,
-        ),
+        _task(_TASKS[0], Search(100, 16, 8, radius=0.1, rate=0.05, num_steps=200, bonus=0.0, noise=0.2)),
+        _task(_TASKS[1], Search(60, 16, 8, radius=0.03, rate=0.015, num_steps=200, bonus=1.0, noise=0.2)),
     ),
     studies=(
         Study(
-            "2x256",
-            ("HalfCheetah-v5", "Ant-v5"),
-            (Method(5), Method(20)),
-            rates=(5e-4, 1e-3, 2e-3, 4e-3),
-            etas=(1.0, 0.6),
-            effort=Effort((256, 256), 256, num_gradients=6000, num_looks=100, discount=0.99),
-            seeds=(0, 1, 2, 3, 4),
+            *("2x256", _TASKS, (Method(5), Method(20)), (5e-4, 1e-3, 2e-3, 4e-3), (1.0, 0.6)),
+            *(_effort((256, 256), 256, 6000), _SEEDS),
         ),
         # A surrogate asks more of a batch than one step does, so a larger one suits it; TD(0) spends more time on each.
         Study(
-            "2x256, batches of 512",
-            ("HalfCheetah-v5", "Ant-v5"),
-            (Method(5),),
-            rates=(1e-3, 2e-3, 4e-3, 8e-3),
-            etas=(1.0, 0.6),
-            effort=Effort((256, 256), 512, num_gradients=4000, num_looks=100, discount=0.99),
-            seeds=(0, 1, 2, 3, 4),
+            *("2x256, batches of 512", _TASKS, (Method(5),), (1e-3, 2e-3, 4e-3, 8e-3), (1.0, 0.6)),
+            *(_effort((256, 256), 512, 4000), _SEEDS),
         ),
-        Study(
-            "16x64",
-            ("HalfCheetah-v5",),
-            (Method(5),),
-            rates=(1e-3, 2e-3),
-            etas=(1.0,),
-            effort=Effort((64,) * 16, 256, num_gradients=6000, num_looks=100, discount=0.99),
-            seeds=(0, 1, 2),
-        ),
+        Study("16x64", _TASKS[:1], (Method(5),), (1e-3, 2e-3), (1.0,), _effort((64,) * 16, 256, 6000), (0, 1, 2)),
     ),
     tuning_seed=100,
 )
+_QUICK_SEARCH = Search(5, 4, 2, radius=0.1, rate=0.05, num_steps=100, bonus=0.0, noise=0.2)
 QUICK: Final = Plan(
-    tasks=(
-        Task(
-            "HalfCheetah-v5",
-            Search(5, 4, 2, radius=0.1, rate=0.05, num_steps=100, bonus=0.0, noise=0.2),
-            num_transitions=10_000,
-            num_states=10,
-            num_rollouts=4,
-            num_steps=200,
-            discount=0.99,
-        ),
-    ),
+    tasks=(Task(_TASKS[0], _QUICK_SEARCH, 10_000, num_states=10, num_rollouts=4, num_steps=200, discount=0.99),),
     studies=(
         Study(
-            "2x64",
-            ("HalfCheetah-v5",),
-            (Method(5), Method(20)),
-            rates=(1e-3, 3e-3),
-            etas=(1.0,),
-            effort=Effort((64, 64), 128, num_gradients=2000, num_looks=20, discount=0.99),
+            *("2x64", _TASKS[:1], (Method(5), Method(20)), (1e-3, 3e-3), (1.0,), _effort((64, 64), 128, 2000, looks=20)),
             seeds=(0, 1),
         ),
     ),

@@ -23,13 +23,9 @@ WINDOW = 5
 
 
 class Method(NamedTuple):
-    """TD(0), or its surrogate.
+    """TD(0), or its surrogate."""
 
-    Args:
-        inner_steps: of the surrogate on each batch; None for semi-gradient TD(0).
-    """
-
-    inner_steps: int | None
+    inner_steps: int | None  # of the surrogate on each batch; None for semi-gradient TD(0)
 
     @property
     def name(self) -> str:
@@ -53,53 +49,31 @@ class Setting(NamedTuple):
 
 
 class Effort(NamedTuple):
-    """What all methods share.
+    """What all methods share."""
 
-    Args:
-        hidden: widths of the network's hidden layers.
-        batch_size: transitions in each batch, all fresh until the data are used up and shuffled anew.
-        num_gradients: gradient steps of a run.
-        num_looks: how often the error is looked at, evenly over the gradient steps.
-        discount: gamma.
-    """
-
-    hidden: tuple[int, ...]
-    batch_size: int
-    num_gradients: int
-    num_looks: int
-    discount: float
+    hidden: tuple[int, ...]  # widths of the network's hidden layers
+    batch_size: int  # transitions in each batch, all fresh until the data are used up and shuffled anew
+    num_gradients: int  # gradient steps of a run
+    num_looks: int  # how often the error is looked at, evenly over the gradient steps
+    discount: float  # gamma
 
 
 class Data(NamedTuple):
-    """A task, ready to learn from, and its true values, in the same units.
+    """A task, ready to learn from, and its true values, in the same units."""
 
-    Attributes:
-        transitions: with normalised observations and rewards.
-        observation: where values are known.
-        value: there.
-        spread: standard deviation of the returns that the true values are the means of.
-    """
-
-    transitions: td.Transitions
-    observation: Float[np.ndarray, "start features"]
-    value: Float[np.ndarray, " start"]
-    spread: float
+    transitions: td.Transitions  # with normalised observations and rewards
+    observation: Float[np.ndarray, "start features"]  # where values are known
+    value: Float[np.ndarray, " start"]  # there
+    spread: float  # standard deviation of the returns that the true values are the means of
 
 
 class Curve(NamedTuple):
-    """The error during a run, at its start and after every part of it.
+    """The error during a run, at its start and after every part of it."""
 
-    Attributes:
-        transitions: drawn until then.
-        gradients: steps until then.
-        seconds: of training until then, without looks and compilation.
-        error: root mean squared error over the spread of the returns.
-    """
-
-    transitions: Int[np.ndarray, " look"]
-    gradients: Int[np.ndarray, " look"]
-    seconds: Float[np.ndarray, " look"]
-    error: Float[np.ndarray, " look"]
+    transitions: Int[np.ndarray, " look"]  # drawn until then
+    gradients: Int[np.ndarray, " look"]  # steps until then
+    seconds: Float[np.ndarray, " look"]  # of training until then, without looks and compilation
+    error: Float[np.ndarray, " look"]  # root mean squared error over the spread of the returns
 
     @property
     def smooth(self) -> Float[np.ndarray, " look"]:

@@ -8,38 +8,30 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from benchmarks._vi.turns import Side, take_turns
-from benchmarks.rows import Context, Row, Target
+from benchmarks.harness.rows import Context, Row, Target
+from benchmarks.harness.turns import Side, step_rows, take_turns
 from narrows import vi
 from narrows.vi import td
 from narrows.vi.problems import hidden_rock_paper_scissors, matrix_game
 
-TIME, RATIO = "time a step", "ratio of times"
 HAND, OURS, TOLD = "by hand", "library", "library, all that a step tells"
 TARGET = Target("<=", 1.2)
 _DISCOUNT, _RATE = 0.9, 1e-3
 
 
 class Effort(NamedTuple):
-    """How much is timed.
+    """How much is timed."""
 
-    Args:
-        inner_steps: of TD(0) with a network of two layers of `width`, on batches of `batch`.
-        width, batch: of these.
-        gradients: gradient steps of a window of them.
-        game_steps: outer steps of a window of rock-paper-scissors with ten inner steps.
-        size, solver_steps: actions of a matrix game, and extragradient steps on it.
-        windows: timed windows of each side, in turns.
-    """
-
-    inner_steps: tuple[int, ...]
+    inner_steps: tuple[int, ...]  # of TD(0) with a network of two layers of `width`, on batches of `batch`
+    # width, batch: of these
     width: int
     batch: int
-    gradients: int
-    game_steps: int
+    gradients: int  # gradient steps of a window of them
+    game_steps: int  # outer steps of a window of rock-paper-scissors with ten inner steps
+    # size, solver_steps: actions of a matrix game, and extragradient steps on it
     size: int
     solver_steps: int
-    windows: int
+    windows: int  # timed windows of each side, in turns
 
 
 FULL = Effort(
@@ -61,16 +53,10 @@ def speed_rows(context: Context, effort: Effort) -> Iterator[Row]:
 
 
 def timed_rows(context: Context, case: str, runs: Runs, num_steps: int, windows: int) -> Iterator[Row]:
-    """Yield times of runs of so many steps, and their ratios to the first in the windows that followed one another."""
-    sides = [Side(name, run, []) for name, run in runs.items()]
+    """Yield times of runs of so many steps, and their ratios to the first."""
+    sides = [Side(name, lambda _, run=run: run()) for name, run in runs.items()]
     take_turns(sides, windows)
-    for side in sides:
-        times = [1e3 * seconds / num_steps for seconds in side.seconds]
-        yield context.row(f"{case}/{side.name}", TIME, times, unit="ms", windows=True)
-        if side is not sides[0]:
-            ratios = [one / two for one, two in zip(side.seconds, sides[0].seconds, strict=True)]
-            target = TARGET if side.name == OURS else None
-            yield context.row(f"{case}/{side.name}", RATIO, ratios, against=HAND, target=target, windows=True)
+    yield from step_rows(context, case, sides, num_steps, TARGET, [OURS])
 
 
 def td_runs(effort: Effort, inner_steps: int, num_steps: int) -> Runs:

@@ -1,12 +1,139 @@
 """Value prediction on the torus: transitions, gradient steps and seconds to an error, for TD(0) and for surrogates."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Final, NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Final, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
+from jaxtyping import Array, Float
 
-from benchmarks._vi.torus_training import BATCH, CHECK_EVERY, OPTIMIZERS, Method, Trained, seconds_of, side_by_side, train
-from benchmarks.rows import Context, Row, Target
+from benchmarks.harness.rows import Context, Row, Target
+from benchmarks.harness.turns import Side, take_turns
+from narrows.vi import td
+
+BATCH = 128
+CHECK_EVERY = 10
+TD0 = "TD(0)"
+POINTS_SEED = 1_000_000
+"""Of the points at which errors are measured."""
+_TIMED = 1000
+"""Gradient steps of a timed window."""
+OPTIMIZERS: Final[Mapping[str, tuple[Callable[[Any], optax.GradientTransformation], float]]] = {
+    "Adam": (optax.adam, 1e-3),
+    "SGD": (optax.sgd, 1e-2),
+}
+"""Each with the learning rate of the specification."""
+
+
+class Method(NamedTuple):
+    """TD(0), with `inner_steps` None, or a surrogate."""
+
+    inner_steps: int | None
+
+    @property
+    def name(self) -> str:
+        """As it stands in the rows."""
+        return TD0 if self.inner_steps is None else f"m = {self.inner_steps}"
+
+    @property
+    def gradients(self) -> int:
+        """Gradient steps of an outer step."""
+        return self.inner_steps or 1
+
+    def learner(self, optimizer: str, rate: Any, eta: Any) -> td.Learner:
+        """Return the learner; both see the same batches for the same seed."""
+        inner = OPTIMIZERS[optimizer][0](rate)
+        if self.inner_steps is None:
+            return td.semi_gradient_td0(td.mlp_value, inner, discount=td.torus.DISCOUNT)
+        return td.surrogate_td0(td.mlp_value, inner, inner_steps=self.inner_steps, discount=td.torus.DISCOUNT, step_size=eta)
+
+
+class Trained(NamedTuple):
+    """Trainings of one method at one learning rate."""
+
+    method: Method  # which
+    rate: float  # of learning
+    seeds: tuple[int, ...]  # of the trainings
+    errors: Float[np.ndarray, "seed check"]  # RMSE at the start and after every ten outer steps, shape `[seeds, checks + 1]`
+
+    def hits(self, level: float) -> list[int | None]:
+        """Return the outer steps to an error by seed, as far as they are looked at; None where it is never reached."""
+        return [CHECK_EVERY * int(np.argmax(row <= level)) if (row <= level).any() else None for row in self.errors]
+
+
+def train(
+    method: Method, optimizer: str, rate: float, seeds: tuple[int, ...], gradient_steps: int, eta: float = 1.0
+) -> Trained:
+    """Train with one learning rate."""
+    return train_all(method, optimizer, (rate,), seeds, gradient_steps, eta)[0]
+
+
+def train_all(
+    method: Method,
+    optimizer: str,
+    rates: Sequence[float],
+    seeds: tuple[int, ...],
+    gradient_steps: int,
+    eta: float = 1.0,
+) -> list[Trained]:
+    """Train with every learning rate and seed in one program."""
+    checks = max(1, gradient_steps // (method.gradients * CHECK_EVERY))
+    keys = jax.vmap(jax.random.key)(jnp.asarray(seeds * len(rates)))
+    lanes = jnp.repeat(jnp.asarray(rates, jnp.float32), len(seeds))
+    errors = np.asarray(jax.jit(jax.vmap(_training(method, optimizer, checks, eta)))(lanes, keys), np.float64)
+    return [Trained(method, rate, seeds, rows) for rate, rows in zip(rates, np.split(errors, len(rates)), strict=True)]
+
+
+def _training(method: Method, optimizer: str, checks: int, eta: float) -> Callable[[Any, Array], Array]:
+    """Return the training from a learning rate and a key to the errors at the start and after every ten outer steps."""
+
+    def run(rate: Any, key: Array) -> Array:
+        points = td.torus.points(jax.random.key(POINTS_SEED), 2000)
+        learner, start = method.learner(optimizer, rate, eta), _start(key)
+
+        def check(carry: tuple, number: Array) -> tuple[tuple, Array]:
+            carry = jax.lax.fori_loop(number * CHECK_EVERY, (number + 1) * CHECK_EVERY, _step(learner, key), carry)
+            return carry, td.torus.rmse(td.mlp_value, carry[0], points)
+
+        carry = (start, learner.init(start))
+        _, errors = jax.lax.scan(check, carry, jnp.arange(checks))
+        return jnp.concatenate([td.torus.rmse(td.mlp_value, start, points)[None], errors])
+
+    return run
+
+
+def _start(key: Array) -> Any:
+    return td.mlp_params(jax.random.fold_in(key, 0))
+
+
+def _step(learner: td.Learner, key: Array) -> Callable[[Array, tuple], tuple]:
+    """Return an outer step by its number: fresh transitions, then the learner."""
+
+    def step(number: Array, carry: tuple) -> tuple:
+        batch = td.torus.transitions(jax.random.fold_in(key, number + 1), BATCH)
+        params, state, _ = learner.step(carry[0], carry[1], batch)
+        return params, state
+
+    return step
+
+
+def seconds_of(optimizer: str, methods: Sequence[Method], windows: int) -> dict[str, list[float]]:
+    """Return what an outer step of each takes by itself, its transitions drawn and no error looked at."""
+    sides, counts = [], []
+    for method in methods:
+        count = max(4, _TIMED // method.gradients)
+        learner, key = method.learner(optimizer, OPTIMIZERS[optimizer][1], 1.0), jax.random.key(0)
+        start = _start(key)
+        carry = (start, learner.init(start))
+        step = _step(learner, key)
+        run = jax.jit(lambda carry, step=step, count=count: jax.lax.fori_loop(0, count, step, carry))
+        sides.append(Side(method.name, lambda _, run=run, carry=carry: run(carry)))
+        counts.append(count)
+    take_turns(sides, windows)
+    return {side.name: [each / count for each in side.seconds] for side, count in zip(sides, counts, strict=True)}
+
 
 LEVELS = (8.0, 6.0, 4.0)
 AT = LEVELS[1]
@@ -18,7 +145,6 @@ COST = "gradient steps to those of TD(0)"
 LATE_RATIO = "late RMSE to that at eta = 1"
 MANY, NO_MORE, LOWER = Target(">=", 20.0), Target("<=", 1.0), Target("<", 1.0)
 TUNED = "tuned"
-
 SPECIFIED: Final = {
     ("Adam", 1): (1820, 2720, 4480),
     ("Adam", 5): (320, 450, 680),
@@ -30,8 +156,6 @@ SPECIFIED: Final = {
     ("SGD", 50): (60, 80, 160),
 }
 """Outer steps to the errors, medians of 5 seeds of an independent program (surrogate 6.4)."""
-
-
 LATE_SPECIFIED: Final = {1: 1.9, 5: 3.2, 20: 4.1, 50: 5.2}
 """The error late in trainings with SGD, by inner steps."""
 ETA_SPECIFIED: Final = {1.0: 4.0, 0.3: 2.6, 0.1: 1.8}
@@ -39,31 +163,20 @@ ETA_SPECIFIED: Final = {1.0: 4.0, 0.3: 2.6, 0.1: 1.8}
 
 
 class Effort(NamedTuple):
-    """How much is trained.
+    """How much is trained."""
 
-    Args:
-        seeds: that are reported.
-        tuning_seeds: on which learning rates are chosen.
-        optimizers: inside.
-        inner_steps: of the surrogates.
-        gradient_steps: of a training at the specification's learning rates, and of one for the choice or at the chosen rate.
-        grids: learning rates to choose from, the same for all methods of an optimiser; empty for no choice.
-        step_sizes: eta, tried with Adam and 20 inner steps for so many outer steps.
-        step_size_outer: outer steps of these.
-        windows: timed windows of each method.
-        points: of a curve in the picture.
-    """
-
-    seeds: tuple[int, ...]
-    tuning_seeds: tuple[int, ...]
-    optimizers: tuple[str, ...]
-    inner_steps: tuple[int, ...]
+    seeds: tuple[int, ...]  # that are reported
+    tuning_seeds: tuple[int, ...]  # on which learning rates are chosen
+    optimizers: tuple[str, ...]  # inside
+    inner_steps: tuple[int, ...]  # of the surrogates
+    # of a training at the specification's learning rates, and of one for the choice or at the chosen rate
     gradient_steps: tuple[int, int]
+    # learning rates to choose from, the same for all methods of an optimiser; empty for no choice
     grids: dict[str, tuple[float, ...]]
-    step_sizes: tuple[float, ...]
-    step_size_outer: int
-    windows: int
-    points: int
+    step_sizes: tuple[float, ...]  # eta, tried with Adam and 20 inner steps for so many outer steps
+    step_size_outer: int  # outer steps of these
+    windows: int  # timed windows of each method
+    points: int  # of a curve in the picture
 
 
 _GRIDS = {"Adam": (3e-4, 1e-3, 3e-3, 1e-2, 3e-2), "SGD": (3e-3, 1e-2, 3e-2, 0.1, 0.3)}
@@ -198,7 +311,7 @@ def _eta_rows(context: Context, effort: Effort) -> Iterator[Row]:
 def _best(method: Method, optimizer: str, effort: Effort) -> Trained:
     """Return the trainings at the learning rate with the fewest samples to RMSE 6 on other seeds."""
     steps, seeds = effort.gradient_steps[1], effort.tuning_seeds
-    trials = side_by_side(method, optimizer, effort.grids[optimizer], seeds, steps)
+    trials = train_all(method, optimizer, effort.grids[optimizer], seeds, steps)
 
     def badness(one: Trained) -> tuple[float, float]:
         counts = [np.inf if count is None else count for count in one.hits(AT)]

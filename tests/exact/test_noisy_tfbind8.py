@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-from benchmarks.tfbind8 import DATA
+from benchmarks.harness.places import TFBIND8 as DATA
 from tests.reference.noisy_prefixes import (
     clipped_policy,
     expected_flow_policy,

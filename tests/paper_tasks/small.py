@@ -3,7 +3,7 @@
 import dataclasses
 
 import numpy as np
-from benchmarks._paper.tasks.task import AMP, UTR
+from benchmarks._paper.tasks.data import AMP, UTR
 
 SMALL = {"embed": 8, "layers": 2, "heads": 2, "batch": 32, "learning_rate": 1e-2}
 SMALL_AMP = dataclasses.replace(AMP, min_length=4, max_length=9, published_rows=None, **SMALL)

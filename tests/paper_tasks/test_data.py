@@ -1,18 +1,14 @@
-"""The published data from files: shards, tables and lists in the form they are published in; and the stand-ins for them."""
+"""The published data from files, in the form they are published in; and the stand-ins for them."""
 
 import dataclasses
-import io
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from benchmarks._paper.tasks.data import LeftOut, read_classes, read_design_bench, read_scored, spell
-from benchmarks._paper.tasks.lists import read_list
+from benchmarks._paper.tasks.data import AMP, DESIGN_BENCH_PROTEIN, GFP, UTR, read_classes, read_design_bench, spell
 from benchmarks._paper.tasks.stand_ins import Truth, stand_in
-from benchmarks._paper.tasks.task import AMP, DESIGN_BENCH_PROTEIN, GFP, UTR
 from tests.paper_tasks.small import SMALL
 
-from narrows.data import DataError, Space
 from narrows.envs.sequence import SequenceState
 
 SMALL_GFP = dataclasses.replace(GFP, min_length=7, max_length=7, published_rows=5, **SMALL)
@@ -41,7 +37,6 @@ def test_shards_are_read_in_the_order_of_their_numbers(tmp_path):
     values = np.concatenate([np.load(folder / f"gfp-y-{number}.npy") for number in range(12)]).reshape(-1)
     assert len(data) == 23 and list(data.sequences) == spell(ids, DESIGN_BENCH_PROTEIN)
     np.testing.assert_array_equal(data.targets, values.astype(np.float64))
-    assert "GFP: 23 rows from 24 sources" in data.summary() and "The published data have 5 rows." in data.summary()
 
 
 def test_t10_the_letters_are_those_that_were_measured_and_not_the_alphabetical_ones(tmp_path):
@@ -72,49 +67,21 @@ def saving(name, array):
     return lambda folder: np.save(folder / name, array)
 
 
-def pickled(folder):
-    np.save(folder / "utr-x-0.npy", np.array([{"an": "object"}], object))
-
-
-def archive(folder):
-    np.savez(folder / "utr-x-0", x=np.zeros((4, 6), np.int32))
-    (folder / "utr-x-0.npz").rename(folder / "utr-x-0.npy")
-
-
-def claims_too_much(folder):
-    head = io.BytesIO()
-    np.lib.format.write_array_header_1_0(head, {"descr": "<i4", "fortran_order": False, "shape": (10**12, 6)})
-    (folder / "utr-x-0.npy").write_bytes(head.getvalue() + b"\0" * 96)
-
-
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda folder: (folder / "utr-y-1.npy").unlink(), "lacks utr-y-1.npy"),
-        (lambda folder: [(folder / f"utr-{side}-0.npy").unlink() for side in "xy"], "lacks utr-x-0.npy, utr-y-0.npy"),
-        (saving("utr-x-0.npy", np.zeros((4, 7), np.int32)), r"utr-x-0.npy holds int32\[4, 7\]; UTR has whole .* \[rows, 6\]"),
-        (saving("utr-x-0.npy", np.zeros((4, 6), np.float32)), r"holds float32\[4, 6\]"),
-        (saving("utr-x-0.npy", np.zeros((4, 6, 4), np.int32)), r"holds int32\[4, 6, 4\]"),
-        (saving("utr-x-0.npy", np.full((4, 6), 4, np.int32)), r"row 0 \(the first is 0\) has the number 4 at place 0"),
         (
-            saving("utr-x-1.npy", np.where(np.arange(18).reshape(3, 6) == 13, -1, 0)),
-            "utr-x-1.npy: row 2 .*number -1 at place 1",
+            lambda folder: [(folder / f"utr-{side}-0.npy").unlink() for side in "xy"],
+            r"has the shards \[1\] of utr, expected 0, 1",
         ),
-        (saving("utr-x-0.npy", np.zeros((3, 6), np.int32)), "utr-x-0.npy has 3 rows and utr-y-0.npy 4"),
-        (saving("utr-x-0.npy", np.zeros((0, 6), np.int32)), "utr-x-0.npy"),
-        (saving("utr-y-0.npy", np.array([0, 1, np.nan, 2], np.float32)), "utr-y-0.npy: row 2 .*has the target nan"),
-        (saving("utr-y-1.npy", np.array([[0.0], [1.0], [np.inf]])), "utr-y-1.npy: row 2 .*has the target inf"),
-        (
-            saving("utr-y-0.npy", np.zeros((4, 2), np.float32)),
-            r"holds float32\[4, 2\]; expected one floating point number a row",
-        ),
-        (saving("utr-y-0.npy", np.zeros((4, 1), np.int32)), r"holds int32\[4, 1\]"),
-        (pickled, "utr-x-0.npy is no plain .npy array"),
-        (archive, "is an archive of arrays"),
-        (claims_too_much, "is no plain .npy array"),
-        (lambda folder: (folder / "utr-x-0.npy").write_bytes(b""), "is no plain .npy array"),
-        (lambda folder: (folder / "utr-x-0.npy").write_bytes(b"\x80\x04K\x01."), "is no plain .npy array"),
-        (lambda folder: (folder / "utr-x-0.npy").write_text("sequence,score\n"), "is no plain .npy array"),
+        (saving("utr-x-0.npy", np.zeros((4, 7), np.int32)), r"shard 0 of utr: .*\[row, 6\].*, got int32\[4, 7\]"),
+        (saving("utr-x-0.npy", np.zeros((4, 6), np.float32)), r"got float32\[4, 6\]"),
+        (saving("utr-x-0.npy", np.zeros((3, 6), np.int32)), r"int32\[3, 6\] and float32\[4, 1\]"),
+        (saving("utr-x-0.npy", np.full((4, 6), 4, np.int32)), "letters are numbered 0 to 3"),
+        (saving("utr-x-1.npy", np.where(np.arange(18).reshape(3, 6) == 13, -1, 0)), "shard 1 of utr: letters are numbered"),
+        (saving("utr-y-0.npy", np.array([0, 1, np.nan, 2], np.float32)), "a finite target a row"),
+        (saving("utr-y-0.npy", np.zeros((4, 2), np.float32)), r"float32\[4, 2\]"),
+        (saving("utr-x-0.npy", np.array([{"an": "object"}], object)), "allow_pickle=False"),
     ],
 )
 def test_shards_that_cannot_be_used_are_named(tmp_path, damage, message):
@@ -125,43 +92,6 @@ def test_shards_that_cannot_be_used_are_named(tmp_path, damage, message):
         read_design_bench(SMALL_UTR, folder)
 
 
-def test_a_folder_without_shards_and_a_task_without_a_suite(tmp_path):
-    with pytest.raises(ValueError, match="is no folder. Name the one with the shards utr-x-0.npy"):
-        read_design_bench(UTR, tmp_path / "nowhere")
-    with pytest.raises(ValueError, match="holds no shard of gfp"):
-        read_design_bench(GFP, tmp_path)
-    with pytest.raises(ValueError, match="design-bench has no AMP. Use read_classes"):
-        read_design_bench(AMP, tmp_path)
-
-
-# --- tables ---
-
-
-def test_tables_are_read_as_everywhere(tmp_path):
-    path = tmp_path / "utr.csv"
-    path.write_text("sequence,score\nACGTAC,1.5\nTTTTTT,2\nACGTAC,1.5\n")
-    data = read_scored(SMALL_UTR, path)
-    assert data.sequences == ("ACGTAC", "TTTTTT") and data.targets.tolist() == [1.5, 2.0]
-    assert data.left_out == (LeftOut("repeating another", 1),)
-    assert "Left out: 1 row repeating another." in data.summary()
-    path.write_text("utr,rl\nACGTAC,1\nACGTN!,3\nACG,2\nGGGGGG,nan\nCCCCCC,7\n")
-    with pytest.raises(DataError) as caught:
-        read_scored(SMALL_UTR, path, sequence_column="utr", score_column="rl")
-    assert all(f"row {row}" in str(caught.value) for row in (3, 4, 5)) and "'N'" in str(caught.value)
-    data = read_scored(SMALL_UTR, path, sequence_column="utr", score_column="rl", on_invalid="skip")
-    assert len(data) == 2 and data.left_out == (LeftOut("refused", 3),)
-    assert (tmp_path / "rejected.csv").is_file()
-
-
-def test_a_table_of_classes_holds_zeros_and_ones(tmp_path):
-    path = tmp_path / "amp.csv"
-    path.write_text("sequence,label\nAC,1\nACDEF,0\n")
-    assert read_scored(PEPTIDES, path, score_column="label").targets.tolist() == [1.0, 0.0]
-    path.write_text("sequence,label\nAC,1\nACDEF,0.5\n")
-    with pytest.raises(ValueError, match="row 3 has the target 0.5; AMP has classes 0 and 1"):
-        read_scored(PEPTIDES, path, score_column="label")
-
-
 # --- lists ---
 
 
@@ -170,85 +100,25 @@ def peptides(tmp_path):
     """Files in the form of the published ones: two tables of positives with groups, one FASTA of negatives with bare heads."""
     (tmp_path / "pos_D1_target.csv").write_text("sequence,group\nACDEF,11\nKKLLKK,3\nACDEF,11\n")
     (tmp_path / "pos_D2_target.csv").write_text("sequence,group\nGGGG,2\nACDEF,2\n")
-    (tmp_path / "all_nonAMP.fasta").write_text(">\nMNPQ\n>\nGGGG\n>\nACDEFGHIKL\n>\nMNPQ\n>\nWW\n")
+    (tmp_path / "all_nonAMP.fasta").write_text(">\nMNPQ\n>\nGGGG\n>\nACDEF\nGHIKL\n>\nMNPQ\n>\nWW\n")
     return tmp_path
 
 
 def test_peptides_are_read_as_they_are_published(peptides):
-    positives = [peptides / "pos_D1_target.csv", peptides / "pos_D2_target.csv"]
-    data = read_classes(PEPTIDES, positives, peptides / "all_nonAMP.fasta")
-    assert data.sequences == ("ACDEF", "KKLLKK", "GGGG", "MNPQ", "WW")
+    data = read_classes(PEPTIDES, sorted(peptides.glob("pos*")), [peptides / "all_nonAMP.fasta"])
+    assert data.sequences == ("ACDEF", "KKLLKK", "GGGG", "MNPQ", "WW"), "one too long, three repeats, one of both classes"
     assert data.targets.tolist() == [1, 1, 1, 0, 0]
-    assert data.left_out == (
-        LeftOut("longer than 9 letters", 1),
-        LeftOut("repeating another of their class", 3),
-        LeftOut("of class 0 that class 1 has too", 1),
-    )
-    text = data.summary()
-    assert (
-        "AMP: 5 rows from 3 sources, 3 of class 1 and 2 of class 0" in text and "Left out: 1 row longer than 9 letters." in text
-    )
-    # What came in is what is kept and what was left out.
-    assert len(data) + sum(reason.num for reason in data.left_out) == 3 + 2 + 5
+    (peptides / "plain.txt").write_text("MNPQ\n\n WW\n")
+    assert read_classes(PEPTIDES, sorted(peptides.glob("pos*")), [peptides / "plain.txt"]).sequences == data.sequences
 
 
-FORMS = {
-    "one a line": "ACDEF\n\n  MNPQ \r\nWW",
-    "fasta of several lines": ">first one\nACD\nEF\n\n>second\nMNPQ\n>third\nWW\n",
-    "tabs": "id\tPeptide\tgroup\n1\tACDEF\tx\n2\tMNPQ\t\n\n3\tWW\tz\n",
-    "semicolons and quotes": '"sequence";"note"\n"ACDEF";"a;b"\nMNPQ;\n"WW";c\n',
-    "one column": "seq\nACDEF\nMNPQ\nWW\n",
-}
-
-
-@pytest.mark.parametrize("form", FORMS)
-def test_every_form_of_list_gives_the_same_sequences(tmp_path, form):
-    path = tmp_path / "list"
-    path.write_bytes(FORMS[form].encode())
-    assert read_list(path, Space("protein", AMP.alphabet, 1, 60)).sequences == ("ACDEF", "MNPQ", "WW")
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("ACDEF\nACBEF\nXX\n", "row 2: 'ACBEF' has 'B' at position 3.*\n.*row 3: 'XX' has 'X' at position 1"),
-        (">one\nACD\n>two\nacd\n", "row 3: 'acd' has 'a' at position 1"),
-        (">one\n>two\nACD\n", "row 1: '' has 0 letters, expected 1 to 9"),
-        ("name,group\nACD,1\n", "row 1: the first line is 'name,group'. Expected a column called sequence or"),
-        ("sequence,seq\nACD,ACD\n", "expected one column called sequence or .*, got 2"),
-        ("sequence,group\nACD\n", "row 2: 1 cell where the header has 2"),
-        ('sequence,group\n"ACD,1\n', "row 2: a quote opens here and never closes"),
-        (
-            "version https://git-lfs.github.com/spec/v1\noid sha256:03\nsize 83525\n",
-            "a pointer that git LFS puts.* git lfs pull",
-        ),
-        ("", "the file is empty"),
-        ("AC\udce9\n", "row 1: byte 0xE9 at position 3 of the line is not UTF-8"),
-    ],
-)
-def test_lists_that_cannot_be_read_are_named(tmp_path, text, message):
-    path = tmp_path / "list.csv"
-    path.write_bytes(text.encode("utf-8", "surrogateescape"))
-    with pytest.raises(DataError, match=f"(?s)list.csv: .*{message}"):
-        read_list(path, Space("protein", AMP.alphabet, 1, 9))
-
-
-def test_bad_lines_can_be_passed_over_and_are_counted(peptides):
-    (peptides / "more.txt").write_text("ACBEF\nVVVV\n")
-    data = read_classes(PEPTIDES, peptides / "more.txt", [peptides / "all_nonAMP.fasta"], on_invalid="skip")
-    assert data.sequences[0] == "VVVV" and data.left_out[0] == LeftOut("refused", 1)
-    with pytest.raises(ValueError, match="must be 'refuse' or 'skip', got 'drop'"):
-        read_list(peptides / "more.txt", PEPTIDES.readable, "drop")  # pyright: ignore[reportArgumentType]  # the user's typo
-
-
-def test_classes_need_both_sides_and_a_task_that_has_them(peptides):
-    both = peptides / "all_nonAMP.fasta"
+def test_lists_that_cannot_be_learned_from_are_named(peptides):
+    both = [peptides / "all_nonAMP.fasta"]
     with pytest.raises(ValueError, match="needs sequences of both classes, got 3 of class 1 and 0 of class 0"):
         read_classes(PEPTIDES, both, both)
-    with pytest.raises(ValueError, match="UTR has measurements, not classes"):
-        read_classes(UTR, both, both)
-    with pytest.raises(DataError, match="no such file"):
-        read_classes(PEPTIDES, both, peptides / "nowhere.fasta")
+    (peptides / "more.txt").write_text("ACBEF\nVVVV\n")
+    with pytest.raises(ValueError, match=r"more.txt: expected sequences of the letters .*, got \['B'\]"):
+        read_classes(PEPTIDES, [peptides / "more.txt"], both)
 
 
 # --- stand-ins ---
@@ -326,14 +196,3 @@ def test_padding_adds_nothing_to_a_truth():
     other = dataclasses.replace(truth, weights=weights)
     assert wider.max_length == tokens.shape[1]
     np.testing.assert_allclose(other(SequenceState(tokens, states.length, states.is_done)), truth(states), rtol=1e-5)
-
-
-def test_bad_stand_ins_say_why():
-    with pytest.raises(ValueError, match="num_rows must be at least 1, got 0"):
-        stand_in(UTR, 0)
-    with pytest.raises(ValueError, match="num_rows must be at least 1, got None"):
-        stand_in(dataclasses.replace(UTR, published_rows=None))
-    with pytest.raises(ValueError, match="noise must be at least 0"):
-        stand_in(UTR, 5, noise=-1.0)
-    with pytest.raises(ValueError, match="stand-ins for UTR, AMP and GFP, not for 'mine'"):
-        stand_in(dataclasses.replace(UTR, name="mine"), 5)

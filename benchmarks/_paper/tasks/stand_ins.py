@@ -4,7 +4,7 @@ The numbers they lead to say nothing about the published data, but the same envi
 and here the true score of whatever is proposed is known.
 """
 
-from typing import NamedTuple, final
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
@@ -12,8 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from benchmarks._paper.tasks.data import PublishedData, spell
-from benchmarks._paper.tasks.task import PublishedTask
+from benchmarks._paper.tasks.data import PublishedData, PublishedTask, spell
 from narrows.envs.sequence import SequenceState
 from narrows.rewards.base import AbstractReward
 
@@ -23,7 +22,6 @@ _PROBE = 2000
 _CHUNK = 4096
 
 
-@final
 class Truth(AbstractReward):
     """A known score of sequences: letters at places, pairs of them, motifs anywhere, and a saturating scale.
 
@@ -31,23 +29,15 @@ class Truth(AbstractReward):
 
     `share_m` is the largest share of the letters of motif m that stand in place at one location where all of m fits into x. A
     place beyond the end of a sequence adds nothing.
-
-    Args:
-        weights: `W`; the last column, of padding, is zero.
-        pairs: the two places of each pair.
-        pair_weights: `J`; rows and columns of padding are zero.
-        motifs: letters of each motif.
-        motif_weights: `c`.
-        bias: of the latent score.
-        low, high: ends of the scale.
     """
 
-    weights: Float[Array, "place letter"]
-    pairs: Int[Array, "pair 2"]
-    pair_weights: Float[Array, "pair letter letter"]
-    motifs: Int[Array, "motif width"]
-    motif_weights: Float[Array, " motif"]
-    bias: Float[Array, ""]
+    weights: Float[Array, "place letter"]  # `W`; the last column, of padding, is zero
+    pairs: Int[Array, "pair 2"]  # the two places of each pair
+    pair_weights: Float[Array, "pair letter letter"]  # `J`; rows and columns of padding are zero
+    motifs: Int[Array, "motif width"]  # letters of each motif
+    motif_weights: Float[Array, " motif"]  # `c`
+    bias: Float[Array, ""]  # of the latent score
+    # low, high: ends of the scale
     low: Float[Array, ""]
     high: Float[Array, ""]
 
@@ -69,9 +59,8 @@ def _latent(truth: Truth, tokens: Int[Array, "batch length"]) -> Float[Array, " 
     return total + jnp.max(share, axis=-1) @ truth.motif_weights
 
 
-@final
 class StandIn(NamedTuple):
-    """Hold the data of a stand-in, and the truth behind their targets."""
+    """The data of a stand-in, and the truth behind their targets."""
 
     data: PublishedData
     truth: Truth
@@ -95,13 +84,8 @@ def stand_in(task: PublishedTask, num_rows: int | None = None, *, seed: int = 0,
             that they are drawn.
     """
     num = task.published_rows if num_rows is None else num_rows
-    if num is None or num < 1:
-        raise ValueError(f"num_rows must be at least 1, got {num}.")
-    if not 0.0 <= noise < float("inf"):
-        raise ValueError(f"noise must be at least 0 and finite, got {noise}.")
-    drawing = {"UTR": _utr_like, "AMP": _amp_like, "GFP": _gfp_like}.get(task.name)
-    if drawing is None:
-        raise ValueError(f"there are stand-ins for UTR, AMP and GFP, not for {task.name!r}. Use dataclasses.replace on one.")
+    assert num is not None, f"nobody knows how many rows {task.name} has"
+    drawing = {"UTR": _utr_like, "AMP": _amp_like, "GFP": _gfp_like}[task.name]
     # RandomState, for its streams never change: a stand-in of a seed is the same in every version of NumPy.
     drawn = drawing(task, num, np.random.RandomState(seed))
     values = _evaluate(drawn.truth, drawn.tokens)
@@ -110,8 +94,9 @@ def stand_in(task: PublishedTask, num_rows: int | None = None, *, seed: int = 0,
         targets = (rng.uniform(size=num) < values).astype(np.float64)
     else:
         targets = values + noise * values.std() * rng.normal(size=num)
-    source = f"stand-in for {task.name}, seed {seed}"
-    return StandIn(PublishedData(task, _texts(drawn.tokens, task.alphabet), targets, (source,)), drawn.truth)
+    lengths = (drawn.tokens < len(task.alphabet)).sum(axis=1).tolist()
+    texts = (text[:length] for text, length in zip(spell(drawn.tokens, task.alphabet + "-"), lengths, strict=True))
+    return StandIn(PublishedData(task, tuple(texts), targets), drawn.truth)
 
 
 class _Drawn(NamedTuple):
@@ -127,7 +112,7 @@ def _utr_like(task: PublishedTask, num: int, rng: np.random.RandomState) -> _Dra
     pairs = np.stack([first, np.minimum(first + rng.randint(1, 6, size=len(first)), length - 1)], axis=1)
     pair_weights = 0.6 * rng.normal(size=(len(pairs), letters, letters))
     motifs = rng.randint(0, letters, size=(3, min(5, length)))
-    truth = _truth(weights, pairs, pair_weights, motifs, np.array([3.0, 2.0, -4.0]), 0.0, 9.0)
+    truth = _truth(weights, pairs, pair_weights, motifs, np.array([3.0, 2.0, -4.0]), ends=(0.0, 9.0))
     probe, tokens = (rng.randint(0, letters, size=(size, length)) for size in (_PROBE, num))
     return _Drawn(_scaled(truth, probe, spread=1.5, share=0.5), tokens)
 
@@ -140,7 +125,7 @@ def _amp_like(task: PublishedTask, num: int, rng: np.random.RandomState) -> _Dra
     pairs = np.stack([rng.randint(0, max(first - 1, 1), size=8), np.full(8, first - 1)], axis=1)
     pair_weights = 0.5 * rng.normal(size=(8, letters, letters))
     motifs = rng.randint(0, letters, size=(4, min(4, length)))
-    truth = _truth(weights, pairs, pair_weights, motifs, np.array([4.0, 4.0, 3.0, 3.0]), 0.0, 1.0)
+    truth = _truth(weights, pairs, pair_weights, motifs, np.array([4.0, 4.0, 3.0, 3.0]), ends=(0.0, 1.0))
 
     def draw(size: int) -> Int[np.ndarray, "row length"]:
         plain = rng.randint(0, letters, size=(size, length))
@@ -163,7 +148,7 @@ def _gfp_like(task: PublishedTask, num: int, rng: np.random.RandomState) -> _Dra
     joint = is_change[pairs[:, 0], :, None] & is_change[pairs[:, 1], None, :]
     pair_weights = np.where(joint & (pairs[:, 0] != pairs[:, 1])[:, None, None], 0.5 * rng.normal(size=joint.shape), 0.0)
     nothing = np.zeros((1, 1), np.int64)  # one motif without weight
-    truth = _truth(np.where(is_change, effect, 0.0), pairs, pair_weights, nothing, np.zeros(1), 1.3, 4.1)
+    truth = _truth(np.where(is_change, effect, 0.0), pairs, pair_weights, nothing, np.zeros(1), ends=(1.3, 4.1))
     # Published variants lie a few letters away; so near, a proxy needs hours to learn anything.
     changes = np.exp(rng.uniform(0.0, np.log(max(length / 3, 2.0)), size=num)).astype(int)
     frequency = np.exp(rng.normal(size=letters))  # of what letters change to, wherever they stand
@@ -177,27 +162,13 @@ def _gfp_like(task: PublishedTask, num: int, rng: np.random.RandomState) -> _Dra
     return _Drawn(eqx.tree_at(lambda it: it.bias, truth, jnp.asarray(2.0, jnp.float32)), tokens)
 
 
-def _truth(
-    weights: np.ndarray,
-    pairs: np.ndarray,
-    pair_weights: np.ndarray,
-    motifs: np.ndarray,
-    motif_weights: np.ndarray,
-    low: float,
-    high: float,
-) -> Truth:
-    """Return a truth without bias, padding's weights added."""
-    f32 = jnp.float32
-    return Truth(
-        weights=jnp.asarray(np.pad(weights, ((0, 0), (0, 1))), f32),
-        pairs=jnp.asarray(pairs, jnp.int32),
-        pair_weights=jnp.asarray(np.pad(pair_weights, ((0, 0), (0, 1), (0, 1))), f32),
-        motifs=jnp.asarray(motifs, jnp.int32),
-        motif_weights=jnp.asarray(motif_weights, f32),
-        bias=jnp.zeros((), f32),
-        low=jnp.asarray(low, f32),
-        high=jnp.asarray(high, f32),
-    )
+def _truth(*parts: np.ndarray, ends: tuple[float, float]) -> Truth:
+    """Return a truth without bias from weights, pairs and their weights, motifs and theirs; padding's weights are added."""
+    weights, pairs, pair_weights, motifs, motif_weights = parts
+    weights, pair_weights = np.pad(weights, ((0, 0), (0, 1))), np.pad(pair_weights, ((0, 0), (0, 1), (0, 1)))
+    numbers = [jnp.asarray(one, jnp.float32) for one in (weights, pair_weights, motif_weights, 0.0, *ends)]
+    places = [jnp.asarray(one, jnp.int32) for one in (pairs, motifs)]
+    return Truth(numbers[0], places[0], numbers[1], places[1], *numbers[2:])
 
 
 def _scaled(truth: Truth, probe: Int[np.ndarray, "row length"], *, spread: float, share: float) -> Truth:
@@ -223,9 +194,3 @@ def _evaluate(truth: Truth, tokens: Int[np.ndarray, "row length"]) -> Float[np.n
         lengths, is_done = jnp.full(size, tokens.shape[1], jnp.int32), jnp.ones(size, bool)
         values[start : start + size] = np.asarray(truth(SequenceState(filled, lengths, is_done)))[: len(part)]
     return values
-
-
-def _texts(tokens: Int[np.ndarray, "row length"], alphabet: str) -> tuple[str, ...]:
-    lengths = (tokens < len(alphabet)).sum(axis=1)
-    padded = spell(tokens, alphabet + "-")
-    return tuple(text[:length] for text, length in zip(padded, lengths.tolist(), strict=True))

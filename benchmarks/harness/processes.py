@@ -1,6 +1,7 @@
 """Processes that work side by side, each on a core of its own."""
 
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
@@ -24,6 +25,17 @@ def side_by_side(tasks: Sequence[Callable[[], Result]]) -> Iterator[list[Future[
         yield [pool.submit(task) for task in tasks]
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def done(tasks: Sequence[Callable[[], Result]]) -> list[Result]:
+    """Return what tasks come to that run side by side."""
+    with side_by_side(tasks) as futures:
+        return [future.result() for future in futures]
+
+
+def tell(words: str) -> None:
+    """Say what is under way: a full run takes long, and whoever waits should see it move."""
+    print(words, file=sys.stderr, flush=True)
 
 
 def _take_core(free: "Queue[int]") -> None:

@@ -1,13 +1,14 @@
-"""What a benchmark leaves: one row a measurement, as a line of JSON or in a table."""
+"""What a benchmark leaves: one row a measurement, a line of JSON each."""
 
 import json
 import math
 import statistics
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from benchmarks.harness.intervals import Interval
 from narrows.files import write_atomically
 
 SIGNIFICANT_DIGITS = 6
@@ -15,43 +16,38 @@ SIGNIFICANT_DIGITS = 6
 
 @dataclass(frozen=True)
 class Row:
-    """One measurement.
+    """One measurement."""
 
-    Attributes:
-        case: what was measured, its parts separated by slashes, the benchmark's name first.
-        metric: which property of it.
-        value: the median over the seeds or windows.
-        low, high: the smallest and largest over the seeds, or over the windows of a timing, or the ends of the interval where
-            `value` is a mean with one, as its case says; None for what is exact or was measured once.
-        unit: of `value`, `low` and `high`; empty for a pure number.
-        against: the peer of the same run; None where there is none.
-        ratio: ours to the peer's.
-        target: what was asked for, such as `<= 0.05`; None where nothing was.
-        met: whether every seed reached the target, or the median over the windows.
-        seeds: the seeds of ours; empty for what is exact and for timings.
-        command: what to type for this row.
-        versions: of Python and the libraries.
-        machine: what it ran on, in words.
-    """
-
-    case: str
-    metric: str
-    value: float
+    case: str  # what was measured, its parts separated by slashes, the benchmark's name first
+    metric: str  # which property of it
+    value: float  # the median over the seeds or windows; of an interval the mean
+    # low, high: the smallest and largest over the seeds or windows, or the ends of an interval; None for what is exact or was
+    # measured once
     low: float | None
     high: float | None
-    unit: str
-    against: str | None
-    ratio: float | None
-    target: str | None
-    met: bool | None
-    seeds: tuple[int, ...]
-    command: str
-    versions: dict[str, str]
-    machine: str
+    unit: str  # of `value`, `low` and `high`; empty for a pure number
+    against: str | None  # the peer of the same run; None where there is none
+    ratio: float | None  # ours to the peer's
+    target: str | None  # what was asked for, such as `<= 0.05`; None where nothing was
+    met: bool | None  # whether every seed reached the target, or the median over the windows
+    seeds: tuple[int, ...]  # of ours; empty for what is exact and for timings
+    command: str  # what to type for this row
+    versions: dict[str, str]  # of Python and the libraries
+    machine: str  # what it ran on, in words
 
     def to_json(self) -> str:
         """Return the row as one line of JSON."""
         return json.dumps(asdict(self), allow_nan=False)
+
+    @property
+    def least(self) -> float:
+        """The lower end of the range, the value itself where there is none."""
+        return self.value if self.low is None else self.low
+
+    @property
+    def most(self) -> float:
+        """The upper end of the range, the value itself where there is none."""
+        return self.value if self.high is None else self.high
 
 
 FIELDS = tuple(field.name for field in fields(Row))
@@ -84,24 +80,17 @@ class Target:
 
 @dataclass(frozen=True)
 class Context:
-    """What all rows of one run share, and how it was asked for.
+    """What all rows of one run share, and how it was asked for."""
 
-    Attributes:
-        quick: measure the same thing, smaller, within minutes.
-        data: the folder of the case's data; None for the case's own default.
-        command, versions, machine: as in a row.
-        cases, against: what to time and beside whom, for the benchmark that has parts; empty for its own choice.
-        record: keep what is measured as the baseline that later runs are compared with.
-    """
-
-    quick: bool
-    data: Path | None
+    quick: bool  # measure the same thing, smaller, within minutes
+    data: Path | None  # the folder of the case's data; None for the case's own default
+    # command, versions, machine: as in a row
     command: str
     versions: dict[str, str]
     machine: str
-    cases: tuple[str, ...] = ()
-    against: tuple[str, ...] = ()
-    record: bool = False
+    cases: tuple[str, ...] = ()  # the parts to measure, of a benchmark that has parts; empty for its own choice
+    against: tuple[str, ...] = ()  # beside which peers; empty for its own choice
+    record: bool = False  # keep what is measured as the baseline that later runs are compared with
 
     def row(
         self,
@@ -119,9 +108,10 @@ class Context:
         """Return the row of one measurement.
 
         Args:
-            case, metric, unit, against: as in a row.
+            case, metric, unit: as in a row.
             values: one for each seed, or the one value of something exact; finite.
             seeds: the seeds of `values`; empty for something exact.
+            against: as in a row.
             peer: the peer's value, for the ratio.
             target: what every value should reach, or the median of the windows.
             windows: the values are those of the windows of one timing, not of seeds.
@@ -151,6 +141,11 @@ class Context:
             machine=self.machine,
         )
 
+    def interval_row(self, case: str, metric: str, found: Interval, target: Target | None = None) -> Row:
+        """Return the row of a value with an interval of its own; the target is for the value."""
+        row = self.row(case, metric, [found.value], target=target)
+        return replace(row, low=_rounded(found.low), high=_rounded(found.high))
+
 
 def write_rows(path: Path, rows: Iterable[Row]) -> None:
     """Write rows as JSON lines, the whole file or nothing; its folder is made where it is missing."""
@@ -162,58 +157,6 @@ def read_rows(path: Path) -> list[Row]:
     """Return the rows of a file of JSON lines; ValueError names the first line that is not a row."""
     lines = path.read_text(encoding="utf-8").splitlines()
     return [_parsed(line, f"{path.name}, line {number}") for number, line in enumerate(lines, start=1)]
-
-
-def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a table that reads well both in a terminal and as Markdown.
-
-    >>> print(table(["a", "metric"], [["1", "x"]]))
-    | a | metric |
-    |---|--------|
-    | 1 | x      |
-    """
-    cells = [list(header), *(list(row) for row in rows)]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
-    lines = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in cells]
-    rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
-    return "\n".join([lines[0], rule, *lines[1:]])
-
-
-def plain_table(rows: Sequence[Row]) -> str:
-    """Return a table with one line a row, for any benchmark."""
-    header = ("case", "metric", "value", "unit", "against", "ratio", "target", "met")
-    return table(header, [_cells(row) for row in rows])
-
-
-def figure(value: float, digits: int = 3) -> str:
-    """Return a number as people read it: `digits` significant digits, no exponent where it can be helped.
-
-    >>> figure(0.012345), figure(1234.5), figure(0.0), figure(2e-7)
-    ('0.0123', '1234', '0', '2e-07')
-    """
-    if value == 0.0:
-        return "0"
-    size = math.floor(math.log10(abs(value)))
-    if size < -4:
-        return f"{value:.{digits}g}"
-    return f"{value:.{max(0, digits - 1 - size)}f}"
-
-
-def spread(row: Row, digits: int = 3) -> str:
-    """Return the median of a row and, where there are several seeds, its range: `0.012 (0.010 to 0.015)`."""
-    if row.low is None or row.high is None:
-        return figure(row.value, digits)
-    return f"{figure(row.value, digits)} ({figure(row.low, digits)} to {figure(row.high, digits)})"
-
-
-def verdict(row: Row) -> str:
-    """Return whether a row met its target, in one word; nothing where there was none."""
-    return "" if row.met is None else "yes" if row.met else "**no**"
-
-
-def _cells(row: Row) -> list[str]:
-    ratio = "" if row.ratio is None else figure(row.ratio)
-    return [row.case, row.metric, spread(row), row.unit, row.against or "", ratio, row.target or "", verdict(row)]
 
 
 def _rounded(value: float) -> float:

@@ -1,23 +1,17 @@
-"""The harness of the benchmarks: its rows, its pages, and the TF-Bind-8 case on tables small enough to train on here."""
+"""The benchmark of TF-Bind-8 on a table small enough to train on here, and what was committed of the real one."""
 
-import doctest
 import itertools
-import json
-import math
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from benchmarks import __main__ as command
-from benchmarks import _laws, docs, tfbind8
-from benchmarks.case import RESULTS, ROOT, Case, load, names
-from benchmarks.rows import Context, Row, Target, plain_table, read_rows, spread, write_rows
+from benchmarks import _laws, tfbind8
+from benchmarks.harness.places import RESULTS, ROOT, TFBIND8
+from benchmarks.harness.rows import Context, read_rows
+from benchmarks.harness.tables import spread
 
 from narrows.config import load_job
 from narrows.envs import Sequence
@@ -26,7 +20,7 @@ from narrows.metrics.exact import entropy, total_variation
 from narrows.policies.base import Model, Scaled
 from narrows.rewards.landscape import Landscape
 
-CONTEXT = Context(False, None, "python -m benchmarks x", {"python": "3.11.0"}, "2 cores, Linux x86_64")
+CONTEXT = Context(False, None, "python -m benchmarks tfbind8", {"python": "3.11.0"}, "2 cores, Linux x86_64")
 SETTING = tfbind8.Setting(4, 1, 0.5)
 RECIPE = replace(tfbind8.TABLE, batch_size=128, num_steps=250, learning_rate=0.05)
 
@@ -52,78 +46,6 @@ def truth(tmp_path_factory):
     return found
 
 
-def row(**changes) -> Row:
-    return replace(CONTEXT.row("x/a", "speed", [1.0, 3.0, 2.0], seeds=(0, 1, 2), unit="s"), **changes)
-
-
-def test_a_row_has_the_fields_of_the_design():
-    line = json.loads(row().to_json())
-    fields = "case metric value low high unit against ratio target met seeds command versions machine"
-    assert list(line) == fields.split()
-
-
-def test_a_row_holds_median_range_ratio_and_verdict():
-    found = CONTEXT.row("x", "m", [0.04, 0.06, 0.01], seeds=(0, 1, 2), peer=0.02, against="p", target=Target("<=", 0.05))
-    assert (found.value, found.low, found.high, found.ratio) == (0.04, 0.01, 0.06, 2.0)
-    assert found.target == "<= 0.05"
-    assert found.met is False, "one of the seeds misses the target, though the median reaches it"
-    assert CONTEXT.row("x", "m", [0.05], target=Target("<=", 0.05)).met is True
-    assert CONTEXT.row("x", "m", [0.05], target=Target("<", 0.05)).met is False
-    exact = CONTEXT.row("x", "m", [0.05])
-    assert (exact.low, exact.high, exact.seeds, exact.met, exact.target) == (None, None, (), None, None)
-
-
-@pytest.mark.parametrize(
-    ("values", "seeds", "message"),
-    [([1.0], (0, 1), "expected 2 values, one a seed, got 1"), ([1.0, math.nan], (0, 1), "expected finite values")],
-)
-def test_a_row_that_hides_something_is_refused(values, seeds, message):
-    with pytest.raises(ValueError, match=message):
-        CONTEXT.row("x", "m", values, seeds=seeds)
-
-
-def test_rows_come_back_as_they_were_written(tmp_path):
-    rows = [row(), row(metric="other", target="<= 3", met=True, low=None, high=None, seeds=())]
-    write_rows(tmp_path / "new" / "x.jsonl", rows)
-    assert read_rows(tmp_path / "new" / "x.jsonl") == rows
-
-
-@pytest.mark.parametrize("line", ["{", "[]", '{"case": "x"}'])
-def test_a_line_that_is_no_row_is_named(tmp_path, line):
-    path = tmp_path / "x.jsonl"
-    path.write_text(row().to_json() + "\n" + line + "\n")
-    with pytest.raises(ValueError, match=r"x\.jsonl, line 2: "):
-        read_rows(path)
-
-
-def test_the_examples_in_the_docstrings_hold():
-    result = doctest.testmod(sys.modules[Row.__module__])
-    assert result.attempted > 0 and result.failed == 0
-
-
-def test_tables_show_range_and_verdict():
-    shown = plain_table([row(target="<= 1", met=False)])
-    assert "2.00 (1.00 to 3.00)" in shown and "**no**" in shown
-    assert len({len(line) for line in shown.splitlines()}) == 1
-    assert spread(row(low=None, high=None)) == "2.00"
-
-
-def test_the_committed_pages_are_those_of_the_committed_results():
-    for name, path in docs.PAGES.items():
-        assert path.read_text(encoding="utf-8") == docs.page(name), "run: make docs-results"
-
-
-def test_every_committed_row_was_measured_by_a_case_that_exists():
-    files = sorted(RESULTS.glob("*.jsonl"))
-    assert files
-    for path in files:
-        assert path.stem in names()
-        for found in read_rows(path):
-            assert found.case.split("/")[0] == path.stem
-            assert found.command.startswith(f"python -m benchmarks {path.stem}")
-            assert "--quick" not in found.command, "what is quoted is the full run, not the quick one"
-
-
 def test_the_committed_laws_of_tfbind8_reach_what_was_asked():
     asked = {f"tfbind8/{factor}/table/{setting}" for factor in ("SIX6", "VSX1") for setting in ("1 1 0", "1 1 0.5", "4 1 0.5")}
     found = {row.case: row for row in read_rows(RESULTS / "tfbind8.jsonl") if row.metric == "total variation"}
@@ -132,74 +54,9 @@ def test_the_committed_laws_of_tfbind8_reach_what_was_asked():
         assert found[case].target == "<= 0.05" and found[case].met and len(found[case].seeds) >= 3
 
 
-def test_a_page_shows_every_case_once(tmp_path):
-    source = (RESULTS / "tfbind8.jsonl").read_text().splitlines(keepends=True)
-    (tmp_path / "tfbind8.jsonl").write_text("".join(source))
-    page = docs.page("results", tmp_path)
-    assert page.count(f"## {load('tfbind8').title}") == 1
-    (tmp_path / "tfbind8.jsonl").write_text("")
-    with pytest.raises(ValueError, match="holds no row"):
-        docs.page("results", tmp_path)
-
-
-def fake(rows):
-    return Case("Title", "Text.", lambda context: iter(rows))
-
-
-def test_the_command_prints_lines_and_writes_the_file(tmp_path, capsys, monkeypatch):
-    rows = [row(), row(metric="other")]
-    monkeypatch.setattr(command, "load", lambda name: fake(rows))
-    assert command.main(["x", "--json", "--out", str(tmp_path / "x.jsonl")]) == 0
-    assert capsys.readouterr().out == "".join(found.to_json() + "\n" for found in rows)
-    assert read_rows(tmp_path / "x.jsonl") == rows
-    assert command.main(["x"]) == 0
-    assert capsys.readouterr().out == plain_table(rows) + "\n"
-
-
-def test_the_command_tells_a_case_how_it_was_asked(monkeypatch, capsys):
-    asked = []
-    monkeypatch.setattr(command, "load", lambda name: Case("T", "t", lambda context: asked.append(context) or iter([row()])))
-    assert command.main(["x", "--quick", "--data", "some where", "--json"]) == 0
-    assert asked[0].quick and asked[0].data == Path("some where")
-    assert asked[0].command == "python -m benchmarks x --quick --data 'some where'"
-    assert "cores, " in asked[0].machine and {"python", "narrows", "jax"} <= set(asked[0].versions)
-
-
-def test_a_failing_case_leaves_no_file(tmp_path, capsys, monkeypatch):
-    def measure(context):
-        yield row()
-        raise ValueError("the peer is missing. Install it.")
-
-    monkeypatch.setattr(command, "load", lambda name: Case("T", "t", measure))
-    assert command.main(["x", "--out", str(tmp_path / "x.jsonl")]) == 1
-    assert "benchmarks x: the peer is missing. Install it." in capsys.readouterr().err
-    assert not list(tmp_path.iterdir())
-
-
-def test_an_absent_table_and_an_unknown_name_are_sentences(tmp_path, capsys):
-    (tmp_path / "x.csv").touch()
-    for option, place, expected in (
-        ("--data", tmp_path / "x.csv", "expected a folder, and this is none"),
-        ("--out", tmp_path / "none" / "x.jsonl", f"there is no folder {tmp_path / 'none'}"),
-        ("--out", tmp_path, "this is a folder"),
-    ):
-        assert command.main(["tfbind8", "--quick", option, str(place)]) == 1
-        assert expected in capsys.readouterr().err
-    assert command.main(["tfbind8", "--quick", "--data", str(tmp_path)]) == 1
-    told = capsys.readouterr().err
-    assert "SIX6_REF_R1_8mers.txt" in told and "--data" in told and "Traceback" not in told
-    assert command.main(["nothing"]) == 1
-    assert "there is no benchmark 'nothing'. There are: " in capsys.readouterr().err
-
-
-def test_it_runs_as_a_module():
-    done = subprocess.run([sys.executable, "-m", "benchmarks", "--help"], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert "tfbind8" in done.stdout and "--quick" in done.stdout
-
-
 def test_the_example_reads_the_same_table():
     job = load_job(ROOT / "examples" / "tfbind8" / "job.toml")
-    assert (job.folder / job.reward["path"]).resolve() == (tfbind8.DATA / "SIX6_REF_R1_8mers.txt").resolve()
+    assert (job.folder / job.reward["path"]).resolve() == (TFBIND8 / "SIX6_REF_R1_8mers.txt").resolve()
     assert (job.shortlist.k, job.shortlist.min_distance) == (24, 3)
 
 
@@ -215,6 +72,7 @@ def test_the_matched_gibbs_law_has_the_entropy_and_the_larger_mean(truth):
     np.testing.assert_allclose(plain.log_law, _laws.gibbs(8.0, truth.scores), atol=1e-5)
 
 
+@pytest.mark.slow("trains; the residual of the exact model guards the arithmetic")
 def test_the_recipe_learns_the_law_and_the_root_value(truth):
     solution = solve(truth.graph, truth.log_reward, SETTING.objective.operator)
     learned = _laws.train(truth, SETTING.objective, RECIPE, seed=0)
