@@ -157,7 +157,9 @@ def origins(model: nn.Module) -> dict[nn.Parameter, Origin]:
     found = {}
     for _, layer in layers(model):
         if isinstance(layer, FarLinear):
-            found |= {part.compact: Origin(part.full, part.axis, part.where) for part in layer.parts()}
+            for part in layer.parts():
+                assert isinstance(part.full, nn.Parameter), part.leaf
+                found[part.compact] = Origin(part.full, part.axis, part.where)
     return found
 
 

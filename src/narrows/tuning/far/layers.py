@@ -29,7 +29,7 @@ class Part(NamedTuple):
     """
 
     leaf: str
-    full: nn.Parameter
+    full: Tensor
     axis: int
     where: Tensor
     compact: nn.Parameter
