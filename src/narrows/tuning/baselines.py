@@ -88,11 +88,12 @@ def get_baseline_model(
                 f"{config.method} would train nothing in {type(model).__name__}, whose head is {architecture.head or 'none'}. "
                 "Open it with a head, name one in modules_to_save, or take another method."
             )
-        mode = config.memory_mode if isinstance(config, FullConfig) else "plain"
-        is_exact = None if mode == "plain" else all(pair.is_exact for pair in architecture.pairs)
+        mode = config.memory_mode if isinstance(config, FullConfig) and config.memory_mode != "plain" else None
+        is_exact = None if mode is None else all(pair.is_exact for pair in architecture.pairs)
         with checked_swaps(model, example, is_exact) as swaps:
-            for pair in architecture.pairs if mode != "plain" else ():
-                swaps += reconfigure(model, pair, None, mode)
+            if mode is not None:
+                for pair in architecture.pairs:
+                    swaps += reconfigure(model, pair, None, mode)
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(name in names)
         trained = {name: value for name, value in model.named_parameters() if value.requires_grad}
