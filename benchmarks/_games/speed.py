@@ -11,7 +11,7 @@ import numpy as np
 from benchmarks.harness.rows import Context, Row, Target
 from benchmarks.harness.turns import Side, ratios, take_turns
 from narrows.envs.game import AbstractGame
-from narrows.games.looking import Acts, logits
+from narrows.games.players import Acts, logits
 from narrows.games.recipe import Recipe, preset
 from narrows.games.self_play import SelfPlay, SelfPlayState, SelfPlayTrainer
 from narrows.games.slots import Games, begin, empty_games, play_move

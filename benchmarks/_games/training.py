@@ -10,8 +10,7 @@ import numpy as np
 from benchmarks.harness.rows import Context, Row, Target
 from narrows.games.exam import Exam, Optimality, watch
 from narrows.games.folder import GameFolder, load_player
-from narrows.games.looking import Acts
-from narrows.games.players import NetworkPlayer
+from narrows.games.players import Acts, NetworkPlayer
 from narrows.games.recipe import Recipe
 from narrows.runs import read_rows
 from narrows.runs.progress import PatientConsole

@@ -11,6 +11,7 @@ import numpy as np
 
 from narrows.games.names import game_named
 from narrows.games.players import NetworkPlayer
+from narrows.games.rules import legal_moves
 from narrows.games.session import Table
 from narrows.games.web import GameServer
 from narrows.policies import MLP
@@ -24,7 +25,7 @@ class Leftmost:
         self.name = name
 
     def choose(self, states, generator):
-        return np.argmax(np.asarray(jax.vmap(self.env.action_mask)(states)), axis=1)
+        return np.argmax(legal_moves(self.env, states), axis=1)
 
 
 def scores(state, look_up):

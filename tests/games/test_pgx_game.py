@@ -57,7 +57,7 @@ def test_it_is_the_same_game_as_ours(env):
 
 
 def test_it_can_be_trained(env):
-    settings = SelfPlay(num_slots=8, games_per_round=4, num_rows=32, games_per_batch=8, capacity=50, initial_games=8)
+    settings = SelfPlay(num_slots=8, games_per_round=8, num_rows=32, games_per_batch=8, capacity=50, initial_games=0)
     trainer = self_play_trainer(
         env, lambda key: ResidualMLP(18, 2, 9, hidden=8, blocks=1, flow_head=True, key=key), FlowMatching(), adam(), settings
     )

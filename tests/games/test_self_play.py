@@ -3,6 +3,7 @@
 from functools import partial
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,13 +13,15 @@ from tests.games.heap import OneHeap
 
 from narrows.envs import ConnectFour, TicTacToe
 from narrows.envs.base import NO_ACTION
+from narrows.envs.contract import rows_of
 from narrows.exact import enumerate_graph
 from narrows.exact.games import solve_game
 from narrows.games.alphazero import AlphaZero, alphazero_trainer
 from narrows.games.exam import watch
-from narrows.games.looking import children, logits
 from narrows.games.losses import BalanceLoss, FlowMatching
 from narrows.games.packing import pack
+from narrows.games.players import children, logits
+from narrows.games.rules import batch_of, look, moved
 from narrows.games.self_play import SelfPlay, scale_at, self_play_trainer
 from narrows.games.slots import begin, empty_games, play_move
 from narrows.objectives import AdversarialDetailedBalance, AdversarialTrajectoryBalance
@@ -48,6 +51,16 @@ def games():
     return played(ENV, 40)[1]
 
 
+@partial(jax.jit, static_argnums=(2, 3), static_argnames=("use_symmetries", "prefers_late"))
+def packs(key, games, num_rows, num_games, *, use_symmetries, prefers_late=False):
+    return pack(ENV, key, games, num_rows, num_games, use_symmetries=use_symmetries, prefers_late=prefers_late)
+
+
+@eqx.filter_jit
+def value_of(loss, model, packed):
+    return loss(model, model, ENV, packed, jnp.asarray(SCALE))
+
+
 def replay(env, moves):
     """Return the states of a game, its end last, after checking that every move was legal and nothing came after the end."""
     states = [env.reset()]
@@ -55,8 +68,9 @@ def replay(env, moves):
         if move == NO_ACTION:
             assert all(later == NO_ACTION for later in moves[number:])
             break
-        assert bool(env.action_mask(states[-1])[move])
-        states.append(env.step(states[-1], jnp.asarray(move, jnp.int32)))
+        batch = batch_of(states[-1])
+        assert bool(look(env, batch).mask[0, move])
+        states.append(rows_of(moved(env, batch, np.asarray([move])), 0))
     return states
 
 
@@ -100,7 +114,7 @@ def test_only_the_first_moves_are_random():
 
 @pytest.mark.parametrize("use_symmetries", [False, True])
 def test_packed_rows_are_the_positions_of_the_games(games, use_symmetries):
-    packed = jax.tree.map(np.asarray, pack(ENV, jax.random.key(3), games, 50, 12, use_symmetries=use_symmetries))
+    packed = jax.tree.map(np.asarray, packs(jax.random.key(3), games, 50, 12, use_symmetries=use_symmetries))
     assert packed.is_game.any()
     assert not packed.is_game.all()
     assert packed.is_row.sum() == packed.num_moves[packed.is_game].sum() <= 50
@@ -124,7 +138,7 @@ def test_packed_rows_are_the_positions_of_the_games(games, use_symmetries):
 
 
 def test_late_positions_are_drawn_more_often_and_every_game_is_packed_to_its_end(games):
-    packed = jax.tree.map(np.asarray, pack(ENV, jax.random.key(7), games, 3000, 900, use_symmetries=False, prefers_late=True))
+    packed = jax.tree.map(np.asarray, packs(jax.random.key(7), games, 3000, 900, use_symmetries=False, prefers_late=True))
     times = packed.time[packed.is_row]
     for game in np.flatnonzero(packed.is_game)[:50]:
         rows = packed.is_row & (packed.game == game)
@@ -136,7 +150,7 @@ def test_late_positions_are_drawn_more_often_and_every_game_is_packed_to_its_end
 
 
 def test_an_empty_ring_packs_nothing():
-    packed = pack(ENV, jax.random.key(0), empty_games(ENV, 10), 20, 4, use_symmetries=True)
+    packed = packs(jax.random.key(0), empty_games(ENV, 10), 20, 4, use_symmetries=True)
     assert not packed.is_row.any()
     assert not packed.is_game.any()
 
@@ -179,14 +193,16 @@ def test_children_have_the_exact_log_flows_and_the_policy_read_off_them_is_exact
     graph, solution, policy = exact
     rows = np.flatnonzero(~graph.is_terminal)[::7]
     states = jax.tree.map(jnp.asarray, graph.rows(rows))
-    found = children(ENV, policy, states, SCALE)
+    found = jax.jit(lambda states: children(ENV, policy, states, SCALE))(states)
     legal = graph.children[rows] >= 0
     sign = np.where(graph.turn[rows] == 0, 1.0, -1.0)[:, None]
     np.testing.assert_allclose(
         np.asarray(found.log_flow)[legal], (sign * solution.values[graph.children[rows]])[legal], atol=1e-5
     )
     assert np.array_equal(np.asarray(found.is_known)[legal], graph.is_terminal[graph.children[rows]][legal])
-    scores = np.where(legal, np.asarray(logits(ENV, policy, "children", states, SCALE)), -np.inf)
+    scores = np.where(
+        legal, np.asarray(jax.jit(lambda states: logits(ENV, policy, "children", states, SCALE))(states)), -np.inf
+    )
     log_policy = scores - np.log(np.sum(np.exp(scores), axis=1, keepdims=True))
     np.testing.assert_allclose(log_policy[legal], solution.log_policy[rows][legal], atol=1e-4)
 
@@ -194,23 +210,22 @@ def test_children_have_the_exact_log_flows_and_the_policy_read_off_them_is_exact
 @pytest.mark.parametrize("carry", [0.0, 0.7, 1.0])
 def test_flow_matching_is_zero_at_the_exact_solution_and_not_elsewhere(exact, games, carry):
     policy = exact[2]
-    packed = pack(ENV, jax.random.key(1), games, 200, 40, use_symmetries=True)
+    packed = packs(jax.random.key(1), games, 200, 40, use_symmetries=True)
     loss = FlowMatching(carry, policy_weight=0.0)
-    scale = jnp.asarray(SCALE)
-    assert float(loss(Model(policy, jnp.zeros(())), Model(policy, jnp.zeros(())), ENV, packed, scale)) < 1e-9
+    assert float(value_of(loss, Model(policy, jnp.zeros(())), packed)) < 1e-9
     wrong = Exact(policy.table + jnp.sin(jnp.arange(3.0**9)))
-    assert float(loss(Model(wrong, jnp.zeros(())), Model(wrong, jnp.zeros(())), ENV, packed, scale)) > 1e-3
+    assert float(value_of(loss, Model(wrong, jnp.zeros(())), packed)) > 1e-3
 
 
 @pytest.mark.parametrize("prefers_late", [False, True])
 def test_values_are_carried_back_as_a_slow_loop_does(exact, games, prefers_late):
     wrong = Exact(exact[2].table + jnp.sin(jnp.arange(3.0**9)))
-    packed = pack(ENV, jax.random.key(2), games, 120, 30, use_symmetries=False, prefers_late=prefers_late)
+    packed = packs(jax.random.key(2), games, 120, 30, use_symmetries=False, prefers_late=prefers_late)
     step, looks = jax.jit(ENV.step), jax.jit(lambda state: (ENV.action_mask(state), ENV.is_terminal(state), ENV.outcome(state)))
     carry = 0.6
     loss = FlowMatching(carry, policy_weight=0.0)
     model = Model(wrong, jnp.zeros(()))
-    found = float(loss(model, model, ENV, packed, jnp.asarray(SCALE)))
+    found = float(value_of(loss, model, packed))
     total, count = 0.0, 0
 
     def flow(state):
@@ -239,11 +254,11 @@ def test_values_are_carried_back_as_a_slow_loop_does(exact, games, prefers_late)
 
 @pytest.mark.parametrize("objective", [AdversarialTrajectoryBalance(), AdversarialDetailedBalance()])
 def test_balance_on_packed_games_is_that_on_trajectories(games, objective):
-    packed = pack(ENV, jax.random.key(4), games, 100, 12, use_symmetries=False)
+    packed = packs(jax.random.key(4), games, 100, 12, use_symmetries=False)
     net = MLP(9, 3, 9, hidden=8, flow_head=True, key=jax.random.key(5))
     net = jax.tree.map(lambda leaf: 20.0 * leaf if leaf.ndim == 2 and leaf.shape[1] in (1, 9) else leaf, net)
     model = Model(net, jnp.asarray(0.3))
-    found = BalanceLoss(objective)(model, model, ENV, packed, jnp.asarray(SCALE))
+    found = value_of(BalanceLoss(objective), model, packed)
     table = np.full((12, 9), NO_ACTION, np.int32)
     is_row = np.asarray(packed.is_row)
     table[np.asarray(packed.game)[is_row], np.asarray(packed.time)[is_row]] = np.asarray(packed.actions)[is_row]
@@ -251,7 +266,7 @@ def test_balance_on_packed_games_is_that_on_trajectories(games, objective):
     actions = jnp.asarray(table[kept])
     ends = jax.vmap(lambda row: jax.tree.map(lambda leaf: leaf[-1], ENV.states_along(row)))(actions)
     batch = Trajectory(ends, actions, SCALE * jnp.asarray(packed.outcome)[kept].astype(jnp.float32))
-    expected = objective.loss(model, model, ENV, batch) / SCALE**2
+    expected = eqx.filter_jit(lambda model: objective.loss(model, model, ENV, batch))(model) / SCALE**2
     assert float(found) == pytest.approx(float(expected), rel=1e-4)
 
 

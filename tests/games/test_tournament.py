@@ -4,7 +4,6 @@ import json
 from xml.etree import ElementTree
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 import tyro
@@ -24,6 +23,7 @@ from narrows.games.notation import moves_of
 from narrows.games.openings import beginnings, openings, usual_plies
 from narrows.games.players import NetworkPlayer, TacticPlayer, UniformPlayer
 from narrows.games.recipe import Recipe
+from narrows.games.rules import batch_of, moved
 from narrows.games.sets import EvaluationSet, quiet, save
 from narrows.games.solver import PerfectPlayer, SmallBoard, solve_tic_tac_toe
 from narrows.games.standings import json_lines, picture, render
@@ -107,16 +107,14 @@ def test_openings_that_cannot_be_are_refused(monkeypatch):
 def slow_game(env, pair, moves):
     """The moves of one game, its players asked one position at a time."""
     moves = list(moves)
-    step, board = jax.jit(env.step), after(env, moves)
-    state = env.reset()
+    board, states = after(env, moves), batch_of(env.reset())
     for move in moves:
-        state = step(state, jnp.asarray(move, jnp.int32))
+        states = moved(env, states, np.asarray([move]))
     while board.winner() is None and board.legal():
-        states = jax.tree.map(lambda leaf: leaf[None], state)
         move = int(pair[len(moves) % 2].choose(states, np.random.default_rng(0))[0])
         moves.append(move)
         board.play(move)
-        state = step(state, jnp.asarray(move, jnp.int32))
+        states = moved(env, states, np.asarray([move]))
     return moves, {0: 1.0, 1: 0.0, None: 0.5}[board.winner()]
 
 

@@ -15,8 +15,7 @@ from narrows.envs.connect_four import ConnectFour, ConnectFourState
 from narrows.envs.contract import rows_of
 from narrows.envs.game import AbstractGame
 from narrows.envs.tic_tac_toe import TicTacToe, TicTacToeState
-from narrows.games.looking import Acts
-from narrows.games.players import NetworkPlayer
+from narrows.games.players import Acts, NetworkPlayer
 from narrows.games.sets import EvaluationSet, load
 from narrows.games.solver.board import ILLEGAL
 from narrows.games.solver.positions import Words

@@ -9,8 +9,8 @@ from jaxtyping import Array, Bool, Float, Int
 
 from narrows import objectives
 from narrows.envs.game import AbstractGame
-from narrows.games.looking import children
 from narrows.games.packing import Packed
+from narrows.games.players import children
 from narrows.objectives.adversarial import AbstractAdversarialBalance
 from narrows.operators import masked_log_softmax, masked_logsumexp
 from narrows.policies.base import Model, PolicyOutput

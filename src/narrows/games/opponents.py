@@ -9,8 +9,8 @@ from narrows.games.folder import load_player
 from narrows.games.names import game_named
 from narrows.games.players import Player, TacticPlayer, UniformPlayer
 
-SHIPPED: Final = ("tic_tac_toe", "connect4", "connect4-4x4", "connect4-5x5")
-"""Games whose trained player comes with the package, where `data/players` has it."""
+SHIPPED: Final = ("connect4", "connect4-4x4", "connect4-5x5", "tic_tac_toe")
+"""Games whose trained player comes with the package, in `data/players`."""
 
 RULES: Final = ("random", "tactic", "perfect")
 """Players that no training has made; they play any game that the others play, alone Connect-4."""
@@ -36,13 +36,11 @@ def opponent(name: str, env: AbstractGame | None = None) -> tuple[AbstractGame, 
         return recipe.env(), player
     if name in SHIPPED:
         with as_file(files("narrows.games") / "data" / "players" / name) as shipped:
-            if shipped.is_dir():
-                recipe, player = load_player(shipped, name)
-                return recipe.env(), player
-    shipped_names = ", ".join(_shipped())
+            recipe, player = load_player(shipped, name)
+            return recipe.env(), player
     raise ValueError(
         f"there is no player {name!r}: it is neither a folder that `narrows games train` made, nor {', '.join(RULES)}, nor a "
-        f"player that comes with Narrows ({shipped_names})."
+        f"player that comes with Narrows ({', '.join(SHIPPED)})."
     )
 
 
@@ -54,8 +52,3 @@ def _by_rule(rule: str, env: AbstractGame) -> Player:
     from narrows.games.solver import PerfectPlayer  # compiles
 
     return PerfectPlayer(env)
-
-
-def _shipped() -> list[str]:
-    with as_file(files("narrows.games") / "data" / "players") as folder:
-        return sorted(entry.name for entry in folder.iterdir() if entry.is_dir()) if folder.is_dir() else []

@@ -1,9 +1,7 @@
 """Any two-player game of the pgx library (Koyamada et al. 2023, arXiv:2303.17503) as rules of ours, trained like the others."""
 
 import functools
-from collections.abc import Mapping
 from collections.abc import Sequence as Objects
-from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 import equinox as eqx
@@ -26,14 +24,14 @@ class Taken(NamedTuple):
     """
 
     max_steps: int
-    counts: Mapping[int, int] = MappingProxyType({})
+    counts: tuple[tuple[int, int], ...] = ()
 
 
 TAKEN: Final = {
-    "animal_shogi": Taken(256, {193: 256}),
-    "chess": Taken(512, {113: 512, 118: 100}),
+    "animal_shogi": Taken(256, ((193, 256),)),
+    "chess": Taken(512, ((113, 512), (118, 100))),
     "connect_four": Taken(42),
-    "gardner_chess": Taken(256, {113: 256, 114: 100}),
+    "gardner_chess": Taken(256, ((113, 256), (114, 100))),
     "go_19x19": Taken(722),
     "go_9x9": Taken(162),
     "hex": Taken(122),
@@ -176,7 +174,7 @@ def pgx_game(name: str) -> PgxGame:
         start = jax.eval_shape(rules.init, jax.random.key(0))
         first = int(jax.jit(rules.init)(jax.random.key(0)).current_player)
     sizes = (start.legal_action_mask.shape[0], start.observation.shape, known.max_steps)
-    return PgxGame(rules, name, *sizes, tuple(known.counts.items()), first)
+    return PgxGame(rules, name, *sizes, known.counts, first)
 
 
 def _strong(leaf: Any) -> Array:

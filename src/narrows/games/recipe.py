@@ -11,9 +11,9 @@ import optax
 from narrows import objectives, policies
 from narrows.envs.connect_four import ConnectFour
 from narrows.envs.game import AbstractGame
-from narrows.games.looking import MANY_ACTIONS, Acts
 from narrows.games.losses import BALANCES, BalanceLoss, FlowMatching, Loss
 from narrows.games.names import game_named
+from narrows.games.players import MANY_ACTIONS, Acts
 from narrows.games.self_play import SelfPlay, SelfPlayTrainer, self_play_trainer
 from narrows.policies import AbstractPolicy
 from narrows.printing import printable, quote

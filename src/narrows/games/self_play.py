@@ -11,9 +11,9 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from narrows.envs.base import AbstractEnvironment
 from narrows.envs.game import AbstractGame
-from narrows.games.looking import Acts, logits
 from narrows.games.losses import Loss
 from narrows.games.packing import Packed, pack
+from narrows.games.players import Acts, logits
 from narrows.games.slots import begin, empty_games, play_move
 from narrows.policies.base import AbstractPolicy, Model, Scaled
 from narrows.trajectories.behaviour import Behaviour
@@ -83,7 +83,7 @@ class SelfPlay(AbstractSelfPlay):
         scale: log-reward of a win, lambda in eflow 1.3; published 10.
         scale_start: where the scale begins, to rise linearly over `scale_steps` steps; None for the same scale throughout.
         scale_steps: see `scale_start`.
-        acts: how the players choose, see `looking.Acts`.
+        acts: how the players choose, see `players.Acts`.
         temperature: of the players; published 2.
         epsilon: share of uniform play.
         max_random: random moves that end the game are not among those: then positions that good players avoid are seen too, in
