@@ -15,8 +15,8 @@ from scipy.optimize import root_scalar
 from scipy.special import log_softmax
 
 from narrows.envs import AbstractReversibleEnvironment
-from narrows.exact import Graph, enumerate_graph, model_law
-from narrows.metrics.exact import LogLaw, entropy, mass_by_quantile, mean_score
+from narrows.exact import Graph, enumerate_graph, model_distribution
+from narrows.metrics.exact import LogProbs, entropy, mass_by_quantile, mean_score
 from narrows.objectives import TrajectoryGeneralMellowmax
 from narrows.policies import AbstractPolicy
 from narrows.policies.base import Model
@@ -72,7 +72,7 @@ class Shape(NamedTuple):
 class Learned(NamedTuple):
     """What training left: the exact law of the model, its own estimate of the root's value, and how long it took."""
 
-    log_law: LogLaw
+    log_probs: LogProbs
     root_value: float
     seconds: float
 
@@ -102,12 +102,12 @@ def list_truth(env: AbstractReversibleEnvironment, reward: AbstractReward, beta:
     return Truth(env, graph, Tempered(reward, beta), np.asarray(reward(graph.terminal_states), np.float64))
 
 
-def shape_of(log_law: LogLaw, scores: Float[np.ndarray, " terminal"]) -> Shape:
+def shape_of(log_probs: LogProbs, scores: Float[np.ndarray, " terminal"]) -> Shape:
     """Return where a law puts its probability."""
-    return Shape(entropy(log_law), mean_score(log_law, scores), tuple(mass_by_quantile(log_law, scores).tolist()))
+    return Shape(entropy(log_probs), mean_score(log_probs, scores), tuple(mass_by_quantile(log_probs, scores).tolist()))
 
 
-def gibbs(inverse_temperature: float, scores: Float[np.ndarray, " terminal"]) -> LogLaw:
+def gibbs(inverse_temperature: float, scores: Float[np.ndarray, " terminal"]) -> LogProbs:
     """Return the law proportional to `exp(inverse_temperature Phi)`: a GFlowNet's, on a tree."""
     return log_softmax(inverse_temperature * scores)
 
@@ -163,9 +163,9 @@ def train(truth: Truth, objective: TrajectoryGeneralMellowmax, recipe: Recipe, s
     began = time.perf_counter()
     state, _ = run(training, state, recipe.num_steps, every=recipe.num_steps)
     seconds = time.perf_counter() - began
-    log_law = model_law(state.model, truth.env, truth.graph)
+    log_probs = model_distribution(state.model, truth.env, truth.graph)
     error = np.asarray(residuals(truth, objective, state.model), np.float64)
-    return Learned(log_law, -float(np.sum(np.exp(log_law) * error)), seconds)
+    return Learned(log_probs, -float(np.sum(np.exp(log_probs) * error)), seconds)
 
 
 def residuals(truth: Truth, objective: TrajectoryGeneralMellowmax, model: Model) -> Float[Array, " terminal"]:

@@ -25,7 +25,7 @@ from benchmarks.harness.rows import Context, Row, Target
 from narrows import objectives
 from narrows.envs import Sequence as Sequences
 from narrows.envs.sequence import SequenceState
-from narrows.exact import enumerate_graph, model_law, solve
+from narrows.exact import enumerate_graph, model_distribution, solve
 from narrows.metrics.exact import total_variation
 from narrows.objectives.base import AbstractObjective
 from narrows.policies import Tabular
@@ -148,8 +148,8 @@ def learned_distance(shown: Shown, num_steps: int, seed: int) -> float:
     optimizer = optax.adam(optax.cosine_decay_schedule(shown.rate, num_steps * objective.passes.num_steps))
     training = trainer(env, policy, reward, objective, optimizer, batch_size=64, behaviour=Behaviour(temperature=1.5))
     state, _ = run(training, training.init(jax.random.key(seed)), num_steps, every=num_steps)
-    exact = solve(graph, np.asarray(reward(graph.terminal_states), np.float64), objective.operator).log_law
-    return float(total_variation(model_law(state.model, env, graph), exact))
+    exact = solve(graph, np.asarray(reward(graph.terminal_states), np.float64), objective.operator).log_probs
+    return float(total_variation(model_distribution(state.model, env, graph), exact))
 
 
 CASE = Case(*("The paper's experiments", SAYS["text"], measure, tables), takes=("--case",))

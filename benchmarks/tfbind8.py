@@ -25,7 +25,7 @@ from benchmarks.harness.rows import Context, Row, Target
 from benchmarks.harness.tables import Column, Found, count, lines, part_of, plain, verdict
 from narrows.envs import Sequence as Sequences
 from narrows.exact import Solution, solve
-from narrows.metrics.exact import log_law_correlation, total_variation
+from narrows.metrics.exact import log_prob_correlation, total_variation
 from narrows.objectives import TrajectoryGeneralMellowmax
 from narrows.policies import MLP, Tabular
 from narrows.rewards.landscape import Landscape
@@ -106,7 +106,7 @@ def measure(context: Context) -> Iterator[Row]:
 def exact_rows(context: Context, truth: Truth, factor: str, setting: Setting) -> Iterator[Row]:
     """Yield the dynamic programme's law and the two controls of tgm 6.4, which are exact too."""
     solution = _solution(truth, setting)
-    shape = shape_of(solution.log_law, truth.scores)
+    shape = shape_of(solution.log_probs, truth.scores)
     laws = {"exact": shape}
     if setting.q > 0:
         matched = (setting.omega + setting.q * setting.alpha) * BETA
@@ -123,11 +123,11 @@ def learned_rows(context: Context, truth: Truth, plan: Plan) -> Iterator[Row]:
     for setting in plan.settings:
         solution = _solution(truth, setting)
         learned = [_train(truth, plan, setting, seed) for seed in plan.seeds]
-        shapes = [shape_of(one.log_law, truth.scores) for one in learned]
+        shapes = [shape_of(one.log_probs, truth.scores) for one in learned]
         masses[setting] = [shape.top_decile for shape in shapes]
         case = f"tfbind8/{plan.factor}/{plan.recipe.name}/{setting}"
         yield from _law_rows(context, case, plan, learned, solution)
-        yield from _shape_rows(context, case, shapes, plan.seeds, shape_of(solution.log_law, truth.scores))
+        yield from _shape_rows(context, case, shapes, plan.seeds, shape_of(solution.log_probs, truth.scores))
     swept = sorted((setting for setting in plan.settings if setting.omega == 1), key=lambda setting: setting.q)
     gains = [
         min(after - before for before, after in itertools.pairwise(masses[setting][run] for setting in swept))
@@ -138,9 +138,9 @@ def learned_rows(context: Context, truth: Truth, plan: Plan) -> Iterator[Row]:
 
 
 def _law_rows(context: Context, case: str, plan: Plan, learned: Sequence[Learned], solution: Solution) -> Iterator[Row]:
-    law, seeds, against = solution.log_law, plan.seeds, "dynamic programme"
-    distances = [total_variation(one.log_law, law) for one in learned]
-    correlations = [log_law_correlation(one.log_law, law) for one in learned]
+    law, seeds, against = solution.log_probs, plan.seeds, "dynamic programme"
+    distances = [total_variation(one.log_probs, law) for one in learned]
+    correlations = [log_prob_correlation(one.log_probs, law) for one in learned]
     errors = [abs(one.root_value - solution.root_value) for one in learned]
     yield context.row(case, "total variation", distances, seeds=seeds, against=against, target=TARGET)
     yield context.row(case, "rank correlation of log-probabilities", correlations, seeds=seeds, against=against)

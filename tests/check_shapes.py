@@ -42,7 +42,7 @@ def walk() -> None:
         model = train(env, policy_class, reward, objective)
         graph = exact.enumerate_graph(env)
         solution = exact.solve(graph, np.asarray(reward(graph.terminal_states)), objective.operator)
-        assert metrics.total_variation(exact.model_law(model, env, graph), solution.log_law) <= 1.0
+        assert metrics.total_variation(exact.model_distribution(model, env, graph), solution.log_probs) <= 1.0
     env, policy_class, reward = CASES[0]
     for name in objectives.__all__:
         objective = getattr(objectives, name)()
@@ -100,7 +100,7 @@ def walk_noise() -> None:
     graph = exact.enumerate_graph(env)
     log_reward = np.asarray(reward(graph.terminal_states))
     solution = exact.solve(graph, log_reward, objectives.SoftQ().operator)
-    assert metrics.total_variation(exact.model_law(model, env, graph), solution.log_law) <= 1.0
+    assert metrics.total_variation(exact.model_distribution(model, env, graph), solution.log_probs) <= 1.0
     exact.solve_deconvolution(graph, log_reward)
 
 

@@ -285,7 +285,7 @@ def test_a_job_trains_what_the_library_trains(landscape, monkeypatch):
         batch_size=64,
     )
     state, _ = run(separate, separate.init(jax.random.key(0)), 300, every=300)
-    law = training.model_law(state.model, here.env, here.graph)
+    law = training.model_distribution(state.model, here.env, here.graph)
     assert here.figures(law, 10.0, 0)[:3] == pytest.approx(found[1].figures[:3], rel=1e-3)
 
 

@@ -15,7 +15,7 @@ from benchmarks.harness.tables import spread
 
 from narrows.config import load_job
 from narrows.envs import Sequence
-from narrows.exact import model_law, solve
+from narrows.exact import model_distribution, solve
 from narrows.metrics.exact import entropy, total_variation
 from narrows.policies.base import Model, Scaled
 from narrows.rewards.landscape import Landscape
@@ -63,23 +63,23 @@ def test_the_example_reads_the_same_table():
 def test_the_matched_gibbs_law_has_the_entropy_and_the_larger_mean(truth):
     """Among laws of one entropy the Gibbs law has the largest mean score (tgm 4.3, point 1)."""
     solution = solve(truth.graph, truth.log_reward, SETTING.objective.operator)
-    shape = _laws.shape_of(solution.log_law, truth.scores)
+    shape = _laws.shape_of(solution.log_probs, truth.scores)
     matched = _laws.gibbs(_laws.matching_inverse_temperature(shape.entropy, truth.scores), truth.scores)
     assert entropy(matched) == pytest.approx(shape.entropy, abs=1e-6)
     assert _laws.shape_of(matched, truth.scores).mean_score > shape.mean_score
     # At q = 0 the law itself is Gibbs, at omega beta.
     plain = solve(truth.graph, truth.log_reward, tfbind8.Setting(2, 1, 0).objective.operator)
-    np.testing.assert_allclose(plain.log_law, _laws.gibbs(8.0, truth.scores), atol=1e-5)
+    np.testing.assert_allclose(plain.log_probs, _laws.gibbs(8.0, truth.scores), atol=1e-5)
 
 
 @pytest.mark.slow("trains; the residual of the exact model guards the arithmetic")
 def test_the_recipe_learns_the_law_and_the_root_value(truth):
     solution = solve(truth.graph, truth.log_reward, SETTING.objective.operator)
     learned = _laws.train(truth, SETTING.objective, RECIPE, seed=0)
-    assert total_variation(learned.log_law, solution.log_law) < 0.02
+    assert total_variation(learned.log_probs, solution.log_probs) < 0.02
     assert learned.root_value == pytest.approx(solution.root_value, abs=0.01)
     untrained = np.full(truth.scores.shape, -np.log(truth.scores.size))
-    assert total_variation(untrained, solution.log_law) > 0.3
+    assert total_variation(untrained, solution.log_probs) > 0.3
 
 
 def test_the_rows_of_a_plan_say_what_was_learned(truth, monkeypatch):
@@ -95,7 +95,7 @@ def test_the_rows_of_a_plan_say_what_was_learned(truth, monkeypatch):
     found = {(row.case, row.metric): row for row in rows}
     assert len(found) == len(rows), "a metric of a case stands once"
     law = solve(truth.graph, truth.log_reward, tfbind8.ASKED[1].objective.operator)
-    distances = [total_variation(_laws.gibbs(5.0 + seed, truth.scores), law.log_law) for seed in plan.seeds]
+    distances = [total_variation(_laws.gibbs(5.0 + seed, truth.scores), law.log_probs) for seed in plan.seeds]
     distance = found["tfbind8/SIX6/table/1 1 0.5", "total variation"]
     assert distance.value == pytest.approx(np.median(distances), rel=1e-5) and distance.met == (max(distances) <= 0.05)
     assert found["tfbind8/SIX6/table/1 1 0.5", "training time"].value == 20.0
@@ -112,7 +112,7 @@ def test_the_rows_of_a_plan_say_what_was_learned(truth, monkeypatch):
     assert spread(distance) in shown and spread(gain) in shown
     assert shown.count("GFlowNet, temperature matched") == 2, "once a table: at q = 0 the law is that GFlowNet's"
     deciles = [found["tfbind8/SIX6/exact/1 1 0.5", metric].value for metric in tfbind8._DECILES]
-    scores, mass = np.asarray(truth.scores), np.exp(law.log_law)
+    scores, mass = np.asarray(truth.scores), np.exp(law.log_probs)
     assert sum(deciles) == pytest.approx(1.0, abs=1e-5) and deciles == sorted(deciles)
     half = np.median(scores)
     assert sum(deciles[5:]) == pytest.approx(mass[scores > half].sum() + mass[scores == half].sum() / 2, abs=0.02)
@@ -132,6 +132,6 @@ def test_the_residual_of_the_exact_model_is_minus_the_root_value_everywhere(trut
     empty = tfbind8.TABLE.make(truth.env, jax.random.key(0))
     policy = eqx.tree_at(lambda policy: policy.forward_logits, empty, jnp.asarray(table))
     model = Model(Scaled(policy, operator.policy_scale), jnp.zeros(()))
-    assert total_variation(model_law(model, truth.env, truth.graph), solution.log_law) < 1e-5
+    assert total_variation(model_distribution(model, truth.env, truth.graph), solution.log_probs) < 1e-5
     found = np.asarray(_laws.residuals(truth, SETTING.objective, model))
     np.testing.assert_allclose(found, -solution.root_value, atol=1e-5)

@@ -10,7 +10,7 @@ from tests.reference.cases import compile_quickly
 from narrows import vi
 from narrows.config import JobError, build, dump_job, load_job
 from narrows.envs import Hypergrid
-from narrows.exact import enumerate_graph, model_law, solve
+from narrows.exact import enumerate_graph, model_distribution, solve
 from narrows.metrics import total_variation
 from narrows.objectives import (
     BellmanGeneralMellowmax,
@@ -109,7 +109,7 @@ def test_more_inner_steps_learn_the_exact_law_from_fewer_objects():
     def distance(surrogate):
         training = made(objective, surrogate, adam(0.02), replay=Replay(capacity=512, batch_size=8))
         state, _ = run(training, training.init(jax.random.key(3)), 300, every=100)
-        return total_variation(model_law(state.model, ENV, graph), exact.log_law)
+        return total_variation(model_distribution(state.model, ENV, graph), exact.log_probs)
 
     plain, through = distance(None), distance(Surrogate(8))
     assert through < 0.06

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from narrows.envs import Hypergrid, Sequence
-from narrows.exact import enumerate_graph, model_law
+from narrows.exact import enumerate_graph, model_distribution
 from narrows.metrics import total_variation
 from narrows.objectives import TrajectoryBalance
 from narrows.policies import MLP, Transformer
@@ -42,6 +42,6 @@ def test_the_law_learned_in_bf16_is_as_near_to_the_exact_one(name):
 
         made = trainer(env, policy, reward, TrajectoryBalance(), adam(3e-3, decay_steps=1000), batch_size=32)
         state, _ = run(made, made.init(jax.random.key(0)), 1000, every=1000)
-        distances[precision] = total_variation(model_law(state.model, env, graph), law)
+        distances[precision] = total_variation(model_distribution(state.model, env, graph), law)
     assert distances["f32"] < 0.02
     assert distances["bf16"] < distances["f32"] + 0.01, distances

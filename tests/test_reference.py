@@ -15,7 +15,7 @@ from narrows.commands.selecting import shortlist
 from narrows.config import load_job
 from narrows.data import Space, write_table
 from narrows.envs import Sequence, Subsets, TicTacToe, perturbed
-from narrows.exact import enumerate_graph, model_law, solve
+from narrows.exact import enumerate_graph, model_distribution, solve
 from narrows.metrics import total_variation
 from narrows.noise import Substitution
 from narrows.objectives import (
@@ -107,11 +107,11 @@ def test_the_law_that_is_learned_does_not_depend_on_the_offset():
     score, objective = Moved(), TrajectoryBalance()
     made = trainer(ENV, policy_for(ENV, objective), HostReward(score, ENV), objective, adam(0.05), batch_size=16)
     graph = enumerate_graph(ENV)
-    exact = solve(graph, np.array(score(ENV.to_text(graph.terminal_states))), objective.operator).log_law
+    exact = solve(graph, np.array(score(ENV.to_text(graph.terminal_states))), objective.operator).log_probs
     distances = []
     for score.offset in OFFSETS[::2]:
         state, _, _ = trained(made, 300, every=100)
-        distances.append(total_variation(model_law(state.model, ENV, graph), exact))
+        distances.append(total_variation(model_distribution(state.model, ENV, graph), exact))
     assert distances[0] == distances[1] < 0.05
 
 

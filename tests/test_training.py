@@ -12,7 +12,7 @@ from tests.reference.doubles import Coin
 from tests.reference.small_envs import Hops
 
 from narrows.envs import Hypergrid, Sequence, Subsets
-from narrows.exact import enumerate_graph, model_law, model_log_backward, solve
+from narrows.exact import enumerate_graph, model_distribution, model_log_backward, solve
 from narrows.metrics import total_variation
 from narrows.objectives import (
     BellmanGeneralMellowmax,
@@ -72,10 +72,10 @@ def test_t6_stochastic_training_reaches_the_dynamic_programme(omega, alpha, q):
     optimizer = optax.adam(optax.exponential_decay(0.05, transition_steps=6000, decay_rate=0.01))
     made = trainer(env, _tabular(env), reward, objective, optimizer, batch_size=16, behaviour=Behaviour(epsilon=0.01))
     state, _ = run(made, made.init(jax.random.key(0)), 6000, every=6000)
-    assert total_variation(model_law(state.model, env, graph), solution.log_law) < 0.01
+    assert total_variation(model_distribution(state.model, env, graph), solution.log_probs) < 0.01
     batch = case_of(env).batch._replace(log_reward=reward(case_of(env).batch.terminal))
     rho = quick_jit(lambda model: objective.residuals(model, env, batch).error[:, 0])(state.model)
-    law = np.exp(model_law(state.model, env, graph))
+    law = np.exp(model_distribution(state.model, env, graph))
     weights = law[np.searchsorted(graph.terminals, graph.index(batch.terminal))]
     assert abs(np.average(rho, weights=weights) + solution.root_value) < 0.01
 
@@ -100,7 +100,7 @@ def test_hypergrid_8x8(objective, backward):
     state, _ = run(made, made.init(jax.random.key(0)), 2000, every=2000)
     log_reward = np.asarray(reward(graph.terminal_states))
     exact = solve(graph, log_reward, objective.operator)
-    assert total_variation(model_law(state.model, env, graph), exact.log_law) < 0.05
+    assert total_variation(model_distribution(state.model, env, graph), exact.log_probs) < 0.05
     if isinstance(objective, TrajectoryBalance):
         assert abs(float(state.model.log_z) - exact.root_value) < 0.05
     if backward:  # what was learned is not the uniform backward policy, and the law is right nevertheless
@@ -276,7 +276,7 @@ def test_rewards_that_are_not_finite_are_set_aside():
     graph = enumerate_graph(env)
     log_reward = np.asarray(reward(graph.terminal_states))
     is_scored = np.isfinite(log_reward)
-    law, target = np.exp(model_law(state.model, env, graph))[is_scored], np.exp(log_reward[is_scored])
+    law, target = np.exp(model_distribution(state.model, env, graph))[is_scored], np.exp(log_reward[is_scored])
     # Balance is asked of the scored objects' trajectories alone, and so their ratios are the target's.
     assert np.max(np.abs(law / law.sum() - target / target.sum())) < 0.05
 
@@ -313,8 +313,8 @@ def test_given_objects_alone_teach_the_target():
     given, nothing = Given(graph.terminal_states, jnp.asarray(log_reward), 32), TableReward(jnp.full(8, jnp.nan), 2)
     made = trainer(env, _tabular(env), nothing, TrajectoryBalance(), adam(0.02), batch_size=1, given=given)
     state, _ = run(made, made.init(jax.random.key(0)), 1000, every=1000)
-    law = solve(graph, log_reward, TrajectoryBalance().operator).log_law
-    assert total_variation(model_law(state.model, env, graph), law) < 0.01
+    law = solve(graph, log_reward, TrajectoryBalance().operator).log_probs
+    assert total_variation(model_distribution(state.model, env, graph), law) < 0.01
 
 
 def test_replay_learns_the_target_from_the_past():
@@ -324,8 +324,8 @@ def test_replay_learns_the_target_from_the_past():
     replay = Replay(256, 32, prioritised=True)
     made = trainer(env, _tabular(env), _subset_reward(), objective, adam(0.02), batch_size=4, replay=replay)
     state, _ = run(made, made.init(jax.random.key(0)), 1500, every=1500)
-    law = solve(graph, np.asarray(_subset_reward()(graph.terminal_states)), objective.operator).log_law
-    assert total_variation(model_law(state.model, env, graph), law) < 0.02
+    law = solve(graph, np.asarray(_subset_reward()(graph.terminal_states)), objective.operator).log_probs
+    assert total_variation(model_distribution(state.model, env, graph), law) < 0.02
     assert state.buffer is not None and state.buffer.size == 256
 
 

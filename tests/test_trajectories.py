@@ -12,8 +12,8 @@ from tests.reference.small_envs import Hops
 from tests.reference.solution_model import table
 
 from narrows.envs import BitSequence, Hypergrid, Sequence, Subsets
-from narrows.exact import model_law, model_log_backward
-from narrows.metrics import empirical_law, total_variation
+from narrows.exact import model_distribution, model_log_backward
+from narrows.metrics import empirical_distribution, total_variation
 from narrows.policies import Tabular, Transformer
 from narrows.policies.base import Model, Scaled
 from narrows.trajectories import NO_ACTION, Trajectory, follow, sample, sample_backward, score
@@ -45,10 +45,10 @@ def _fits(frequencies, law):
 def test_frequencies_of_samples_follow_the_exact_law(env):
     case, model = case_of(env), _table(env)
     batch = jax.jit(lambda key: sample(key, model, env, NUM))(jax.random.key(0))
-    log_law, log_frequencies = model_law(model, env, case.graph), empirical_law(case.graph, batch.terminal)
-    assert _fits(np.exp(log_frequencies), np.exp(log_law))
+    log_probs, log_frequencies = model_distribution(model, env, case.graph), empirical_distribution(case.graph, batch.terminal)
+    assert _fits(np.exp(log_frequencies), np.exp(log_probs))
     # E |f - p| <= sqrt(p / n) for each object, so the mean total variation is at most half of this.
-    assert total_variation(log_frequencies, log_law) < np.sum(np.sqrt(np.exp(log_law) / NUM))
+    assert total_variation(log_frequencies, log_probs) < np.sum(np.sqrt(np.exp(log_probs) / NUM))
 
 
 @pytest.mark.parametrize("env", [Sequence("AB", 1, 3), Subsets(4, min_size=2)], ids=repr)
@@ -93,10 +93,10 @@ def test_behaviours_sample_their_own_law(behaviour):
         return jnp.asarray(logits)
 
     acted = eqx.tree_at(lambda model: model.policy.forward_logits, model, mixed(np.array(table(model).forward_logits)))
-    law = np.exp(model_law(acted, env, case.graph))
-    frequencies = np.exp(empirical_law(case.graph, batch.terminal))
+    law = np.exp(model_distribution(acted, env, case.graph))
+    frequencies = np.exp(empirical_distribution(case.graph, batch.terminal))
     assert _fits(frequencies, law)
-    assert total_variation(np.log(law), model_law(model, env, case.graph)) > 0.05  # another law than the policy's
+    assert total_variation(np.log(law), model_distribution(model, env, case.graph)) > 0.05  # another law than the policy's
 
 
 def test_behaviour_is_a_distribution_over_legal_actions():

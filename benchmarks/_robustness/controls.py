@@ -14,7 +14,7 @@ from benchmarks._robustness.selection import RULES
 from benchmarks._robustness.training import Drawn
 from narrows.exact import enumerate_graph, solve
 from narrows.metrics import entropy
-from narrows.metrics.exact import LogLaw
+from narrows.metrics.exact import LogProbs
 
 EXACT = "exact "
 """What the name of a method begins with where its law is the solution, not a training."""
@@ -97,15 +97,15 @@ def exact_job(plan: Plan, place: Place, name: str, ours: Sequence[Chosen]) -> li
         found = []
         for one in ours:
             phi, beta, method = phis(one.level, one.outcome.seed), one.outcome.beta, named(one.outcome.method)
-            law = solve(graph, beta * phi, method.objective.operator).log_law
-            laws: dict[str, tuple[float, LogLaw]] = {method.name: (beta, law)}
+            law = solve(graph, beta * phi, method.objective.operator).log_probs
+            laws: dict[str, tuple[float, LogProbs]] = {method.name: (beta, law)}
             if method.q is not None:
                 warm, even = _factor(one.outcome) * beta, matching_inverse_temperature(entropy(law), phi)
                 laws[control_name(TEMPERATURE, method.name)] = (warm, gibbs(warm, phi))
                 laws[control_name(ENTROPY, method.name)] = (even, gibbs(even, phi))
-            for told, (at, log_law) in laws.items():
+            for told, (at, log_probs) in laws.items():
                 ask = Ask(one.level, one.outcome.seed, at, 0.0)
-                found.append(_judged_law(plan, lab, EXACT + told, ask, np.asarray(tokens), phi, log_law))
+                found.append(_judged_law(plan, lab, EXACT + told, ask, np.asarray(tokens), phi, log_probs))
         return found
 
     return outcomes(plan, place, name, "exact laws", compute)
@@ -164,13 +164,13 @@ def _nearest(known: Sequence[Outcome], one: Chosen) -> Outcome:
 
 
 def _judged_law(
-    plan: Plan, lab: Laboratory, name: str, ask: Ask, tokens: np.ndarray, phi: np.ndarray, log_law: LogLaw
+    plan: Plan, lab: Laboratory, name: str, ask: Ask, tokens: np.ndarray, phi: np.ndarray, log_probs: LogProbs
 ) -> Outcome:
-    probabilities = np.exp(log_law - np.logaddexp.reduce(log_law))
+    probabilities = np.exp(log_probs - np.logaddexp.reduce(log_probs))
     rng = np.random.default_rng([ask.seed, 4])
     rows = rng.choice(len(phi), plan.recipe.num_samples, p=probabilities / probabilities.sum())
     outcome = judged(
-        plan, lab, name, ask, 0, Drawn(jnp.asarray(tokens[rows]), jnp.asarray(phi[rows]), jnp.asarray(log_law[rows]))
+        plan, lab, name, ask, 0, Drawn(jnp.asarray(tokens[rows]), jnp.asarray(phi[rows]), jnp.asarray(log_probs[rows]))
     )
     # Both are known here, and samples would only blur them.
-    return outcome._replace(entropy=entropy(log_law), mean_phi=float(probabilities @ phi))
+    return outcome._replace(entropy=entropy(log_probs), mean_phi=float(probabilities @ phi))

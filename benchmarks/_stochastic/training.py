@@ -19,7 +19,7 @@ from benchmarks._stochastic.worlds import Figures, World, learned_kernel, world
 from benchmarks.harness.processes import tell
 from narrows.envs import perturbed
 from narrows.envs.perturbation import AbstractPerturbed, ReversiblePerturbed
-from narrows.exact import model_law
+from narrows.exact import model_distribution
 from narrows.policies import MLP, Tabular
 from narrows.policies.base import AbstractPolicy, Model
 from narrows.rewards import UnwrapPerturbed
@@ -90,8 +90,8 @@ def train(job: Job) -> list[Found]:
         scores = jnp.stack([beta * here.reward.scores for beta in job.betas])
         models = _train_all(here.env, believed, here.reward, scores, jax.random.key(seed), method, job.recipe)
         for place, beta in enumerate(job.betas):
-            log_law = model_law(jax.tree.map(lambda leaf, place=place: leaf[place], models), here.env, here.graph)
-            found.append(Found(beta, seed, here.figures(log_law, beta, seed)))
+            log_probs = model_distribution(jax.tree.map(lambda leaf, place=place: leaf[place], models), here.env, here.graph)
+            found.append(Found(beta, seed, here.figures(log_probs, beta, seed)))
     seconds = time.perf_counter() - began
     tell(f"alpha {job.alpha:g}, {job.method}: {len(found)} trainings in {seconds:.0f} s")
     return sorted(found)

@@ -20,7 +20,7 @@ from narrows.exact import (
     solve_stochastic_gflownet,
 )
 from narrows.metrics import entropy, mean_score, top_k_diversity, top_k_mean, total_variation
-from narrows.metrics.exact import LogLaw
+from narrows.metrics.exact import LogProbs
 from narrows.noise import Substitution, fit_kernel, transitions
 from narrows.operators import soft_bellman
 from narrows.rewards.landscape import Landscape
@@ -52,37 +52,39 @@ class World(NamedTuple):
     scores: Float[np.ndarray, " terminal"]  # y of each object
     texts: tuple[str, ...]  # the objects
 
-    def target(self, beta: float) -> LogLaw:
+    def target(self, beta: float) -> LogProbs:
         """Return the law in proportion to the reward."""
         return beta * self.log_scores - np.logaddexp.reduce(beta * self.log_scores)
 
-    def figures(self, log_law: LogLaw, beta: float, seed: int) -> Figures:
+    def figures(self, log_probs: LogProbs, beta: float, seed: int) -> Figures:
         """Return what a law is worth at an exponent; only the best of the samples hang on the seed."""
-        drawn = np.random.default_rng(seed).choice(len(self.texts), NUM_SAMPLES, p=np.exp(log_law) / np.sum(np.exp(log_law)))
+        drawn = np.random.default_rng(seed).choice(
+            len(self.texts), NUM_SAMPLES, p=np.exp(log_probs) / np.sum(np.exp(log_probs))
+        )
         texts, scores = [self.texts[place] for place in drawn], self.scores[drawn]
         return Figures(
-            mean_score(log_law, self.scores),
-            entropy(log_law),
-            2.0 * total_variation(log_law, self.target(beta)),
+            mean_score(log_probs, self.scores),
+            entropy(log_probs),
+            2.0 * total_variation(log_probs, self.target(beta)),
             top_k_mean(scores, k=NUM_BEST),
             top_k_diversity(texts, scores, k=NUM_BEST),
         )
 
-    def exact_law(self, name: str, beta: float) -> LogLaw:
+    def exact_law(self, name: str, beta: float) -> LogProbs:
         """Return one of the exact references."""
         log_reward = beta * self.log_scores
         if name == methods.EFLOW:
-            return solve(self.graph, log_reward, soft_bellman()).log_law
+            return solve(self.graph, log_reward, soft_bellman()).log_probs
         if name == methods.MAXENT:
-            return solve(self.graph, log_reward, soft_bellman(), averaging="value").log_law
+            return solve(self.graph, log_reward, soft_bellman(), averaging="value").log_probs
         if name == methods.NOISE_FREE:
-            return solve_noise_free(self.graph, log_reward).log_law
+            return solve_noise_free(self.graph, log_reward).log_probs
         if name == methods.CLIPPED:
-            return solve_deconvolution(self.graph, log_reward).log_law
+            return solve_deconvolution(self.graph, log_reward).log_probs
         if name == methods.COMPROMISE:
             assert self.graph.chance_log_probs is not None, "a perturbed environment has chance turns"
             weights = np.where(self.graph.is_chance[:, None], np.exp(self.graph.chance_log_probs), 0.0)
-            return solve_stochastic_gflownet(self.graph, log_reward, weights=weights).log_law
+            return solve_stochastic_gflownet(self.graph, log_reward, weights=weights).log_probs
         if name == methods.TARGET:
             return self.target(beta)
         assert name == methods.UNIFORM, f"there is no reference {name!r}"

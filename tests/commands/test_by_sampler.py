@@ -74,7 +74,7 @@ def test_rows_are_ranked_by_the_trained_policy(run, capsys):
     log_reward = 6.0 * np.array([truth[name] for name in env.to_text(graph.terminal_states)])
     settings = {name: job.objective[name] for name in ("omega", "alpha", "q")}
     law = dict(
-        zip(env.to_text(graph.terminal_states), solve(graph, log_reward, GeneralMellowmax(**settings)).log_law, strict=True)
+        zip(env.to_text(graph.terminal_states), solve(graph, log_reward, GeneralMellowmax(**settings)).log_probs, strict=True)
     )
     assert 0.5 * np.sum(np.abs(np.exp(likely) - np.exp([law[name] for name in OBJECTS]))) < 0.05
     assert json.loads(folder.shortlist.with_suffix(".json").read_text())["ranked_by"] == "sampler"

@@ -137,7 +137,9 @@ def test_one_player_alone_has_the_mellowmax_values():
     log_reward = np.random.default_rng(3).normal(size=graph.terminals.size)
     solution = solve(graph, log_reward, mellowmax(), dag_correction=False)
     found = solve_game(graph, log_reward)
-    assert np.allclose(found.values, solution.values, atol=1e-12) and np.allclose(found.log_law, solution.log_law, atol=1e-12)
+    assert np.allclose(found.values, solution.values, atol=1e-12) and np.allclose(
+        found.log_probs, solution.log_probs, atol=1e-12
+    )
 
 
 @pytest.mark.parametrize("num_players", [2, 3])
@@ -182,7 +184,7 @@ def test_t5_tic_tac_toe(tic_tac_toe, scale, log_z, results, worst, argmax, mass)
     graph, outcome = tic_tac_toe
     solution = solve_game(graph, scale * outcome)
     assert solution.root_value == pytest.approx(log_z, abs=1e-5 if scale in (1, 3, 5, 10) else 5e-4)
-    law = np.exp(solution.log_law)
+    law = np.exp(solution.log_probs)
     assert np.allclose([law[outcome == won].sum() for won in (1, 0, -1)], results, atol=6e-4)
     found = [best_response(graph, solution.log_policy, outcome, player).root_value for player in (1, 0)]
     assert np.allclose(found, worst, atol=6e-4)
@@ -326,8 +328,8 @@ def test_refusals():
     for call, message in [
         (lambda: solve_game(graph, np.zeros(3)), "one entry for each terminal state"),
         (lambda: solve_game(graph, np.array([0.0, np.inf])), "log_reward must be finite, got inf for terminal state 1"),
-        (lambda: solve_game(noisy, np.zeros(noisy.terminals.size)), "nature moves"),
-        (lambda: regularised_value(noisy, np.zeros(noisy.children.shape), np.zeros(noisy.terminals.size)), "nature moves"),
+        (lambda: solve_game(noisy, np.zeros(noisy.terminals.size)), "chance moves"),
+        (lambda: regularised_value(noisy, np.zeros(noisy.children.shape), np.zeros(noisy.terminals.size)), "chance moves"),
         (lambda: solve_game(third, ends), "turn of player 2"),
         (lambda: solve_game(graph, ends, log_reference=policy, branch_adjusted=False), "no meaning"),
         (lambda: solve_game(graph, ends, log_reference=policy - 1.0), "sum to one"),

@@ -11,7 +11,7 @@ from tests.reference.small_envs import HandTree, Hops
 from tests.reference.solution_model import random_model, solution_model, table
 
 from narrows.envs import CHANCE, Hypergrid, Sequence, Subsets, perturbed
-from narrows.exact import enumerate_graph, model_law, model_log_backward, model_log_policy, solve
+from narrows.exact import enumerate_graph, model_distribution, model_log_backward, model_log_policy, solve
 from narrows.noise import Substitution
 from narrows.operators import GeneralMellowmax
 from narrows.policies import MLP, Tabular, Transformer
@@ -60,17 +60,17 @@ def test_policies_without_memory(env):
     case = case_of(env)
     policy = Tabular(env.num_features, env.num_values, env.num_actions, init_scale=2.0, key=jax.random.key(1))
     model = Model(policy, jnp.zeros(()))
-    log_law = model_law(model, env, case.graph)
-    assert abs(np.sum(np.exp(log_law)) - 1.0) < 1e-6
-    assert np.max(np.abs(np.exp(log_law) - _brute_force_law(model, case))) < 1e-6
+    log_probs = model_distribution(model, env, case.graph)
+    assert abs(np.sum(np.exp(log_probs)) - 1.0) < 1e-6
+    assert np.max(np.abs(np.exp(log_probs) - _brute_force_law(model, case))) < 1e-6
 
 
 @pytest.mark.parametrize("env", [Sequence("AB", 0, 3), Sequence("A", 2, 4), NOISY], ids=repr)
 def test_policies_with_memory_along_their_paths(env):
     case, model = case_of(env), _loud_transformer(env, layers=2)
-    log_law = model_law(model, env, case.graph)
-    assert np.ptp(log_law) > 1.0
-    assert np.max(np.abs(np.exp(log_law) - _brute_force_law(model, case))) < 1e-5
+    log_probs = model_distribution(model, env, case.graph)
+    assert np.ptp(log_probs) > 1.0
+    assert np.max(np.abs(np.exp(log_probs) - _brute_force_law(model, case))) < 1e-5
 
 
 def test_many_paths_in_blocks():
@@ -78,7 +78,7 @@ def test_many_paths_in_blocks():
     env = Sequence("ABCDE", 0, 5)
     graph = enumerate_graph(env)
     model = _loud_transformer(env, layers=1)
-    log_law = model_law(model, env, graph)
+    log_probs = model_distribution(model, env, graph)
     rng = np.random.default_rng(0)
     texts = ["".join(rng.choice(list("ABCDE"), size=length)) for length in rng.integers(0, 6, size=300)]
     actions = np.full((300, env.max_steps), NO_ACTION, np.int32)
@@ -87,16 +87,16 @@ def test_many_paths_in_blocks():
     terminal = env.from_text(texts)
     batch = case_of(Sequence("AB", 0, 1)).batch._replace(terminal=terminal, actions=actions, log_reward=np.zeros(300))
     log_pf = quick_jit(lambda model: score(model, env, batch).log_pf)(model)
-    of_terminal = dict(zip(graph.terminals.tolist(), log_law.tolist(), strict=True))
+    of_terminal = dict(zip(graph.terminals.tolist(), log_probs.tolist(), strict=True))
     found = np.array([of_terminal[number] for number in graph.index(terminal).tolist()])
-    assert abs(np.sum(np.exp(log_law)) - 1.0) < 1e-6
+    assert abs(np.sum(np.exp(log_probs)) - 1.0) < 1e-6
     assert np.max(np.abs(found - np.sum(log_pf, axis=1))) < 1e-4
 
 
 def test_memory_and_several_parents_do_not_go_together():
     env = Hypergrid(2, 3)
     with pytest.raises(ValueError, match="policy with memory"):
-        model_law(_loud_transformer(env, layers=1), env, enumerate_graph(env))
+        model_distribution(_loud_transformer(env, layers=1), env, enumerate_graph(env))
 
 
 @pytest.mark.parametrize("env", [Sequence("AB", 1, 3), Subsets(4), Hypergrid(2, 4), HandTree()], ids=repr)
@@ -105,7 +105,7 @@ def test_the_solution_as_a_model_has_the_law_of_the_solution(env):
     solution = solve(case.graph, case.log_reward, operator)
     with jax.enable_x64(True):
         model = solution_model(env, case.graph, solution, operator, like=random_model(env, 0))
-        assert np.max(np.abs(model_law(model, env, case.graph) - solution.log_law)) < 1e-12
+        assert np.max(np.abs(model_distribution(model, env, case.graph) - solution.log_probs)) < 1e-12
         is_legal = case.graph.children >= 0
         log_policy = model_log_policy(model, env, case.graph)
         assert np.max(np.abs(log_policy[is_legal] - solution.log_policy[is_legal])) < 1e-12
@@ -146,13 +146,13 @@ def test_forced_moves_need_no_network():
             model,
             table(model).forward_logits.at[jnp.array(full)].set(jnp.nan),
         )
-        assert np.array_equal(model_law(poisoned, env, case.graph), model_law(model, env, case.graph))
+        assert np.array_equal(model_distribution(poisoned, env, case.graph), model_distribution(model, env, case.graph))
 
 
 def test_mlp_law_of_a_larger_space_sums_to_one():
     env = Sequence("ACGU", 1, 6)
     graph = enumerate_graph(env)
     model = Model(MLP(env.num_features, env.num_values, env.num_actions, 16, 1, key=jax.random.key(0)), jnp.zeros(()))
-    log_law = model_law(model, env, graph)
-    assert log_law.shape == (sum(4**length for length in range(1, 7)),)
-    assert abs(np.sum(np.exp(log_law)) - 1.0) < 1e-9
+    log_probs = model_distribution(model, env, graph)
+    assert log_probs.shape == (sum(4**length for length in range(1, 7)),)
+    assert abs(np.sum(np.exp(log_probs)) - 1.0) < 1e-9

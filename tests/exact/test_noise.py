@@ -13,7 +13,7 @@ from narrows.envs.base import NO_ACTION
 from narrows.exact import (
     enumerate_graph,
     noise_free_graph,
-    rollout_law,
+    rollout_distribution,
     solve,
     solve_deconvolution,
     solve_noise_free,
@@ -118,7 +118,7 @@ def test_the_noise_free_policy_in_the_noise(env, operator):
     played = solve_noise_free(graph, log_reward, operator)
     players = _players(graph)
     assert np.allclose(np.exp(played.log_policy[players]), policy[inner.index(graph.rows(players).inner)], atol=1e-12)
-    assert np.allclose(np.exp(played.log_law), _law_by_loops(graph, np.exp(played.log_policy)), atol=1e-12)
+    assert np.allclose(np.exp(played.log_probs), _law_by_loops(graph, np.exp(played.log_policy)), atol=1e-12)
     assert np.allclose(played.log_policy[graph.is_chance], _kernel(graph)[graph.is_chance])
 
 
@@ -146,7 +146,7 @@ def test_deconvolution_of_substitution_is_the_closed_form(env, scale):
         clipped = np.maximum(weights, 0.0) / np.sum(np.maximum(weights, 0.0))
         assert np.allclose(np.exp(found.log_policy[state]), clipped, atol=1e-12)
     assert found.share_clipped == num_clipped / num_choices
-    assert np.allclose(np.exp(found.log_law), _law_by_loops(graph, np.exp(found.log_policy)), atol=1e-12)
+    assert np.allclose(np.exp(found.log_probs), _law_by_loops(graph, np.exp(found.log_policy)), atol=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -164,9 +164,9 @@ def test_deconvolution_undoes_any_kernel(env, is_exact):
         assert abs(np.sum(found.weights[state]) - 1.0) < 1e-12
     assert np.all(found.weights[graph.is_chance] == 0.0)
     proportional = log_reward - np.logaddexp.reduce(log_reward)
-    assert (found.share_clipped == 0.0) == is_exact == np.allclose(found.log_law, proportional, atol=1e-12)
-    assert total_variation(found.log_law, proportional) < total_variation(
-        solve_noise_free(graph, log_reward).log_law, proportional
+    assert (found.share_clipped == 0.0) == is_exact == np.allclose(found.log_probs, proportional, atol=1e-12)
+    assert total_variation(found.log_probs, proportional) < total_variation(
+        solve_noise_free(graph, log_reward).log_probs, proportional
     )
 
 
@@ -175,7 +175,7 @@ def test_mild_rewards_need_no_clipping_and_steep_ones_do():
     for scale, is_exact in ((0.2, True), (5.0, False)):
         log_reward = _log_reward(graph, scale)
         found = solve_deconvolution(graph, log_reward)
-        distance = total_variation(found.log_law, log_reward - np.logaddexp.reduce(log_reward))
+        distance = total_variation(found.log_probs, log_reward - np.logaddexp.reduce(log_reward))
         assert (found.share_clipped == 0.0) == is_exact
         assert distance < 1e-12 if is_exact else distance > 0.01
 
@@ -212,7 +212,7 @@ def test_a_kernel_that_cannot_be_undone_is_named():
         ValueError, match=r"the kernel of state 0 cannot be undone: .* over its actions \[0, 1, 2\] is \[\[0.333"
     ):
         solve_deconvolution(graph, np.zeros(graph.terminals.size))
-    assert np.allclose(solve_noise_free(graph, _log_reward(graph, 3.0)).log_law, -np.log(9.0), atol=1e-12)
+    assert np.allclose(solve_noise_free(graph, _log_reward(graph, 3.0)).log_probs, -np.log(9.0), atol=1e-12)
 
 
 def test_without_noise_every_reference_is_the_target():
@@ -220,10 +220,10 @@ def test_without_noise_every_reference_is_the_target():
     log_reward = _log_reward(graph, 3.0)
     log_target = log_reward - np.logaddexp.reduce(log_reward)
     soft = soft_bellman()
-    flow, value = (solve(graph, log_reward, soft).log_law, solve(graph, log_reward, soft, averaging="value").log_law)
+    flow, value = (solve(graph, log_reward, soft).log_probs, solve(graph, log_reward, soft, averaging="value").log_probs)
     others = [solver(graph, log_reward) for solver in (solve_noise_free, solve_deconvolution, solve_stochastic_gflownet)]
-    for log_law in (flow, value, *(other.log_law for other in others)):
-        assert np.allclose(log_law, log_target, atol=1e-9)
+    for log_probs in (flow, value, *(other.log_probs for other in others)):
+        assert np.allclose(log_probs, log_target, atol=1e-9)
 
 
 def test_graphs_of_other_environments_are_refused():
@@ -299,7 +299,7 @@ def test_the_compromise_is_least_squares(weighting):
         other = least_squares(lambda x: residuals(flows(x)), rng.normal(scale=2.0, size=natures.size), xtol=1e-14, ftol=1e-14)
         assert abs(2.0 * other.cost - found.loss) < 1e-8 * found.loss
         assert np.allclose(flows(other.x), found.log_flow, atol=1e-5)
-    assert np.allclose(np.exp(found.log_law), np.exp(rollout_law(graph, found.log_policy)), atol=1e-14)
+    assert np.allclose(np.exp(found.log_probs), np.exp(rollout_distribution(graph, found.log_policy)), atol=1e-14)
 
 
 def test_letters_that_are_noisy_alike_leave_the_compromise_uniform():

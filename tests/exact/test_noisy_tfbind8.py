@@ -86,8 +86,8 @@ def _at_rate(graph, rate):
 
 def _found(law, scores, log_target):
     """Return a row of the table. Its distance is the whole of `sum |p - q|`, twice the total variation."""
-    log_law = np.log(law.ravel())
-    return Row(mean_score(log_law, scores.ravel()), entropy(log_law), 2.0 * total_variation(log_law, log_target.ravel()))
+    log_probs = np.log(law.ravel())
+    return Row(mean_score(log_probs, scores.ravel()), entropy(log_probs), 2.0 * total_variation(log_probs, log_target.ravel()))
 
 
 def _check(found, text):
@@ -157,7 +157,7 @@ def test_t8_table_by_the_graph(scores, graph, beta, rate):
     log_target = _of_graph(graph, _log_target(scores, beta))
     flow, soft = (solve(noisy, given, soft_bellman(), averaging=averaging) for averaging in ("flow", "value"))
     clipped = solve_deconvolution(noisy, given)
-    found = [flow.log_law, soft.log_law, solve_noise_free(noisy, given).log_law, clipped.log_law]
+    found = [flow.log_probs, soft.log_probs, solve_noise_free(noisy, given).log_probs, clipped.log_probs]
     share, by_arrays = clipped_policy(log_reward, rate)
     policies = (
         expected_flow_policy(log_reward, rate)[1],
@@ -165,7 +165,7 @@ def test_t8_table_by_the_graph(scores, graph, beta, rate):
         target_conditionals(log_reward),
         by_arrays,
     )
-    for log_law, policy, text in zip(found, policies, CELLS[beta, rate], strict=False):
-        _check(_found(np.exp(log_law), y, log_target), text)
-        assert np.allclose(np.exp(log_law), _of_graph(graph, noisy_law(policy, rate)), rtol=1e-9, atol=1e-20)
+    for log_probs, policy, text in zip(found, policies, CELLS[beta, rate], strict=False):
+        _check(_found(np.exp(log_probs), y, log_target), text)
+        assert np.allclose(np.exp(log_probs), _of_graph(graph, noisy_law(policy, rate)), rtol=1e-9, atol=1e-20)
     assert clipped.share_clipped == share

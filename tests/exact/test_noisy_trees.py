@@ -20,7 +20,7 @@ from tests.reference.noisy_tree import (
 )
 from tests.reference.small_envs import Hops
 
-from narrows.exact import enumerate_graph, rollout_law, solve, solve_stochastic_gflownet
+from narrows.exact import enumerate_graph, rollout_distribution, solve, solve_stochastic_gflownet
 from narrows.operators import GeneralMellowmax, Maximum, soft_bellman
 
 SEEDS = range(24)
@@ -51,7 +51,7 @@ def test_t1_worked_example():
     assert np.allclose(np.exp(solution.values), [3.8, 2.5, 1.3, *EXAMPLE_REWARDS], atol=1e-12)
     assert np.allclose(np.exp(solution.log_policy[0]), [0.6578947, 0.3421053], atol=1e-7)
     assert np.allclose(np.exp(solution.log_policy[1:3]), [[0.5, 0.5], [0.9, 0.1]], atol=1e-12)
-    assert np.allclose(np.exp(solution.log_law), [0.3289474, 0.3289474, 0.3078947, 0.0342105], atol=1e-7)
+    assert np.allclose(np.exp(solution.log_probs), [0.3289474, 0.3289474, 0.3078947, 0.0342105], atol=1e-7)
     soft = solve(graph, log_reward, soft_bellman(), averaging="value")
     assert np.allclose(np.exp(soft.log_policy[0]), [0.680756, 0.319244], atol=1e-6)
     compromise = solve_stochastic_gflownet(graph, log_reward)
@@ -72,8 +72,8 @@ def test_a_tree_is_enumerated_as_its_table_says():
     assert np.allclose(np.exp(graph.chance_log_probs), np.exp(built.chance_log_probs), atol=1e-15)
     total = np.sum(np.exp(graph.chance_log_probs[graph.is_chance]), axis=1)
     assert np.allclose(total, 1.0, atol=1e-15), "float64, although rules count in float32"
-    law = solve(built, np.zeros(built.terminals.size), soft_bellman()).log_law
-    assert np.allclose(solve(graph, np.zeros(graph.terminals.size), soft_bellman()).log_law, law, atol=1e-14)
+    law = solve(built, np.zeros(built.terminals.size), soft_bellman()).log_probs
+    assert np.allclose(solve(graph, np.zeros(graph.terminals.size), soft_bellman()).log_probs, law, atol=1e-14)
 
 
 # eflow T2.
@@ -96,7 +96,7 @@ def test_t2_flows_and_the_law_of_rollouts(seed):
             if tree.probs[state]:
                 formula *= tree.probs[state][action] * flow[state] / flow[tree.children[state][action]]
         assert abs(formula - law[leaf]) < 1e-12
-        assert abs(formula - math.exp(solution.log_law[row])) < 1e-12
+        assert abs(formula - math.exp(solution.log_probs[row])) < 1e-12
     log_z = math.log(sum(chance_weight(tree, leaf) * rewards[leaf] for leaf in tree.leaves))
     assert abs(solution.root_value - log_z) < 1e-12
     proportional = {leaf: rewards[leaf] / sum(rewards.values()) for leaf in tree.leaves}
@@ -196,7 +196,7 @@ def test_every_operator_takes_its_own_temperature_to_chance(omega, alpha, q, ave
 
     solution = solve(graph, log_reward, GeneralMellowmax(omega, alpha, q), averaging=averaging)
     assert np.allclose(solution.values, _by_recursion(tree, log_reward, player, nature), atol=1e-12)
-    assert np.allclose(solution.log_law, rollout_law(graph, solution.log_policy), atol=1e-14)
+    assert np.allclose(solution.log_probs, rollout_distribution(graph, solution.log_policy), atol=1e-14)
     legal = graph.children >= 0
     assert np.array_equal(solution.q_values[legal], solution.values[graph.children[legal]])
 
@@ -213,7 +213,7 @@ def test_extreme_rewards_stay_finite():
     graph = graph_of(EXAMPLE)
     for averaging in ("flow", "value"):
         solution = solve(graph, np.array([-3000.0, 900.0, -2000.0, 1000.0]), soft_bellman(), averaging=averaging)
-        assert np.all(np.isfinite(solution.values)) and abs(np.sum(np.exp(solution.log_law)) - 1.0) < 1e-12
+        assert np.all(np.isfinite(solution.values)) and abs(np.sum(np.exp(solution.log_probs)) - 1.0) < 1e-12
     flow = solve(graph, np.array([-3000.0, 900.0, -2000.0, 1000.0]), soft_bellman())
     assert abs(flow.values[2] - (1000.0 + math.log(0.1))) < 1e-9
 
@@ -225,9 +225,9 @@ def test_a_tree_without_chance_is_a_plain_gflownet():
     log_z = np.logaddexp.reduce(log_reward)
     for averaging in ("flow", "value"):
         solution = solve(graph, log_reward, soft_bellman(), averaging=averaging)
-        assert np.allclose(solution.log_law, log_reward - log_z, atol=1e-12)
+        assert np.allclose(solution.log_probs, log_reward - log_z, atol=1e-12)
     compromise = solve_stochastic_gflownet(graph, log_reward)
-    assert compromise.loss == 0.0 and np.allclose(compromise.log_law, log_reward - log_z, atol=1e-12)
+    assert compromise.loss == 0.0 and np.allclose(compromise.log_probs, log_reward - log_z, atol=1e-12)
 
 
 def test_what_has_no_meaning_with_chance_is_refused():
@@ -241,18 +241,18 @@ def test_what_has_no_meaning_with_chance_is_refused():
     assert np.array_equal(off.values, solve(graph, np.zeros(4), soft_bellman()).values)
     coin = enumerate_graph(Hops(5, coin=True))
     solution = solve(coin, np.zeros(coin.terminals.size), soft_bellman())
-    assert abs(np.sum(np.exp(solution.log_law)) - 1.0) < 1e-12, "several parents are folded histories"
+    assert abs(np.sum(np.exp(solution.log_probs)) - 1.0) < 1e-12, "several parents are folded histories"
 
 
 def test_a_policy_that_is_none_is_refused():
     graph = graph_of(EXAMPLE)
     log_policy = np.full((7, 2), np.nan)
     log_policy[0] = np.log([0.25, 0.75])
-    assert np.allclose(np.exp(rollout_law(graph, log_policy)), [0.125, 0.125, 0.675, 0.075], atol=1e-15)
+    assert np.allclose(np.exp(rollout_distribution(graph, log_policy)), [0.125, 0.125, 0.675, 0.075], atol=1e-15)
     with pytest.raises(ValueError, match=r"sum to one, got 1.5 in state 0"):
-        rollout_law(graph, np.log([[0.75, 0.75]] * 7))
+        rollout_distribution(graph, np.log([[0.75, 0.75]] * 7))
     with pytest.raises(ValueError, match=r"\(7, 2\), got \(7, 3\)"):
-        rollout_law(graph, np.zeros((7, 3)))
+        rollout_distribution(graph, np.zeros((7, 3)))
 
 
 def test_a_law_of_outcomes_that_does_not_sum_to_one_is_refused():

@@ -79,7 +79,7 @@ def test_the_set_moved_by_its_margin_is_that_of_another_bound():
     case, operator = case_of(HandTree()), SETS[3]
     found = worst_case(case.graph, random_rows(case.graph, 5), case.log_reward, operator)
     weights = np.exp(found.log_object_weights)
-    solved = minimise(np.exp(found.log_law), weights, operator.omega, 1.0, bound=np.sum(weights))
+    solved = minimise(np.exp(found.log_probs), weights, operator.omega, 1.0, bound=np.sum(weights))
     assert found.mean_reward + solved.fun == pytest.approx(found.shifted_value, abs=1e-6)
     assert found.shifted_value < found.mean_reward
 
@@ -148,7 +148,7 @@ def test_a_random_policy_against_every_trajectory(env, operator):
     found = worst_case(graph, log_policy, case.log_reward, operator, log_reference=log_reference)
     value, (law, weights) = by_walks(case, log_policy, log_reference, log_factors, operator)
     assert found.value == pytest.approx(value, abs=1e-9)
-    np.testing.assert_allclose(found.log_law, law, atol=1e-9)
+    np.testing.assert_allclose(found.log_probs, law, atol=1e-9)
     np.testing.assert_allclose(found.log_object_weights, weights, atol=1e-9)
     assert found.mean_reward == pytest.approx(np.exp(law) @ case.log_reward, abs=1e-9)
     assert found.gap > 0.0
@@ -200,7 +200,7 @@ def test_a_policy_that_never_takes_an_action():
     best = np.argmax(random_rows(graph, 0), axis=1)
     log_policy = np.where(np.arange(graph.children.shape[1]) == best[:, None], 0.0, -np.inf)
     found = worst_case(graph, log_policy, case.log_reward, operator)
-    made = np.isfinite(found.log_law)
+    made = np.isfinite(found.log_probs)
     assert made.sum() == 1 and np.all(np.isinf(of_objects(found)[0][~made])) and np.isfinite(found.value)
     # The one object is worth its reward and what the reference thinks of it.
     expected = case.log_reward[made] + found.log_object_weights[made] / operator.omega
@@ -264,7 +264,7 @@ def test_a_solver_finds_no_worse_object_rewards(env, operator):
     case = case_of(env)
     log_policy, log_reference = random_rows(case.graph, 5), random_rows(case.graph, 6)
     found = worst_case(case.graph, log_policy, case.log_reward, operator, log_reference=log_reference)
-    solved = minimise(np.exp(found.log_law), np.exp(found.log_object_weights), operator.omega, 1.0, bound=1.0)
+    solved = minimise(np.exp(found.log_probs), np.exp(found.log_object_weights), operator.omega, 1.0, bound=1.0)
     changes, object_value = of_objects(found)
     assert found.mean_reward + solved.fun == pytest.approx(object_value, abs=1e-6)
     np.testing.assert_allclose(solved.x, changes, atol=5e-3)

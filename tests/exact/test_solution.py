@@ -13,7 +13,7 @@ from tests.reference.small_envs import HandTree, Hops
 from tests.reference.tgm import solve_tree
 
 from narrows.envs import Hypergrid, Sequence, Subsets
-from narrows.exact import enumerate_graph, solve, terminal_law, uniform_log_backward
+from narrows.exact import enumerate_graph, solve, terminal_distribution, uniform_log_backward
 from narrows.metrics import entropy, mean_score, total_variation
 from narrows.operators import GeneralMellowmax, soft_bellman
 
@@ -56,11 +56,11 @@ def test_t4_hand_size_tree(omega, alpha, q, v_child, v_0, law, reference_law):
     objects = graph.index(np.array([2, 3, 4, 5], np.int32))
     assert np.array_equal(objects, graph.terminals)
     assert abs(solution.root_value - v_0) < 1e-6 and abs(solution.values[child] - v_child) < 1e-6
-    assert np.allclose(np.exp(solution.log_law), law, atol=1e-6)
-    log_reference_law = terminal_law(graph, _log_reference(operator, graph, solution))
+    assert np.allclose(np.exp(solution.log_probs), law, atol=1e-6)
+    log_reference_law = terminal_distribution(graph, _log_reference(operator, graph, solution))
     assert np.allclose(np.exp(log_reference_law), reference_law, atol=1e-6)
     closed_form = omega * (BETA * HAND_PHI - solution.root_value) + q * log_reference_law
-    assert np.allclose(solution.log_law, closed_form, atol=1e-12)
+    assert np.allclose(solution.log_probs, closed_form, atol=1e-12)
 
 
 def _log_reference(operator, graph, solution):
@@ -103,15 +103,15 @@ def test_t6_variable_length_tree(omega, alpha, q, v_0, p_ab, mean, spread):
     texts, phi, solution = _t6(GeneralMellowmax(omega, alpha, q))
     assert len(texts) == 14
     assert abs(solution.root_value - v_0) < 1e-6
-    assert abs(math.exp(solution.log_law[texts.index("AB")]) - p_ab) < 1e-6
-    assert abs(mean_score(solution.log_law, phi) - mean) < 1e-6
-    assert abs(entropy(solution.log_law) - spread) < 1e-6
+    assert abs(math.exp(solution.log_probs[texts.index("AB")]) - p_ab) < 1e-6
+    assert abs(mean_score(solution.log_probs, phi) - mean) < 1e-6
+    assert abs(entropy(solution.log_probs) - spread) < 1e-6
 
 
 def test_t6_soft_bellman_at_omega_3():
     _, phi, solution = _t6(GeneralMellowmax(3.0, 1.0, 0.0))
     log_z = _log_sum_exp(6.0 * phi)[0]
-    assert np.allclose(solution.log_law, 6.0 * phi - log_z, atol=1e-12)
+    assert np.allclose(solution.log_probs, 6.0 * phi - log_z, atol=1e-12)
     assert abs(solution.root_value - log_z / 3.0) < 1e-12 and abs(solution.root_value - 2.232354) < 1e-6
 
 
@@ -119,25 +119,25 @@ def test_t6_kl_to_uniform_play_at_omega_3():
     texts, phi, solution = _t6(GeneralMellowmax(3.0, 0.0, 1.0))
     # Uniform over legal actions: two letters first, then two letters or the end, and at length 3 the end is forced.
     uniform = np.array([{1: 1 / 6, 2: 1 / 18, 3: 1 / 18}[len(text)] for text in texts])
-    log_law = np.log(uniform) + 6.0 * phi
-    assert np.allclose(solution.log_law, log_law - _log_sum_exp(log_law), atol=1e-12)
+    log_probs = np.log(uniform) + 6.0 * phi
+    assert np.allclose(solution.log_probs, log_probs - _log_sum_exp(log_probs), atol=1e-12)
 
 
 def test_t6_equivalent_parameters():
     assert np.allclose(
-        _t6(GeneralMellowmax(2.0, 1.0, 0.5), beta=3.0)[2].log_law,
-        _t6(GeneralMellowmax(6.0, 3.0, 0.5), beta=1.0)[2].log_law,
+        _t6(GeneralMellowmax(2.0, 1.0, 0.5), beta=3.0)[2].log_probs,
+        _t6(GeneralMellowmax(6.0, 3.0, 0.5), beta=1.0)[2].log_probs,
         atol=1e-12,
     )
     general, soft = _t6(GeneralMellowmax(1.0, 2.0, 0.5))[2], _t6(GeneralMellowmax(2.0, 1.0, 0.0))[2]
-    assert np.allclose(general.log_law, soft.log_law, atol=1e-12)
+    assert np.allclose(general.log_probs, soft.log_probs, atol=1e-12)
     assert abs(general.root_value - soft.root_value) < 1e-12
 
 
 def test_t6_fixed_length_without_alpha_does_not_depend_on_q():
     graph = enumerate_graph(Sequence("ABC", 3, 3))
     log_reward = np.random.default_rng(0).normal(size=27)
-    laws = [solve(graph, log_reward, GeneralMellowmax(2.0, 0.0, q)).log_law for q in (0.0, 0.3, 1.0)]
+    laws = [solve(graph, log_reward, GeneralMellowmax(2.0, 0.0, q)).log_probs for q in (0.0, 0.3, 1.0)]
     assert np.allclose(laws[0], laws[1], atol=1e-12) and np.allclose(laws[0], laws[2], atol=1e-12)
 
 
@@ -155,7 +155,7 @@ def test_trees_against_the_numpy_oracle(env, omega, alpha, q):
     }
     q_values, values, law, _ = solve_tree(children, phi, BETA, omega, alpha, q)
     solution = solve(graph, BETA * np.array(list(phi.values())), GeneralMellowmax(omega, alpha, q))
-    assert np.allclose(np.exp(solution.log_law), [law[text] for text in phi], atol=1e-12)
+    assert np.allclose(np.exp(solution.log_probs), [law[text] for text in phi], atol=1e-12)
     for number in np.flatnonzero(~graph.is_terminal):
         length = graph.states.length[number]
         prefix = "".join(env.alphabet[token] for token in graph.states.tokens[number][:length])
@@ -177,11 +177,11 @@ def _accumulation(num_letters, depth, target_length, beta, operator):
         for length in range(depth - 1, -1, -1):
             off_path[length] = back_up([0.0] + [off_path[length + 1]] * num_letters)[0]
         value, log_policy = back_up([beta] + [off_path[target_length + 1]] * num_letters)
-        log_stop = log_law = log_policy[0]
+        log_stop = log_probs = log_policy[0]
         for length in range(target_length - 1, -1, -1):
             value, log_policy = back_up([0.0, value] + [off_path[length + 1]] * (num_letters - 1))
-            log_law += log_policy[1]
-    return math.exp(log_stop), log_law, value
+            log_probs += log_policy[1]
+    return math.exp(log_stop), log_probs, value
 
 
 QS = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -207,10 +207,10 @@ QS = (0.0, 0.25, 0.5, 0.75, 1.0)
 def test_t7_accumulation_tree(setting, stops, log_laws):
     num_letters, depth, target_length, beta, omega, alpha = setting
     num_objects = (num_letters ** (depth + 1) - 1) // (num_letters - 1)
-    for q, stop, log_law in zip(QS, stops, log_laws, strict=True):
+    for q, stop, log_probs in zip(QS, stops, log_laws, strict=True):
         found_stop, found_law, _ = _accumulation(num_letters, depth, target_length, beta, GeneralMellowmax(omega, alpha, q))
         assert abs(found_stop - stop) < 1e-6, q
-        assert abs(found_law - log_law) < 1e-6, q
+        assert abs(found_law - log_probs) < 1e-6, q
         if q == 0.0:
             weight = math.exp(omega * beta)
             assert abs(found_law - math.log(weight / (num_objects - 1 + weight))) < 1e-9
@@ -220,8 +220,8 @@ def test_t7_accumulation_tree(setting, stops, log_laws):
 def test_t7_temperature_matched_gflownet_cannot_follow():
     figures = (6.06e-6, 3.31e-4, 1.77e-2, 0.497, 0.982)
     for q, figure in zip(QS, figures, strict=True):
-        log_law = _accumulation(4, 20, 4, (1.0 + q) * 16.0, soft_bellman())[1]
-        assert abs(math.exp(log_law) - figure) < 0.005 * figure
+        log_probs = _accumulation(4, 20, 4, (1.0 + q) * 16.0, soft_bellman())[1]
+        assert abs(math.exp(log_probs) - figure) < 0.005 * figure
 
 
 @pytest.mark.parametrize("q", [0.0, 0.5, 1.0])
@@ -233,8 +233,8 @@ def test_t7_symmetry_equals_full_enumeration(q):
     log_reward = np.zeros(graph.terminals.size)
     log_reward[best] = 4.0
     solution = solve(graph, log_reward, operator)
-    _, log_law, value = _accumulation(4, 5, 3, 4.0, operator)
-    assert abs(solution.log_law[best] - log_law) < 1e-12
+    _, log_probs, value = _accumulation(4, 5, 3, 4.0, operator)
+    assert abs(solution.log_probs[best] - log_probs) < 1e-12
     assert abs(solution.root_value - value) < 1e-12
 
 
@@ -265,13 +265,13 @@ def test_dag_marginal_at_q_0(env, omega):
     biased = omega * log_reward + np.log(num_walks)
     operator = soft_bellman(omega)
     uniform = solve(graph, log_reward, operator)
-    assert np.max(np.abs(uniform.log_law - target)) < 1e-12
+    assert np.max(np.abs(uniform.log_probs - target)) < 1e-12
     assert abs(uniform.root_value - _log_sum_exp(omega * log_reward)[0] / omega) < 1e-12
     learned = solve(graph, log_reward, operator, log_backward=_random_log_backward(graph, rng))
-    assert np.max(np.abs(learned.log_law - target)) < 1e-12
+    assert np.max(np.abs(learned.log_probs - target)) < 1e-12
     uncorrected = solve(graph, log_reward, operator, dag_correction=False)
-    assert np.max(np.abs(uncorrected.log_law - (biased - _log_sum_exp(biased)))) < 1e-12
-    assert total_variation(uncorrected.log_law, target) > 0.01
+    assert np.max(np.abs(uncorrected.log_probs - (biased - _log_sum_exp(biased)))) < 1e-12
+    assert total_variation(uncorrected.log_probs, target) > 0.01
 
 
 @pytest.mark.parametrize(("omega", "alpha", "q"), OPERATORS)
@@ -295,15 +295,15 @@ def test_trajectory_law_and_brute_force_marginal(env, omega, alpha, q, correctio
     for walk in _walks(env):
         ids, actions = graph.index(stack(walk.states)), np.array(walk.actions)
         row = row_of[int(graph.index(stack([walk.terminal]))[0])]
-        log_law = np.sum(solution.log_policy[ids, actions])
+        log_probs = np.sum(solution.log_policy[ids, actions])
         closed_form = (
             omega * (log_reward[row] - solution.root_value)
             + np.sum(log_backward[ids, actions])
             + q * np.sum(log_reference[ids, actions])
         )
-        assert abs(log_law - closed_form) < 1e-12 * max(1.0, abs(log_law))
-        law[row] += math.exp(log_law)
-    assert np.max(np.abs(law - np.exp(solution.log_law))) < 1e-12
+        assert abs(log_probs - closed_form) < 1e-12 * max(1.0, abs(log_probs))
+        law[row] += math.exp(log_probs)
+    assert np.max(np.abs(law - np.exp(solution.log_probs))) < 1e-12
 
 
 def test_solution_is_float64_and_consistent():
@@ -315,7 +315,7 @@ def test_solution_is_float64_and_consistent():
     is_legal = graph.children >= 0
     assert np.all(np.isneginf(solution.q_values[~is_legal])) and np.all(np.isneginf(solution.log_policy[~is_legal]))
     assert np.allclose(np.sum(np.exp(solution.log_policy[~graph.is_terminal]), axis=1), 1.0, atol=1e-14)
-    assert abs(np.sum(np.exp(solution.log_law)) - 1.0) < 1e-12
+    assert abs(np.sum(np.exp(solution.log_probs)) - 1.0) < 1e-12
     assert not jax.config.read("jax_enable_x64")  # the switch is only on inside
 
 

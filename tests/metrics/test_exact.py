@@ -13,11 +13,11 @@ from scipy.stats import spearmanr
 from narrows.envs import Sequence, Subsets
 from narrows.exact import enumerate_graph
 from narrows.metrics import (
-    empirical_law,
+    empirical_distribution,
     entropy,
     jensen_shannon,
     kullback_leibler,
-    log_law_correlation,
+    log_prob_correlation,
     mass_by_quantile,
     mean_score,
     total_variation,
@@ -37,7 +37,7 @@ def test_against_scipy(seed, size):
     assert math.isclose(jensen_shannon(log_p, log_q), jensenshannon(p, q) ** 2, abs_tol=1e-9)
     assert math.isclose(kullback_leibler(log_p, log_q), scipy_entropy(p, q), rel_tol=1e-9)
     assert math.isclose(entropy(log_p), scipy_entropy(p), abs_tol=1e-12)
-    assert math.isclose(log_law_correlation(log_p, log_q), np.asarray(spearmanr(p, q))[0], abs_tol=1e-9)
+    assert math.isclose(log_prob_correlation(log_p, log_q), np.asarray(spearmanr(p, q))[0], abs_tol=1e-9)
     assert math.isclose(mean_score(log_p, q), float(p @ q), abs_tol=1e-12)
 
 
@@ -62,7 +62,7 @@ def test_objects_without_mass():
     assert total_variation(*disjoint) == 1.0
     assert math.isclose(jensen_shannon(*disjoint), math.log(2.0))
     assert mean_score(log_p, np.array([7.0, 1.0, 2.0])) == 1.5
-    assert math.isnan(log_law_correlation(log_p[1:], log_p[1:]))
+    assert math.isnan(log_prob_correlation(log_p[1:], log_p[1:]))
 
 
 def test_mass_by_quantile():
@@ -78,8 +78,8 @@ def test_empirical_law_counts():
     env = Sequence("AB", 1, 2)
     graph = enumerate_graph(env)
     texts = ["A", "BB", "BB", "AB"]
-    log_law = empirical_law(graph, env.from_text(texts))
-    found = dict(zip(env.to_text(graph.terminal_states), np.exp(log_law).tolist(), strict=True))
+    log_probs = empirical_distribution(graph, env.from_text(texts))
+    found = dict(zip(env.to_text(graph.terminal_states), np.exp(log_probs).tolist(), strict=True))
     assert found == {"A": 0.25, "B": 0.0, "AA": 0.0, "AB": 0.25, "BA": 0.0, "BB": 0.5}
 
 
@@ -87,9 +87,9 @@ def test_empirical_law_refuses_what_is_no_object():
     env = Subsets(3)
     graph = enumerate_graph(env)
     with pytest.raises(ValueError, match="row 0 is not a terminal state"):
-        empirical_law(graph, graph.rows(np.array([0, graph.terminals[0]])))
+        empirical_distribution(graph, graph.rows(np.array([0, graph.terminals[0]])))
     with pytest.raises(ValueError, match="empty batch"):
-        empirical_law(graph, env.from_text([]))
+        empirical_distribution(graph, env.from_text([]))
 
 
 def test_shapes_are_checked():

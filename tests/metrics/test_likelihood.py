@@ -7,7 +7,7 @@ import pytest
 from tests.reference.solution_model import random_model
 
 from narrows.envs import Sequence, Subsets, perturbed
-from narrows.exact import enumerate_graph, model_law
+from narrows.exact import enumerate_graph, model_distribution
 from narrows.metrics import log_likelihood
 from narrows.noise import Substitution
 
@@ -17,7 +17,7 @@ def test_it_is_the_exact_law_of_the_model(env):
     model = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), random_model(env, 3))
     graph = enumerate_graph(env)
     found = log_likelihood(model, env, graph.terminal_states)
-    np.testing.assert_allclose(found, model_law(model, env, graph), atol=1e-5)
+    np.testing.assert_allclose(found, model_distribution(model, env, graph), atol=1e-5)
     assert np.sum(np.exp(found)) == pytest.approx(1.0, abs=1e-5)
 
 

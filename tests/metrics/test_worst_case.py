@@ -106,7 +106,7 @@ def test_objects_of_a_tree_have_the_exact_change():
         exact = exactly(case, model, operator)
         assert exact.object_rewards is not None
         np.testing.assert_allclose(changes, exact.object_rewards, atol=2e-4)
-        np.testing.assert_allclose(found.log_probs, exact.log_law, atol=1e-4)
+        np.testing.assert_allclose(found.log_probs, exact.log_probs, atol=1e-4)
 
 
 def test_what_is_refused():

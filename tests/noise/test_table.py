@@ -168,6 +168,8 @@ def test_a_matrix_whose_outcomes_are_not_always_legal_is_found_by_the_check():
 
 def test_a_first_line_that_names_the_separator_is_no_row(tmp_path):
     semicolons = "sep=;\r\n" + GOOD.replace(",", ";").replace("\n", "\r\n")
-    np.testing.assert_array_equal(Table(ENV, write(tmp_path, semicolons)).log_law, Table(ENV, write(tmp_path, GOOD)).log_law)
+    np.testing.assert_array_equal(
+        Table(ENV, write(tmp_path, semicolons)).log_table, Table(ENV, write(tmp_path, GOOD)).log_table
+    )
     with pytest.raises(DataError, match="row 6, column 'asked'"):
         Table(ENV, write(tmp_path, semicolons + "X;A;1\r\n"))

@@ -12,7 +12,7 @@ from tests.reference.solution_model import random_model, solution_model, table
 from tests.reference.trees import letter_count_phi
 
 from narrows.envs import BitSequence, Hypergrid, Sequence, Subsets
-from narrows.exact import model_law, model_log_backward, solve
+from narrows.exact import model_distribution, model_log_backward, solve
 from narrows.objectives import (
     BellmanGeneralMellowmax,
     DetailedBalance,
@@ -242,12 +242,12 @@ def test_expected_on_policy_gradient_is_that_of_the_divergence():
     case = case_of(Sequence("AB", 1, 2))
     objective = TrajectoryGeneralMellowmax(omega=1.0, alpha=1.0, q=0.0)
 
-    def log_law(model, batch):
+    def log_probs(model, batch):
         residual = objective.residuals(model, case.env, batch).error[:, 0]
         return residual + batch.log_reward
 
     def divergence(model, batch):
-        log_p = log_law(model, batch)
+        log_p = log_probs(model, batch)
         return jnp.sum(jnp.exp(log_p) * (log_p - jax.nn.log_softmax(batch.log_reward)))
 
     @quick_jit
@@ -258,7 +258,7 @@ def test_expected_on_policy_gradient_is_that_of_the_divergence():
         def of_pair(pair):
             return jax.grad(objective.loss)(model, model, case.env, jax.tree.map(lambda leaf: leaf[pair], batch))
 
-        p = jnp.exp(log_law(model, batch))
+        p = jnp.exp(log_probs(model, batch))
         expected = jnp.einsum("p,p...->...", p[pairs[:, 0]] * p[pairs[:, 1]], table(jax.vmap(of_pair)(pairs)).forward_logits)
         return expected, table(jax.grad(divergence)(model, batch)).forward_logits, jnp.sum(p)
 
@@ -297,8 +297,8 @@ def test_t6_minimised_variance_is_the_solution(omega, alpha, q):
             options={"maxiter": 20_000, "maxfun": 20_000, "ftol": 0.0, "gtol": 1e-13, "maxcor": 50},
         )
         assert run.fun < 1e-15
-        law = model_law(with_table(run.x), env, case.graph)
-    assert np.max(np.abs(np.exp(law) - np.exp(solution.log_law))) < 1e-8
+        law = model_distribution(with_table(run.x), env, case.graph)
+    assert np.max(np.abs(np.exp(law) - np.exp(solution.log_probs))) < 1e-8
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from tests.reference.solution_model import random_model, table
 from tests.reference.tgm import gm
 
 from narrows.envs import Subsets
-from narrows.exact import model_law, solve
+from narrows.exact import model_distribution, solve
 from narrows.metrics import total_variation
 from narrows.objectives import BellmanGeneralMellowmax
 from narrows.operators import GeneralMellowmax
@@ -74,7 +74,7 @@ def test_training_reaches_the_dynamic_programme():
     state, _ = run(made, made.init(jax.random.key(0)), 600, every=600)
     case = case_of(env)
     solution = solve(case.graph, np.asarray(SizeReward()(case.graph.terminal_states)), objective.operator)
-    assert total_variation(model_law(state.model, env, case.graph), solution.log_law) < 0.02
+    assert total_variation(model_distribution(state.model, env, case.graph), solution.log_probs) < 0.02
 
 
 def test_parameters_are_checked():

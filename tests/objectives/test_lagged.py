@@ -11,7 +11,7 @@ from tests.reference.cases import case_of, quick_jit
 from tests.reference.solution_model import random_model, solution_model, table, table_rows
 
 from narrows.envs import Sequence, Subsets
-from narrows.exact import enumerate_graph, model_law, solve
+from narrows.exact import enumerate_graph, model_distribution, solve
 from narrows.metrics.exact import total_variation
 from narrows.objectives import LaggedGeneralMellowmax, VarGrad
 from narrows.policies import MLP, Tabular
@@ -140,8 +140,8 @@ def test_training_reaches_the_exact_law(q):
     optimizer = optax.adam(optax.cosine_decay_schedule(0.05, 300 * 16))
     one = trainer(env, make, Scores(), objective, optimizer, batch_size=64, behaviour=Behaviour(temperature=1.5))
     state, _ = run(one, one.init(jax.random.key(0)), 300, every=300)
-    exact = solve(graph, np.asarray(Scores()(graph.terminal_states), np.float64), objective.operator).log_law
-    assert total_variation(model_law(state.model, env, graph), exact) < 0.05
+    exact = solve(graph, np.asarray(Scores()(graph.terminal_states), np.float64), objective.operator).log_probs
+    assert total_variation(model_distribution(state.model, env, graph), exact) < 0.05
 
 
 def test_what_does_not_fit_is_refused():

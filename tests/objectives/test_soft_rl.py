@@ -11,7 +11,7 @@ from tests.reference.cases import case_of, quick_jit
 from tests.reference.solution_model import random_model, table
 
 from narrows.envs import Sequence, Subsets
-from narrows.exact import enumerate_graph, model_law, solve
+from narrows.exact import enumerate_graph, model_distribution, solve
 from narrows.metrics.exact import total_variation
 from narrows.objectives import (
     BellmanGeneralMellowmax,
@@ -211,7 +211,7 @@ def _trained(truth, objective, steps, rate, batch_size, behaviour=None):
     optimizer = optax.adam(optax.cosine_decay_schedule(rate, steps))
     one = trainer(env, make, reward, objective, optimizer, batch_size=batch_size, **more)
     state, _ = run(one, one.init(jax.random.key(0)), steps, every=steps)
-    return state, model_law(state.model, env, graph)
+    return state, model_distribution(state.model, env, graph)
 
 
 @pytest.mark.parametrize(
@@ -228,7 +228,7 @@ def _trained(truth, objective, steps, rate, batch_size, behaviour=None):
 def test_training_reaches_the_exact_law(truth, objective):
     _, _, graph, log_reward = truth
     _, law = _trained(truth, objective, 1500, 0.05, 16)
-    assert total_variation(law, solve(graph, log_reward, objective.operator).log_law) < 0.05
+    assert total_variation(law, solve(graph, log_reward, objective.operator).log_probs) < 0.05
 
 
 def test_sac_tunes_its_temperature_to_the_entropy_asked_for(truth):

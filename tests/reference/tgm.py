@@ -40,14 +40,14 @@ def solve_tree(children: Children, phi: Mapping[str, float], beta, omega, alpha,
         values[state] = gm(tables[state], omega, alpha, q)
     law, reference, todo = {}, {}, [(root, 0.0, 0.0)]
     while todo:
-        state, log_law, log_reference = todo.pop()
+        state, log_probs, log_reference = todo.pop()
         policy, prior = log_soft(tables[state], q * alpha + omega), log_soft(tables[state], alpha)
         for index, (_, target) in enumerate(children[state]):
             if target is None:
-                law[state] = np.exp(log_law + policy[index])
+                law[state] = np.exp(log_probs + policy[index])
                 reference[state] = np.exp(log_reference + prior[index])
             else:
-                todo.append((target, log_law + policy[index], log_reference + prior[index]))
+                todo.append((target, log_probs + policy[index], log_reference + prior[index]))
     return tables, values, law, reference
 
 

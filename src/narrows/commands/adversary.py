@@ -199,10 +199,10 @@ class Listed:
             )
         graph, beta, env = self.graph, self.run.parts.beta, self.run.env
         place = np.searchsorted(graph.terminals, graph.index(env.from_text(chosen))) if chosen else np.zeros(0, np.int64)
-        probable = np.argsort(-case.log_law, kind="stable")[:top]
+        probable = np.argsort(-case.log_probs, kind="stable")[:top]
         places = np.concatenate([place, probable[~np.isin(probable, place)]])
         names = env.to_text(graph.rows(graph.terminals[places]))
-        columns = (np.exp(case.log_law[places]), log_reward[places] / beta, case.object_rewards[places] / beta)
+        columns = (np.exp(case.log_probs[places]), log_reward[places] / beta, case.object_rewards[places] / beta)
         return _object_rows(names, *columns, num_chosen=len(place))
 
 

@@ -1,4 +1,4 @@
-"""What one row says: a sequence of the space and a finite score or a class, or every reason why not."""
+"""The cells of one row: a sequence of the space and a finite score or a class, or every reason why not."""
 
 import math
 import re
@@ -18,7 +18,7 @@ _AMBIGUOUS = {"ACGU": "BDHKMNRSVWXY", "ACGT": "BDHKMNRSVWXY", NAMED_ALPHABETS["p
 
 @dataclass(frozen=True)
 class Rules:
-    """Say what a cell must be; `legal` matches exactly the sequences of the space.
+    """The rules of a cell; `legal` matches exactly the sequences of the space.
 
     With `has_classes` the column of scores holds names of classes instead of numbers.
     """
@@ -41,9 +41,9 @@ class Rules:
 
 
 def read_row(rules: Rules, record: Record) -> tuple[str, float | str] | None:
-    """Return the sequence and the score, or class, of a record that has both right, None where it needs a look."""
+    """Return the sequence and the score, or class, of a trusted record that has both right, None where it needs a look."""
     fields, layout = record.fields, rules.layout
-    if record.problem is not None or len(fields) != len(layout.header):
+    if len(fields) != len(layout.header):
         return None
     sequence, cell = fields[layout.sequence], fields[layout.score]
     if rules.legal.fullmatch(sequence) is None:
@@ -62,9 +62,7 @@ def strip_cells(record: Record) -> Record:
 
 
 def explain_row(rules: Rules, record: Record) -> list[Finding]:
-    """Return every reason why a record cannot be used; none only if `read_row` reads it."""
-    if record.problem is not None:
-        return [error(record.row, None, "quote", f'{record.problem}. Close the quote, or write "" for a quote sign.')]
+    """Return every reason why a record whose cells can be trusted cannot be used; none only if `read_row` reads it."""
     if len(record.fields) != len(rules.layout.header):
         return [_ragged(rules.layout, record)]
     layout = rules.layout

@@ -1,9 +1,9 @@
-"""What a check of a table found: the good rows, the rows set aside, and every reason."""
+"""The outcome of a check of a table: the good rows, the rows set aside, and every reason."""
 
 import hashlib
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -24,7 +24,7 @@ _QUANTILE_NAMES = ("min", "5%", "25%", "median", "75%", "95%", "max")
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """Hold scored sequences: `scores` float64 `[n]`, higher is better; `rows` are line numbers, the header is on line 1.
+    """Scored sequences: `scores` float64 `[n]`, higher is better; `rows` are line numbers, the header is on line 1.
 
     Where the table names classes, `classes` holds their names, and `scores` their places in it. The arrays are copied and
     read-only.
@@ -58,7 +58,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Rejected:
-    """Hold one row kept out of the table: its line number, why, and its cells as they stand in the file."""
+    """One row kept out of the table: its line number, why, and its cells as they stand in the file."""
 
     row: int
     reason: str
@@ -67,7 +67,7 @@ class Rejected:
 
 @dataclass(frozen=True, eq=False)
 class Check:
-    """Hold what `check_table` found.
+    """All that `check_table` found.
 
     `asked` is the space as given, `space` the one with its lengths taken from the good rows where they were not given
     (None without a good row), `layout` the columns (None where the file could not be read as a table). Every row that
@@ -155,16 +155,7 @@ class Check:
             "score_quantiles": {} if table.classes else score_quantiles(table.scores),
             "classes": class_counts(table),
             "letters": letter_shares(table, self.asked.alphabet),
-            "findings": [
-                {
-                    "row": finding.row,
-                    "column": finding.column,
-                    "kind": finding.kind,
-                    "message": finding.message,
-                    "severity": finding.severity,
-                }
-                for finding in self.findings
-            ],
+            "findings": [asdict(finding) for finding in self.findings],
         }
 
     def _tally(self) -> dict[tuple[str, str], int]:

@@ -1,9 +1,11 @@
-"""What can be said about a table: a finding, and the error that lists findings."""
+"""Findings about a table, and the error that lists them."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
+
+from narrows.printing import quote
 
 Severity = Literal["error", "warning"]
 
@@ -13,7 +15,7 @@ _ROWS_NAMED = 10
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Say what is wrong on one row: `row` is a line number of the file (its first line is 1), 0 for the file itself."""
+    """Something wrong on one row: `row` is a line number of the file (its first line is 1), 0 for the file itself."""
 
     row: int
     column: str | None
@@ -21,13 +23,19 @@ class Finding:
     message: str
     severity: Severity
 
+    @property
+    def in_place(self) -> str:
+        """The message after the row and the column that it is about."""
+        column = "" if self.column is None else f", column {quote(self.column)}"
+        return f"row {self.row}{column}: {self.message}" if self.row else self.message
+
     def __str__(self) -> str:
         place = f"row {self.row}" if self.row else "file"
         return f"{place}: {self.severity}: {self.message}"
 
 
 class DataError(ValueError):
-    """Tell that a table cannot be used as it is; `findings` holds every reason, the message the first ones of each kind."""
+    """A table that cannot be used as it is; `findings` holds every reason, the message the first ones of each kind."""
 
     def __init__(self, message: str, findings: Sequence[Finding] = ()) -> None:
         super().__init__(message)
@@ -35,7 +43,7 @@ class DataError(ValueError):
 
 
 class FileRefused(Exception):
-    """Carry the one finding that stops the reading of a file; never leaves this package."""
+    """The one finding that stops the reading of a file; never leaves this package."""
 
     def __init__(self, kind: str, message: str, row: int = 0, column: str | None = None) -> None:
         super().__init__(message)

@@ -1,4 +1,4 @@
-"""What the header says: the separator, and which columns hold the sequence and the score."""
+"""The header of a table: the separator, and the columns of the sequence and the score."""
 
 import difflib
 import re
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from narrows.data.findings import FileRefused, Finding, name_rows, warning
-from narrows.data.records import Record, is_blank, read_records
+from narrows.data.records import Record, first_line, read_records
 from narrows.data.text import DELIMITERS, Text, bad_byte
 from narrows.printing import name_some, quote
 
@@ -33,7 +33,7 @@ _LISTED = 10
 
 @dataclass(frozen=True)
 class Layout:
-    """Say how the rows of a file are cut: `sequence` and `score` are column indices, data start at line `body`."""
+    """How the rows of a file are cut: `sequence` and `score` are column indices, data start at line `body`."""
 
     delimiter: str
     header: tuple[str, ...]
@@ -50,7 +50,7 @@ def find_layout(text: Text, alphabet: str, sequence_column: str | None, score_co
     Raises FileRefused where the columns cannot be told for certain; its message names the columns that are there.
     """
     wanted = {"sequence": sequence_column, "score": score_column}
-    first = next((index for index, line in enumerate(text.lines) if not is_blank(re.split(r"[,;\t]", line))), None)
+    first = first_line(text.lines)
     if first is None:
         raise FileRefused("header", "there are separators and nothing else. Expected a header: sequence,score")
     if first in text.suspect:

@@ -1,12 +1,16 @@
 """From physical lines to records: CSV that never loses count of lines, and never loses a line."""
 
 import csv
+import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
+from narrows.data.findings import Finding, error
+from narrows.data.text import Text, bad_byte
+
 
 class Record(NamedTuple):
-    """Hold the cells of one record and the half-open range of line indices it was read from.
+    """The cells of one record and the half-open range of line indices it was read from.
 
     `problem` says why the cells cannot be trusted; the cells are then the raw first line.
     """
@@ -64,6 +68,24 @@ def read_records(
 def is_blank(fields: list[str]) -> bool:
     """Return whether a record holds nothing: an empty line, or one of blanks and separators only."""
     return not any(field and not field.isspace() for field in fields)
+
+
+def first_line(lines: Sequence[str]) -> int | None:
+    """Return the index of the first line that has more than blanks and separators, None where there is none."""
+    return next((index for index, line in enumerate(lines) if not is_blank(re.split(r"[,;\t]", line))), None)
+
+
+def damage_of(text: Text, record: Record) -> Finding | None:
+    """Return why the cells of a record cannot be trusted, None where they can."""
+    for index in range(record.start, record.end) if text.suspect else ():
+        if index in text.suspect:
+            problem = bad_byte(text.lines[index]) or ""
+            if problem.startswith("NUL"):
+                return error(index + 1, None, "nul", f"{problem}. The file is damaged here; write the row again.")
+            return error(index + 1, None, "encoding", f"{problem}. Save the file as UTF-8.")
+    if record.problem is None:
+        return None
+    return error(record.row, None, "quote", f'{record.problem}. Close the quote, or write "" for a quote sign.')
 
 
 def _broken(lines: Sequence[str], start: int, problem: str) -> Record:

@@ -7,13 +7,13 @@ from typing import NamedTuple
 from narrows.data.cells import Rules, explain_row, read_row, strip_cells
 from narrows.data.check import Rejected
 from narrows.data.findings import Finding, count, error, name_rows, warning
-from narrows.data.records import Record, is_blank, read_records
-from narrows.data.text import Text, bad_byte
+from narrows.data.records import Record, damage_of, is_blank, read_records
+from narrows.data.text import Text
 from narrows.printing import quote
 
 
-class Row(NamedTuple):
-    """Hold one row that can be used: the line number where it starts, its sequence and its score, or class, as in the file."""
+class GoodRow(NamedTuple):
+    """One row that can be used: the line number where it starts, its sequence and its score, or class, as in the file."""
 
     row: int
     sequence: str
@@ -21,41 +21,41 @@ class Row(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Rows:
-    """Hold the rows of a file by their fate, each list in the order of the file."""
+class SortedRows:
+    """The rows of a file by their fate, each list in the order of the file."""
 
-    good: list[Row] = field(default_factory=list)
+    good: list[GoodRow] = field(default_factory=list)
     rejected: list[Rejected] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     num_blank: int = 0
 
 
-def read_rows(text: Text, rules: Rules) -> Rows:
+def read_rows(text: Text, rules: Rules) -> SortedRows:
     """Read every record after the header; each is good, rejected with a finding for every reason, or blank."""
-    rows = Rows()
+    rows = SortedRows()
     blank, padded, broken = [], [], []
     layout = rules.layout
     for record in read_records(text.lines, layout.delimiter, layout.body, is_runaway=_runaway(rules)):
         if record.end - record.start > 1:
             broken.append(record)
-        if text.suspect and (finding := _bad_byte_in(text, record)):
-            _reject(rows, record, [finding])
+        if damage := damage_of(text, record):
+            _reject(rows, record, [damage])
         elif pair := read_row(rules, record):
-            rows.good.append(Row(record.row, *pair))
-        elif record.problem is None and is_blank(record.fields):
+            rows.good.append(GoodRow(record.row, *pair))
+        elif is_blank(record.fields):
             blank.append(record.row)
         elif pair := read_row(rules, stripped := strip_cells(record)):
             padded.append(record.row)
-            rows.good.append(Row(record.row, *pair))
+            rows.good.append(GoodRow(record.row, *pair))
         else:
             _reject(rows, record, explain_row(rules, stripped))
     named = text.separator is not None  # by the first line, which is no blank one
     blank = [*range(2 if named else 1, layout.header_row), *blank]
     rows.findings.extend(_notes(blank, padded, broken))
-    return Rows(rows.good, rows.rejected, rows.findings, len(blank))
+    return SortedRows(rows.good, rows.rejected, rows.findings, len(blank))
 
 
-def merge_duplicates(rows: Rows, text: Text, delimiter: str) -> Rows:
+def merge_duplicates(rows: SortedRows, text: Text, delimiter: str) -> SortedRows:
     """Keep one row of each sequence whose rows agree on the score, and reject every row of one whose rows do not.
 
     Which of two scores is right cannot be told from the table, so neither is taken.
@@ -75,10 +75,10 @@ def merge_duplicates(rows: Rows, text: Text, delimiter: str) -> Rows:
             rejected.append(Rejected(row.row, finding.message, tuple(record.fields)))
     good = [row for row in rows.good if row.row not in dropped] if dropped else rows.good
     everything = sorted([*rows.rejected, *rejected], key=lambda entry: entry.row)
-    return Rows(good, everything, [*rows.findings, *findings], rows.num_blank)
+    return SortedRows(good, everything, [*rows.findings, *findings], rows.num_blank)
 
 
-def _reject(rows: Rows, record: Record, findings: list[Finding]) -> None:
+def _reject(rows: SortedRows, record: Record, findings: list[Finding]) -> None:
     assert findings, f"row {record.row} was rejected without a reason"
     rows.findings.extend(findings)
     reason = "; ".join(finding.message for finding in findings)
@@ -110,16 +110,6 @@ def _runaway(rules: Rules) -> Callable[[list[str], list[str]], bool]:
     return is_runaway
 
 
-def _bad_byte_in(text: Text, record: Record) -> Finding | None:
-    for index in range(record.start, record.end):
-        if index in text.suspect:
-            problem = bad_byte(text.lines[index]) or ""
-            if problem.startswith("NUL"):
-                return error(index + 1, None, "nul", f"{problem}. The file is damaged here; write the row again.")
-            return error(index + 1, None, "encoding", f"{problem}. Save the file as UTF-8.")
-    return None
-
-
 def _notes(blank: list[int], padded: list[int], broken: list[Record]) -> list[Finding]:
     notes: list[Finding] = []
     if blank:
@@ -135,9 +125,9 @@ def _notes(blank: list[int], padded: list[int], broken: list[Record]) -> list[Fi
     return notes
 
 
-def _repeats(rows: Sequence[Row]) -> list[list[Row]]:
-    first: dict[str, Row] = {}
-    groups: dict[str, list[Row]] = {}
+def _repeats(rows: Sequence[GoodRow]) -> list[list[GoodRow]]:
+    first: dict[str, GoodRow] = {}
+    groups: dict[str, list[GoodRow]] = {}
     for row in rows:
         earlier = first.setdefault(row.sequence, row)
         if earlier is not row:
@@ -145,12 +135,12 @@ def _repeats(rows: Sequence[Row]) -> list[list[Row]]:
     return list(groups.values())
 
 
-def _repeated(kept: Row, row: Row) -> Finding:
+def _repeated(kept: GoodRow, row: GoodRow) -> Finding:
     message = f"sequence {quote(row.sequence)} was on row {kept.row} with the same score {quote(row.score)}; kept once"
     return warning(row.row, None, "duplicate", message)
 
 
-def _conflicts(group: list[Row]) -> Iterator[Finding]:
+def _conflicts(group: list[GoodRow]) -> Iterator[Finding]:
     """Yield a finding for each row of one sequence, which names the first row with another score."""
     first = group[0]
     second = next(row for row in group if row.score != first.score)

@@ -1,4 +1,4 @@
-"""Which sequences may be written: an alphabet and a range of lengths."""
+"""Spaces of sequences: an alphabet and a range of lengths."""
 
 import difflib
 from collections import Counter
@@ -16,7 +16,7 @@ TEXT = "text"
 
 @dataclass(frozen=True)
 class Space:
-    """Hold every sequence over `alphabet` with `min_length` to `max_length` letters.
+    """All sequences over `alphabet` with `min_length` to `max_length` letters.
 
     `name` is what `space` was asked for, so that `space(s.name, s.min_length, s.max_length) == s`.
     """
@@ -36,13 +36,13 @@ class Space:
 
     @property
     def lengths(self) -> str:
-        """Say the range of lengths in words."""
+        """The range of lengths in words."""
         return _range_in_words(self.min_length, self.max_length)
 
 
 @dataclass(frozen=True)
 class OpenSpace:
-    """Hold an alphabet whose shortest or longest length (`None`) is still to be taken from data."""
+    """An alphabet whose shortest or longest length (`None`) is still to be taken from data."""
 
     name: str
     alphabet: str
@@ -72,7 +72,7 @@ class OpenSpace:
 
     @property
     def lengths(self) -> str:
-        """Say the range of lengths in words."""
+        """The range of lengths in words."""
         return _range_in_words(self.min_length, self.max_length)
 
 

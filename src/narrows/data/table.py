@@ -14,7 +14,7 @@ from narrows.data.cells import Rules
 from narrows.data.check import Check, ScoreSense, Table
 from narrows.data.findings import DataError, FileRefused, Finding, count, error, list_first, warning
 from narrows.data.layout import NUMBER, Layout, find_layout
-from narrows.data.rows import Rows, merge_duplicates, read_rows
+from narrows.data.rows import SortedRows, merge_duplicates, read_rows
 from narrows.data.spaces import OpenSpace, Space
 from narrows.data.text import escape_bytes, read_text
 from narrows.files import write_atomically
@@ -168,7 +168,7 @@ def write_table(path: str | os.PathLike[str], sequences: Sequence[str], scores: 
     _write_csv(path, [["sequence", "score"], *rows])
 
 
-def _table(shown: str, rows: Rows, has_classes: bool, sense: ScoreSense) -> Table:
+def _table(shown: str, rows: SortedRows, has_classes: bool, sense: ScoreSense) -> Table:
     values = [row.score for row in rows.good]
     classes: tuple[str, ...] = ()
     if has_classes:
@@ -203,17 +203,12 @@ def _about_scores(layout: Layout, table: Table, sense: ScoreSense, num_rows: int
 
 
 def _refusal(check: Check) -> str:
-    listed = "\n".join(f"  {line}" for line in list_first(check.errors, _place))
+    listed = "\n".join(f"  {line}" for line in list_first(check.errors, lambda finding: finding.in_place))
     return (
         f"{check.table.path}: {check.num_rejected:,} of {count(check.num_rows, 'row')} cannot be used "
         f"(row numbers are line numbers of the file).\n{listed}\n"
         "Correct these rows, or leave them out with --on-invalid skip, which writes them to rejected.csv."
     )
-
-
-def _place(finding: Finding) -> str:
-    column = "" if finding.column is None else f", column {quote(finding.column)}"
-    return f"row {finding.row}{column}: {finding.message}" if finding.row else finding.message
 
 
 def _write_csv(path: str | os.PathLike[str], rows: Sequence[Sequence[str]], *, quote_all: bool = False) -> None:

@@ -31,7 +31,7 @@ _SIGNATURES: dict[bytes, str] = {
 
 @dataclass(frozen=True)
 class Text:
-    """Hold the physical lines of a file, line ends included, and what was found on the way.
+    """The physical lines of a file, line ends included, and what was found on the way.
 
     A byte that is not UTF-8 stays in its line as a lone surrogate (`surrogateescape`), so that it can be named and is
     never shown as another letter. `suspect` holds the indices of lines with such a byte or with a NUL. `separator` is what

@@ -1,4 +1,4 @@
-"""What rules are: pure functions of one state. Batching is `jax.vmap` in `trajectories`, and nowhere else."""
+"""The contract of rules: pure functions of one state. Batching is `jax.vmap` in `trajectories`, and nowhere else."""
 
 from abc import abstractmethod
 from collections.abc import Sequence as Objects
@@ -19,7 +19,7 @@ else:
 State = TypeVar("State")
 
 CHANCE = -1
-"""The value of `turn` where nature moves: outcomes are drawn from `chance_log_probs`, never from a policy."""
+"""The value of `turn` where chance moves: outcomes are drawn from `chance_log_probs`, never from a policy."""
 
 
 NO_ACTION = -1

@@ -1,4 +1,4 @@
-"""Nature's laws, as a function that anyone calls on rules with chance turns: quick enough to run before every training."""
+"""A check of chance turns that anyone calls on their rules, quick enough to run before every training."""
 
 from typing import Any
 
@@ -21,9 +21,9 @@ _SHOWN = 24
 
 
 def check_chance(env: AbstractEnvironment, *, num_trajectories: int = 16, seed: int = 0) -> None:
-    """Check the law of every chance turn that is met or could have been met next on random legal play.
+    """Check the distribution of every chance turn that is met or could have been met next on random legal play.
 
-    In each visited state every legal action is tried, not only the one that was played: a law that is broken after one action
+    In each visited state every legal action is tried, not only the one that was played: a fault after one action
     alone is found as soon as a state is visited in which that action is legal.
 
     Args:
@@ -44,7 +44,7 @@ def check_chance(env: AbstractEnvironment, *, num_trajectories: int = 16, seed: 
 
 
 def play_with_chance(env: AbstractEnvironment, num: int, generator: np.random.Generator) -> tuple[Any, Any]:
-    """Play as `play` does; where nature has no possible outcome the law of chance is broken, not that of moves."""
+    """Play as `play` does; where chance has no possible outcome its law is broken, not that of moves."""
     try:
         return play(env, num, generator)
     except ContractError as error:
@@ -75,8 +75,8 @@ def is_chance_kept(env: AbstractEnvironment, state: Any) -> Bool[Array, ""]:
     """Return whether a state is no chance turn, or its legal outcomes have probabilities that sum to 1 and others none."""
     mask, log_probs = env.action_mask(state), env.chance_log_probs(state)
     total = jnp.sum(jnp.where(mask, jnp.exp(log_probs), 0.0))
-    is_law = (jnp.abs(total - 1.0) < TOLERANCE) & jnp.all(mask | (log_probs == -jnp.inf))
-    return (env.turn(state) != CHANCE) | env.is_terminal(state) | is_law
+    is_distribution = (jnp.abs(total - 1.0) < TOLERANCE) & jnp.all(mask | (log_probs == -jnp.inf))
+    return (env.turn(state) != CHANCE) | env.is_terminal(state) | is_distribution
 
 
 def _laws_around(env: AbstractEnvironment, state: Any) -> tuple[Bool[Array, " place"], Bool[Array, " place"], Any]:
@@ -93,19 +93,19 @@ def _laws_around(env: AbstractEnvironment, state: Any) -> tuple[Bool[Array, " pl
 
 
 def _broken(env: AbstractEnvironment, state: Any) -> ContractError:
-    """Return the error that says what is wrong with the law of one chance turn."""
+    """Return the error that says what is wrong with the distribution of one chance turn."""
     place = jax.tree.map(jnp.asarray, state)
-    law = np.exp(np.asarray(env.chance_log_probs(place), np.float64))
+    probs = np.exp(np.asarray(env.chance_log_probs(place), np.float64))
     asked = f"after asking for action {int(state.asked)}, " if isinstance(state, PerturbedState) else ""
-    is_wrong = ~np.isfinite(law)
-    is_illegal = ~np.asarray(env.action_mask(place)) & (law > 0.0)
+    is_wrong = ~np.isfinite(probs)
+    is_illegal = ~np.asarray(env.action_mask(place)) & (probs > 0.0)
     if is_wrong.any():
         outcome = int(np.argmax(is_wrong))
-        found = f"the probability of outcome {outcome} is {law[outcome]}"
+        found = f"the probability of outcome {outcome} is {probs[outcome]}"
     elif is_illegal.any():
         outcome = int(np.argmax(is_illegal))
-        found = f"outcome {outcome} is not legal and has probability {law[outcome]:.4g}"
+        found = f"outcome {outcome} is not legal and has probability {probs[outcome]:.4g}"
     else:
-        shown = ", ".join(f"{value:.4g}" for value in law[:_SHOWN])
-        found = f"probabilities [{shown}{', ...' if len(law) > _SHOWN else ''}] sum to {law.sum():.6g}"
+        shown = ", ".join(f"{value:.4g}" for value in probs[:_SHOWN])
+        found = f"probabilities [{shown}{', ...' if len(probs) > _SHOWN else ''}] sum to {probs.sum():.6g}"
     return ContractError(env, "chance", found=asked + found, state=state)

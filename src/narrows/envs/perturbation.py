@@ -1,4 +1,4 @@
-"""Rules whose moves do not always turn out as asked: after each of a player's actions nature answers, on a turn of its own."""
+"""Rules whose moves do not always turn out as asked: after each of a player's actions chance has a turn of its own."""
 
 from abc import abstractmethod
 from collections.abc import Sequence as Objects
@@ -20,7 +20,7 @@ else:
 
 
 class AbstractKernel(eqx.Module):
-    """What nature makes of an action: a law over the actions that take place, for every state and action asked for."""
+    """The distribution of the action that takes place, for every state and action asked for."""
 
     @abstractmethod
     def log_probs(self, state: Any, action: Int[Array, ""]) -> Float[Array, " action"]:
@@ -40,7 +40,7 @@ class AbstractKernel(eqx.Module):
 
 
 class PerturbedState(NamedTuple):
-    """`asked` is the action whose outcome nature is about to draw, `NO_ACTION` where it is a player's turn or all is over."""
+    """`asked` is the action whose outcome chance is about to draw, `NO_ACTION` where it is a player's turn or all is over."""
 
     inner: Any
     asked: Int[Array, "*batch"]
@@ -51,7 +51,7 @@ class AbstractPerturbed(AbstractEnvironment[PerturbedState]):
 
     Turns alternate: a player asks for an action, then the action that takes place is drawn from the kernel, over the same axis,
     and acts by the environment's own rules. So trajectories have what was asked for at even times and what took place at odd
-    ones, and objects and their texts are the environment's own. On nature's turn a policy sees what it saw before it.
+    ones, and objects and their texts are the environment's own. On chance's turn a policy sees what it saw before it.
     """
 
     inner: AbstractVar[AbstractEnvironment]
@@ -60,11 +60,11 @@ class AbstractPerturbed(AbstractEnvironment[PerturbedState]):
     def __check_init__(self) -> None:
         if CHANCE in turns_of(self.inner):
             raise ValueError(f"{type(self.inner).__name__} has chance turns of its own. Build the noise into its kernel.")
-        law = jax.eval_shape(self.kernel.log_probs, self.inner.reset(), jax.ShapeDtypeStruct((), jnp.int32))
-        if law.shape != (self.inner.num_actions,) or not jnp.issubdtype(law.dtype, jnp.floating):
+        given = jax.eval_shape(self.kernel.log_probs, self.inner.reset(), jax.ShapeDtypeStruct((), jnp.int32))
+        if given.shape != (self.inner.num_actions,) or not jnp.issubdtype(given.dtype, jnp.floating):
             raise ValueError(
-                f"{type(self.kernel).__name__} gives {law.dtype} of shape {law.shape}, expected a real number for each of the "
-                f"{self.inner.num_actions} actions of {type(self.inner).__name__}. Build it for this environment."
+                f"{type(self.kernel).__name__} gives {given.dtype} of shape {given.shape}, expected a real number for each of "
+                f"the {self.inner.num_actions} actions of {type(self.inner).__name__}. Build it for this environment."
             )
 
     @property
@@ -145,7 +145,7 @@ class ReversiblePerturbed(AbstractPerturbed, AbstractReversibleEnvironment[Pertu
     """A reversible environment under a kernel. What was asked for is part of the way back.
 
     At a player's turn backward action `b * num_actions + a` undoes the environment's `b`, for which `a` had been asked; on
-    nature's turn the only one, 0, takes the asking back.
+    chance's turn the only one, 0, takes the asking back.
 
     Args:
         inner: the rules; players and moves, no chance of their own.

@@ -16,10 +16,10 @@ from narrows.exact.game_values import (
 )
 from narrows.exact.games import GameSolution, PlayersSolution, solve_game, solve_unadjusted
 from narrows.exact.graph import Graph
-from narrows.exact.law import model_law, model_log_backward, model_log_policy
+from narrows.exact.model import model_distribution, model_log_backward, model_log_policy
 from narrows.exact.noise import Deconvolution, NoiseFree, Played, noise_free_graph, solve_deconvolution, solve_noise_free
 from narrows.exact.robust import WorstCase, second_reward, smallest_shift, softmax_reference, worst_case, worst_rewards
-from narrows.exact.solution import Operator, Solution, rollout_law, solve, terminal_law, uniform_log_backward
+from narrows.exact.solution import Operator, Solution, rollout_distribution, solve, terminal_distribution, uniform_log_backward
 from narrows.exact.stochastic import Compromise, solve_stochastic_gflownet
 
 __all__ = [
@@ -43,13 +43,13 @@ __all__ = [
     "hastened",
     "is_argmax_optimal",
     "minimax",
-    "model_law",
+    "model_distribution",
     "model_log_backward",
     "model_log_policy",
     "noise_free_graph",
     "optimal_rates",
     "regularised_value",
-    "rollout_law",
+    "rollout_distribution",
     "second_reward",
     "smallest_shift",
     "softmax_reference",
@@ -59,7 +59,7 @@ __all__ = [
     "solve_noise_free",
     "solve_stochastic_gflownet",
     "solve_unadjusted",
-    "terminal_law",
+    "terminal_distribution",
     "uniform_log_backward",
     "worst_case",
     "worst_rewards",

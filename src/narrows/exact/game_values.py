@@ -5,7 +5,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from narrows.exact.games import checked_ends, checked_policy, reference_of, signs_of
+from narrows.exact.checks import checked_ends, checked_policy
+from narrows.exact.games import reference_of, signs_of
 from narrows.exact.graph import Graph
 
 
@@ -14,7 +15,7 @@ class Minimax(NamedTuple):
 
     Attributes:
         values: what player 0 gets from each state on if both play perfectly.
-        is_optimal: which actions keep that value; none where nature moves and in terminal states.
+        is_optimal: which actions keep that value; none where chance moves and in terminal states.
     """
 
     values: Float[np.ndarray, " state"]
@@ -51,7 +52,7 @@ class OptimalRates(NamedTuple):
 
 
 def minimax(graph: Graph, outcome: Float[np.ndarray, " terminal"]) -> Minimax:
-    """Return the values of perfect play and the moves that keep them, the mean over outcomes where nature moves.
+    """Return the values of perfect play and the moves that keep them, the mean over outcomes where chance moves.
 
     Args:
         graph: the states.
@@ -142,7 +143,7 @@ def regularised_value(
         log_reward, log_reference, branch_adjusted: as for `solve_game`; without adjustment the divergences are minus entropies.
     """
     if np.any(graph.is_chance):
-        raise ValueError("nature moves in this graph, for which no regularised game of one flow is defined.")
+        raise ValueError("chance moves in this graph, for which no regularised game of one flow is defined.")
     log_policy, values = checked_policy(graph, log_policy), _ends(graph, log_reward, "log_reward")
     log_mu, sign = reference_of(graph, log_reference, branch_adjusted), signs_of(graph)
     for ids in reversed(list(graph.levels())):

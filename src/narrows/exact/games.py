@@ -8,8 +8,9 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from narrows.exact.graph import Graph
-from narrows.exact.solution import terminal_law, with_chance
+from narrows.exact.checks import checked_ends, checked_policy
+from narrows.exact.graph import Graph, with_chance
+from narrows.exact.solution import terminal_distribution
 
 
 class GameSolution(NamedTuple):
@@ -18,12 +19,12 @@ class GameSolution(NamedTuple):
     Attributes:
         values: U of each state, the log-flow of player 0 and the negative of player 1's; the log-reward where it is terminal.
         log_policy: of whoever moves, `-inf` where an action is illegal and in terminal states.
-        log_law: log-probability that the players, each by this policy, end in each terminal state.
+        log_probs: log-probability that the players, each by this policy, end in each terminal state.
     """
 
     values: Float[np.ndarray, " state"]
     log_policy: Float[np.ndarray, "state action"]
-    log_law: Float[np.ndarray, " terminal"]
+    log_probs: Float[np.ndarray, " terminal"]
 
     @property
     def root_value(self) -> float:
@@ -36,13 +37,13 @@ class PlayersSolution(NamedTuple):
 
     Attributes:
         log_flows: log F of each player in each state, the player's log-reward where it is terminal.
-        log_policy: of whoever moves, nature's law in `CHANCE` states, `-inf` where an action is illegal and in terminal states.
-        log_law: log-probability that the players, each by this policy, end in each terminal state.
+        log_policy: of whoever moves, chance included; `-inf` where an action is illegal and in terminal states.
+        log_probs: log-probability that the players, each by this policy, end in each terminal state.
     """
 
     log_flows: Float[np.ndarray, "player state"]
     log_policy: Float[np.ndarray, "state action"]
-    log_law: Float[np.ndarray, " terminal"]
+    log_probs: Float[np.ndarray, " terminal"]
 
 
 def solve_game(
@@ -68,12 +69,12 @@ def solve_game(
         branch_adjusted: without it `mu` is 1 for every legal move, another game with entropy bonuses (eflow 3.3, end).
 
     Raises ValueError for arrays of the wrong shape or not finite, for a reference that does not sum to one or is not read, and
-    for chance turns: an average of player 0's flow over nature's outcomes is not one of player 1's, its reciprocal.
+    for chance turns: an average of player 0's flow over outcomes of chance is not one of player 1's, its reciprocal.
     """
     log_reward = checked_ends(graph, log_reward, "log_reward")
     if np.any(graph.is_chance):
         raise ValueError(
-            "nature moves in this graph, and no one flow serves both players then: the mean of a flow is not the reciprocal of "
+            "chance moves in this graph, and no one flow serves both players then: the mean of a flow is not the reciprocal of "
             "the mean of its reciprocal. solve_unadjusted gives each player a flow of its own."
         )
     log_mu = reference_of(graph, log_reference, branch_adjusted)
@@ -84,14 +85,14 @@ def solve_game(
         shares = _shares(graph, ids, sign[ids, None] * values[graph.children[ids]] + log_mu[ids])
         flow = np.logaddexp.reduce(shares, axis=1)
         values[ids], log_policy[ids] = sign[ids] * flow, shares - flow[:, None]
-    return GameSolution(values, log_policy, terminal_law(graph, log_policy))
+    return GameSolution(values, log_policy, terminal_distribution(graph, log_policy))
 
 
 def solve_unadjusted(graph: Graph, log_rewards: Float[np.ndarray, "player terminal"]) -> PlayersSolution:
     """Return the flows and policies of players who each take all others for the environment (eflow eqs. 3.1 and 3.2).
 
     A player's flow is the sum of its children's at its own turns and their mean under the policy at another's, or under
-    nature's law in `CHANCE` states (2.2).
+    those of the outcomes in `CHANCE` states (2.2).
 
     Args:
         graph: the states.
@@ -120,7 +121,7 @@ def solve_unadjusted(graph: Graph, log_rewards: Float[np.ndarray, "player termin
             is_own = (graph.turn[ids] == player)[:, None]
             shares = _shares(graph, ids, np.where(is_own, flows, flows + log_policy[ids]))
             log_flows[player, ids] = np.logaddexp.reduce(shares, axis=1)
-    return PlayersSolution(log_flows, log_policy, terminal_law(graph, log_policy))
+    return PlayersSolution(log_flows, log_policy, terminal_distribution(graph, log_policy))
 
 
 def signs_of(graph: Graph) -> Float[np.ndarray, " state"]:
@@ -150,41 +151,6 @@ def reference_of(
             "legal action some probability."
         )
     return log_reference
-
-
-def checked_ends(graph: Graph, numbers: Float[np.ndarray, " terminal"], name: str) -> Float[np.ndarray, " terminal"]:
-    """Return a number for each terminal state as float64; ValueError for the wrong shape or one that is not finite."""
-    numbers = np.asarray(numbers, np.float64)
-    if numbers.shape != graph.terminals.shape:
-        raise ValueError(
-            f"{name} must have one entry for each terminal state, {graph.terminals.shape}, got {numbers.shape}. "
-            "Score graph.terminal_states."
-        )
-    if not np.all(np.isfinite(numbers)):
-        row = int(np.argmin(np.isfinite(numbers)))
-        raise ValueError(f"{name} must be finite, got {numbers[row]} for terminal state {row}.")
-    return numbers
-
-
-def checked_policy(
-    graph: Graph, log_policy: Float[np.ndarray, "state action"], name: str = "log_policy"
-) -> Float[np.ndarray, "state action"]:
-    """Return a policy as float64, nature's law in `CHANCE` states; ValueError for the wrong shape or a sum that is not one."""
-    log_policy = np.asarray(log_policy, np.float64)
-    if log_policy.shape != graph.children.shape:
-        raise ValueError(
-            f"{name} must have one entry for each state and action, {graph.children.shape}, got {log_policy.shape}."
-        )
-    log_policy = with_chance(graph, log_policy)
-    total = np.sum(np.exp(log_policy), axis=1, where=graph.children >= 0)
-    is_wrong = ~(np.abs(total - 1.0) < 1e-6) & ~graph.is_terminal
-    if np.any(is_wrong):
-        state = int(np.argmax(is_wrong))
-        raise ValueError(
-            f"{name}: the probabilities of the legal actions must sum to one, got {total[state]} in state {state}. Normalise "
-            "them over the actions that have children."
-        )
-    return log_policy
 
 
 def _shares(graph: Graph, ids: np.ndarray, log_flows: Float[np.ndarray, "row action"]) -> Float[np.ndarray, "row action"]:

@@ -56,7 +56,7 @@ class Graph:
 
     @property
     def is_chance(self) -> Bool[np.ndarray, " state"]:
-        """Which states are nature's to move in."""
+        """The states in which chance moves."""
         return (self.turn == CHANCE) & ~self.is_terminal
 
     def rows(self, ids: Int[np.ndarray, " row"]) -> Any:
@@ -77,6 +77,13 @@ class Graph:
             foreign = jax.tree.map(lambda leaf: leaf[row].tolist(), same_dtype)
             raise ValueError(f"row {row} is not a state of this graph: {foreign}. Was the graph made for another environment?")
         return ids
+
+
+def with_chance(graph: Graph, log_policy: Float[np.ndarray, "state action"]) -> Float[np.ndarray, "state action"]:
+    """Return the policy with the probabilities of the outcomes in `CHANCE` states."""
+    if graph.chance_log_probs is None:
+        return log_policy
+    return np.where(graph.is_chance[:, None], graph.chance_log_probs, log_policy)
 
 
 def state_keys(states: Any) -> list[bytes]:

@@ -11,8 +11,8 @@ from jaxtyping import Bool, Float, Int
 
 from narrows.envs.base import NO_ACTION
 from narrows.envs.perturbation import PerturbedState
-from narrows.exact.graph import Graph, state_keys
-from narrows.exact.solution import Operator, rollout_law, solve, with_chance
+from narrows.exact.graph import Graph, state_keys, with_chance
+from narrows.exact.solution import Operator, rollout_distribution, solve
 from narrows.operators import soft_bellman
 
 _BLOCK = 4096
@@ -38,11 +38,11 @@ class Played(NamedTuple):
 
     Attributes:
         log_policy: what is asked for, the kernel in `CHANCE` states, `-inf` where an action is illegal.
-        log_law: log-probability of ending in each terminal state.
+        log_probs: log-probability of ending in each terminal state.
     """
 
     log_policy: Float[np.ndarray, "state action"]
-    log_law: Float[np.ndarray, " terminal"]
+    log_probs: Float[np.ndarray, " terminal"]
 
 
 class Deconvolution(NamedTuple):
@@ -50,14 +50,14 @@ class Deconvolution(NamedTuple):
 
     Attributes:
         log_policy: what is asked for, the kernel in `CHANCE` states, `-inf` where an action is illegal or was clipped.
-        log_law: log-probability of ending in each terminal state; the target itself where nothing was clipped.
+        log_probs: log-probability of ending in each terminal state; the target itself where nothing was clipped.
         weights: the solution before clipping, of sum one in the player's states and possibly negative, 0 elsewhere.
         is_clipped: which actions would have to be asked for with negative probability.
         share_clipped: their share among the actions of the states that have a choice.
     """
 
     log_policy: Float[np.ndarray, "state action"]
-    log_law: Float[np.ndarray, " terminal"]
+    log_probs: Float[np.ndarray, " terminal"]
     weights: Float[np.ndarray, "state action"]
     is_clipped: Bool[np.ndarray, "state action"]
     share_clipped: float
@@ -99,7 +99,7 @@ def noise_free_graph(graph: Graph) -> NoiseFree:
 
 
 def solve_noise_free(graph: Graph, log_reward: Float[np.ndarray, " terminal"], operator: Operator | None = None) -> Played:
-    """Return the policy that solves the environment without its noise, and its law in the noise.
+    """Return the policy that solves the environment without its noise, and what it samples in the noise.
 
     Args:
         graph: the states of a perturbed environment.
@@ -111,11 +111,11 @@ def solve_noise_free(graph: Graph, log_reward: Float[np.ndarray, " terminal"], o
     quiet = noise_free_graph(graph)
     log_policy = np.full(graph.children.shape, -np.inf)
     log_policy[quiet.ids] = solve(quiet.graph, log_reward, soft_bellman() if operator is None else operator).log_policy
-    return Played(with_chance(graph, log_policy), rollout_law(graph, log_policy))
+    return Played(with_chance(graph, log_policy), rollout_distribution(graph, log_policy))
 
 
 def solve_deconvolution(graph: Graph, log_reward: Float[np.ndarray, " terminal"]) -> Deconvolution:
-    """Return the policy that undoes the noise, as far as probabilities can: the target's law where nothing is clipped.
+    """Return the policy that undoes the noise, as far as probabilities can: the target itself where nothing is clipped.
 
     With K the kernel of a state and t its moves under the GFlowNet without noise, the policy solves `sum_a pi(a) K(a, o) =
     t(o)`; what comes out negative is set to 0 and the rest is scaled to sum one. For `Substitution` at rate alpha among n
@@ -146,7 +146,7 @@ def solve_deconvolution(graph: Graph, log_reward: Float[np.ndarray, " terminal"]
     num_choices = max(int(np.sum(num_asks[num_asks > 1])), 1)
     return Deconvolution(
         log_policy=with_chance(graph, log_policy),
-        log_law=rollout_law(graph, log_policy),
+        log_probs=rollout_distribution(graph, log_policy),
         weights=weights,
         is_clipped=is_clipped,
         share_clipped=int(np.sum(is_clipped)) / num_choices,

@@ -18,8 +18,9 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from narrows.envs.base import CHANCE
-from narrows.exact.graph import Graph
-from narrows.exact.solution import rollout_law, solve, terminal_law, uniform_log_backward, with_chance
+from narrows.exact.checks import checked_ends, checked_policy
+from narrows.exact.graph import Graph, with_chance
+from narrows.exact.solution import backward_bonus, mean_of, rollout_distribution, solve, terminal_distribution
 from narrows.operators import GeneralMellowmax
 
 Steps = Float[np.ndarray, "state action"]
@@ -37,15 +38,15 @@ class WorstCase(NamedTuple):
         mean_reward: expected log-reward as it was trained on, without an adversary.
         values: worst-case value of going on from each state, the log-reward where it is terminal.
         step_rewards: the worst change of each action's reward, infinite where the policy never takes it (the adversary has
-            nothing to gain there), 0 where it is illegal and in `CHANCE` states, whose law no adversary touches.
+            nothing to gain there), 0 where it is illegal and in `CHANCE` states, whose probabilities no adversary touches.
         object_rewards: the worst change of each object's reward, infinite for an object that the policy never makes. In a tree
             it is the sum over the object's steps. Where an object has many trajectories the adversary is held to one change
             for all of them, `-(1/omega) (log P(x) - log W(x))` with W(x) the sum of the trajectories' weights; this is a
-            weaker one than that of the steps, which may tell trajectories apart. None where nature moves and histories meet
+            weaker one than that of the steps, which may tell trajectories apart. None where chance moves and histories meet
             in an object: no closed form is known there.
         log_object_weights: log W(x); changes of objects' rewards that steps compose to have `sum_x W(x) exp(-omega delta) <= 1`
             (without chance turns).
-        log_law: log-probability of each object.
+        log_probs: log-probability of each object.
         state_margins: the smallest number to add to no change at all, in each state, to be in its set; 0 where nobody chooses.
         margin: the same for objects: the smallest raise of all objects' rewards that steps within their sets compose to.
     """
@@ -57,7 +58,7 @@ class WorstCase(NamedTuple):
     step_rewards: Steps
     object_rewards: Float[np.ndarray, " terminal"] | None
     log_object_weights: Float[np.ndarray, " terminal"]
-    log_law: Float[np.ndarray, " terminal"]
+    log_probs: Float[np.ndarray, " terminal"]
     state_margins: Float[np.ndarray, " state"]
     margin: float
 
@@ -84,7 +85,7 @@ class WorstCase(NamedTuple):
         """Expected log-reward under the worst change of the objects' rewards: `value` in a tree, at least that elsewhere."""
         if self.object_rewards is None:
             return None
-        return self.mean_reward + float(_mean(self.log_law, self.object_rewards))
+        return self.mean_reward + float(mean_of(self.log_probs, self.object_rewards))
 
 
 def worst_case(
@@ -100,7 +101,7 @@ def worst_case(
     """Return the worst case of any policy over the uncertainty set of an operator, by backward induction.
 
     `v(s) = sum_a pi(a) (delta(a) + v(s_a))` with the worst `delta` of each state, which is `sum_a pi(a) v(s_a) - Omega_d(pi)`;
-    `v(s) = sum_o P(o) v(s_o)` where nature moves. The best attainable value is `solve`'s with `averaging="value"`.
+    `v(s) = sum_o P(o) v(s_o)` where chance moves. The best attainable value is `solve`'s with `averaging="value"`.
 
     Args:
         graph: the states.
@@ -115,27 +116,28 @@ def worst_case(
     Raises ValueError for a log-reward of the wrong shape or not finite, a policy or a reference that is none, a reference
     without full support where it counts (q > 0), a graph with two players, and a correction where there are chance turns.
     """
-    log_reward = np.asarray(log_reward, np.float64)
-    _check_reward(graph, log_reward)
-    log_law = rollout_law(graph, log_policy)
+    if np.any((graph.turn != 0) & (graph.turn != CHANCE)):
+        raise ValueError("this graph has two players; the worst case is that of one player whose reward is wrong.")
+    log_reward = checked_ends(graph, log_reward, "log_reward")
+    log_probs = rollout_distribution(graph, log_policy)
     log_policy = with_chance(graph, np.where(graph.children >= 0, log_policy, -np.inf))
-    log_factors = _log_factors(graph, dag_correction, log_backward)
+    log_factors = backward_bonus(graph, dag_correction, log_backward)
     if log_reference is None:
         solved = solve(graph, log_reward, operator, dag_correction=dag_correction, log_backward=log_backward, averaging="value")
         log_reference = softmax_reference(graph, solved.q_values, operator.alpha)
     log_weights = _log_weights(graph, log_reference, operator.q, log_factors)
     steps = np.where(graph.is_chance[:, None], 0.0, worst_rewards(log_policy, log_weights, operator.omega))
     values = _evaluate(graph, log_policy, steps, log_reward)
-    log_object_weights = terminal_law(graph, log_weights)
+    log_object_weights = terminal_distribution(graph, log_weights)
     return WorstCase(
         value=float(values[0]),
         best_value=_best_value(graph, log_weights, log_reward, operator.omega),
-        mean_reward=float(_mean(log_law, log_reward)),
+        mean_reward=float(mean_of(log_probs, log_reward)),
         values=values,
         step_rewards=steps,
-        object_rewards=_object_rewards(graph, log_law, log_object_weights, operator.omega),
+        object_rewards=_object_rewards(graph, log_probs, log_object_weights, operator.omega),
         log_object_weights=log_object_weights,
-        log_law=log_law,
+        log_probs=log_probs,
         state_margins=np.where(graph.is_terminal | graph.is_chance, 0.0, smallest_shift(log_weights, operator.omega)),
         margin=_margin(graph, log_weights, operator.omega),
     )
@@ -200,27 +202,12 @@ def second_reward(
 
 
 def _log_weights(graph: Graph, log_reference: Steps, q: float, log_factors: Steps) -> Steps:
-    """Return `log w`, in `CHANCE` states the law of the outcomes, `-inf` where an action is illegal and in terminal states."""
+    """Return `log w`, that of the outcomes in `CHANCE` states, `-inf` where an action is illegal and in terminal states."""
     is_legal = graph.children >= 0
     if q > 0.0:
-        _check_reference(graph, log_reference)
+        log_reference = _checked_reference(graph, log_reference)
         log_factors = log_factors + q * np.where(is_legal & ~graph.is_chance[:, None], log_reference, 0.0)
     return with_chance(graph, np.where(is_legal, log_factors, -np.inf))
-
-
-def _log_factors(graph: Graph, dag_correction: bool | None, log_backward: Steps | None) -> Steps:
-    """Return `log P_B` of each action's move, 0 without the correction (tgm 1.3)."""
-    has_chance = bool(np.any(graph.is_chance))
-    if has_chance and (dag_correction or log_backward is not None):
-        raise ValueError(
-            "with chance turns a state stands for its histories, each with one parent: there is no backward policy to count. "
-            "Leave dag_correction and log_backward out."
-        )
-    if has_chance or dag_correction is False:
-        if log_backward is not None:
-            raise ValueError("log_backward has no meaning with dag_correction=False. Leave one of them out.")
-        return np.zeros(graph.children.shape)
-    return uniform_log_backward(graph) if log_backward is None else np.asarray(log_backward, np.float64)
 
 
 def _evaluate(
@@ -229,7 +216,7 @@ def _evaluate(
     """Return the policy's expected log-reward from each state with the changes of its steps' rewards added."""
 
     def back_up(level: Int[np.ndarray, " row"], after: Float[np.ndarray, "row action"]) -> Float[np.ndarray, " row"]:
-        return _mean(log_policy[level], steps[level] + after)
+        return mean_of(log_policy[level], steps[level] + after)
 
     return _induct(graph, log_reward, back_up)
 
@@ -239,7 +226,7 @@ def _best_value(graph: Graph, log_weights: Steps, log_reward: Float[np.ndarray, 
 
     def back_up(level: Int[np.ndarray, " row"], after: Float[np.ndarray, "row action"]) -> Float[np.ndarray, " row"]:
         robust = smallest_shift(log_weights[level], omega, -after)
-        return np.where(graph.is_chance[level], _mean(log_weights[level], after), robust)
+        return np.where(graph.is_chance[level], mean_of(log_weights[level], after), robust)
 
     return float(_induct(graph, log_reward, back_up)[0])
 
@@ -248,7 +235,7 @@ def _margin(graph: Graph, log_weights: Steps, omega: float) -> float:
     """Return the smallest raise of all objects, which in a tree is `(1/omega) log sum_x P_ref(x)^q` (tgm 4.2).
 
     A raise c(s) of everything behind a state is composed of changes `c(s) - c(s_a)`, within the set if
-    `c(s) = (1/omega) log sum_a w_a exp(omega c(s_a))` at least. Nature's outcomes are raised by what the worst of them needs.
+    `c(s) = (1/omega) log sum_a w_a exp(omega c(s_a))` at least. Chance's outcomes are raised by what the worst of them needs.
     """
 
     def back_up(level: Int[np.ndarray, " row"], after: Float[np.ndarray, "row action"]) -> Float[np.ndarray, " row"]:
@@ -261,14 +248,14 @@ def _margin(graph: Graph, log_weights: Steps, omega: float) -> float:
 
 def _object_rewards(
     graph: Graph,
-    log_law: Float[np.ndarray, " terminal"],
+    log_probs: Float[np.ndarray, " terminal"],
     log_object_weights: Float[np.ndarray, " terminal"],
     omega: float,
 ) -> Float[np.ndarray, " terminal"] | None:
-    # In a tree nature's probabilities are in both the law and the weight and cancel: what is left are the player's steps.
+    # In a tree the outcomes' probabilities are in both numbers and cancel: what is left are the player's steps.
     if np.any(graph.is_chance) and np.any(graph.num_parents > 1):
         return None
-    return np.where(np.isfinite(log_law), worst_rewards(log_law, log_object_weights, omega), np.inf)
+    return np.where(np.isfinite(log_probs), worst_rewards(log_probs, log_object_weights, omega), np.inf)
 
 
 def _induct(
@@ -285,48 +272,19 @@ def _induct(
     return values
 
 
-def _mean(log_probs: Float[np.ndarray, "*row item"], values: Float[np.ndarray, "*row item"]) -> Float[np.ndarray, "*row"]:
-    """Return the mean over items; what has no probability does not count, whatever it is worth."""
-    probs = np.exp(log_probs)
-    return np.sum(probs * np.where(probs > 0.0, values, 0.0), axis=-1)
-
-
 def _log_sum_exp(values: Float[np.ndarray, "*row item"]) -> Float[np.ndarray, "*row"]:
     return np.logaddexp.reduce(values, axis=-1)
 
 
-def _check_reward(graph: Graph, log_reward: Float[np.ndarray, " terminal"]) -> None:
-    if np.any((graph.turn != 0) & (graph.turn != CHANCE)):
-        raise ValueError("this graph has two players; the worst case is that of one player whose reward is wrong.")
-    if log_reward.shape != graph.terminals.shape:
-        raise ValueError(
-            f"log_reward must have one entry for each terminal state, {graph.terminals.shape}, got {log_reward.shape}. "
-            "Score graph.terminal_states."
-        )
-    if not np.all(np.isfinite(log_reward)):
-        row = int(np.argmin(np.isfinite(log_reward)))
-        raise ValueError(f"log_reward must be finite, got {log_reward[row]} for terminal state {row}. Give it a value.")
-
-
-def _check_reference(graph: Graph, log_reference: Steps) -> None:
-    if np.shape(log_reference) != graph.children.shape:
-        raise ValueError(
-            f"log_reference must have one entry for each state and action, {graph.children.shape}, "
-            f"got {np.shape(log_reference)}."
-        )
-    is_read = (graph.children >= 0) & ~graph.is_chance[:, None]
-    is_wrong = is_read & ~np.isfinite(log_reference)
-    if np.any(is_wrong):
-        state, action = (int(place[0]) for place in np.nonzero(is_wrong))
-        raise ValueError(
-            f"the reference must give every legal action some probability, got log {log_reference[state, action]} for action "
-            f"{action} in state {state}: with q > 0 the set would be unbounded below. Mix it with the uniform distribution."
-        )
-    total = np.sum(np.exp(log_reference), axis=1, where=is_read)
-    is_wrong_sum = is_read.any(axis=1) & ~(np.abs(total - 1.0) < 1e-6)
-    if np.any(is_wrong_sum):
-        state = int(np.argmax(is_wrong_sum))
-        raise ValueError(
-            f"the reference's probabilities of the legal actions must sum to one, got {total[state]} in state {state}. "
-            "Normalise them over the actions that have children."
-        )
+def _checked_reference(graph: Graph, log_reference: Steps) -> Steps:
+    is_wrong = (graph.children >= 0) & ~graph.is_chance[:, None]
+    if np.shape(log_reference) == is_wrong.shape:
+        is_wrong &= ~np.isfinite(log_reference)
+        if np.any(is_wrong):
+            state, action = (int(place[0]) for place in np.nonzero(is_wrong))
+            raise ValueError(
+                f"the reference must give every legal action some probability, got log {log_reference[state, action]} for "
+                f"action {action} in state {state}: with q > 0 the set would be unbounded below. Mix it with the uniform "
+                "distribution."
+            )
+    return checked_policy(graph, log_reference, "log_reference")

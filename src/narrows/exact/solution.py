@@ -1,4 +1,4 @@
-"""Backward induction on an enumerated graph (tgm 1.2, 1.3 and 2.1; eflow 2 where nature moves)."""
+"""Backward induction on an enumerated graph (tgm 1.2, 1.3 and 2.1; eflow 2 where chance moves)."""
 
 from functools import partial
 from typing import Literal, NamedTuple, Protocol, runtime_checkable
@@ -10,6 +10,7 @@ from jaxtyping import Array, Bool, Float
 
 from narrows.envs.base import CHANCE
 from narrows.exact.blocks import in_blocks
+from narrows.exact.checks import checked_ends, checked_policy
 from narrows.exact.graph import Graph
 
 
@@ -33,15 +34,15 @@ class Solution(NamedTuple):
     Attributes:
         values: v of each state, the log-reward where it is terminal; at omega = 1, q = 0 the logarithm of its flow F.
         q_values: Q of each action or outcome, `-inf` where it is illegal and in terminal states.
-        log_policy: the operator's policy, the environment's law of the outcomes in `CHANCE` states, `-inf` where an action is
+        log_policy: the operator's policy, the probabilities of the outcomes in `CHANCE` states, `-inf` where an action is
             illegal and in terminal states.
-        log_law: log-probability that the policy, in the environment with its noise, ends in each terminal state.
+        log_probs: log-probability that the policy, in the environment with its noise, ends in each terminal state.
     """
 
     values: Float[np.ndarray, " state"]
     q_values: Float[np.ndarray, "state action"]
     log_policy: Float[np.ndarray, "state action"]
-    log_law: Float[np.ndarray, " terminal"]
+    log_probs: Float[np.ndarray, " terminal"]
 
     @property
     def root_value(self) -> float:
@@ -58,7 +59,7 @@ def solve(
     log_backward: Float[np.ndarray, "state action"] | None = None,
     averaging: Literal["flow", "value"] = "flow",
 ) -> Solution:
-    """Return the values, policy and sampling law that solve an operator's Bellman equations, by backward induction.
+    """Return the values, policy and sampling distribution that solve an operator's Bellman equations, by backward induction.
 
     `Q(s, a) = v(s') + (1/omega) log P_B(s | s')` and `v(s) = M(Q(s, .))`, with v of a terminal state its log-reward. With
     the correction, q = 0 samples an object with probability proportional to `exp(omega log_reward)`; without it, also
@@ -80,11 +81,12 @@ def solve(
     Raises ValueError for a log-reward of the wrong shape or not finite, for a graph with two players, and for a correction
     where there are chance turns.
     """
-    log_reward = np.asarray(log_reward, np.float64)
-    _check(graph, log_reward)
+    if np.any((graph.turn != 0) & (graph.turn != CHANCE)):
+        raise ValueError("this graph has two players, who have no operator's Bellman equation here.")
+    log_reward = checked_ends(graph, log_reward, "log_reward")
     if averaging not in ("flow", "value"):
         raise ValueError(f"averaging must be 'flow' or 'value', got {averaging!r}.")
-    bonus = _backward_bonus(graph, dag_correction, log_backward)
+    bonus = backward_bonus(graph, dag_correction, log_backward)
     values = np.zeros(graph.num_states)
     values[graph.terminals] = log_reward
     q_values = np.full(graph.children.shape, -np.inf)
@@ -94,47 +96,28 @@ def solve(
             is_chance = graph.is_chance[level]
             mask = graph.children[level] >= 0
             q_values[level] = np.where(mask, values[graph.children[level]] + bonus[level] / operator.omega, -np.inf)
-            ours, natures = level[~is_chance], level[is_chance]
+            ours, chances = level[~is_chance], level[is_chance]
             if ours.size:
                 rows = (np.where(mask, q_values[level], 0.0)[~is_chance], mask[~is_chance])
                 values[ours], log_policy[ours] = in_blocks(partial(_back_up, operator), rows)
-            if natures.size:
+            if chances.size:
                 assert graph.chance_log_probs is not None, "a graph with chance turns knows their outcomes"
-                log_policy[natures] = graph.chance_log_probs[natures]
-                values[natures] = _expect(q_values[natures], log_policy[natures], operator.omega, averaging)
-    return Solution(values, q_values, log_policy, terminal_law(graph, log_policy))
+                log_policy[chances] = graph.chance_log_probs[chances]
+                values[chances] = _expect(q_values[chances], log_policy[chances], operator.omega, averaging)
+    return Solution(values, q_values, log_policy, terminal_distribution(graph, log_policy))
 
 
-def rollout_law(graph: Graph, log_policy: Float[np.ndarray, "state action"]) -> Float[np.ndarray, " terminal"]:
+def rollout_distribution(graph: Graph, log_policy: Float[np.ndarray, "state action"]) -> Float[np.ndarray, " terminal"]:
     """Return the log-probability that a policy, in the environment with its noise, ends in each terminal state.
 
-    What `log_policy` says of `CHANCE` states is not read: the environment's own law of the outcomes stands there.
+    What `log_policy` says of `CHANCE` states is not read: the environment's own probabilities stand there.
 
     Raises ValueError for a policy of the wrong shape, and for one whose probabilities of the legal actions do not sum to one.
     """
-    if log_policy.shape != graph.children.shape:
-        raise ValueError(
-            f"log_policy must have one entry for each state and action, {graph.children.shape}, got {log_policy.shape}."
-        )
-    total = np.sum(np.exp(log_policy), axis=1, where=graph.children >= 0)
-    is_wrong = ~(np.abs(total - 1.0) < 1e-6) & ~graph.is_terminal & ~graph.is_chance
-    if np.any(is_wrong):
-        state = int(np.argmax(is_wrong))
-        raise ValueError(
-            f"the policy's probabilities of the legal actions must sum to one, got {total[state]} in state {state}. "
-            "Normalise them over the actions that have children."
-        )
-    return terminal_law(graph, with_chance(graph, log_policy))
+    return terminal_distribution(graph, checked_policy(graph, log_policy))
 
 
-def with_chance(graph: Graph, log_policy: Float[np.ndarray, "state action"]) -> Float[np.ndarray, "state action"]:
-    """Return the policy with the environment's law of the outcomes in `CHANCE` states."""
-    if graph.chance_log_probs is None:
-        return log_policy
-    return np.where(graph.is_chance[:, None], graph.chance_log_probs, log_policy)
-
-
-def terminal_law(graph: Graph, log_policy: Float[np.ndarray, "state action"]) -> Float[np.ndarray, " terminal"]:
+def terminal_distribution(graph: Graph, log_policy: Float[np.ndarray, "state action"]) -> Float[np.ndarray, " terminal"]:
     """Return the log-probability that a policy ends in each terminal state, from the root forward."""
     log_reach = np.full(graph.num_states, -np.inf)
     log_reach[0] = 0.0
@@ -155,6 +138,12 @@ def _back_up(operator: Operator, rows: tuple[Array, Array]) -> tuple[Array, Arra
     return operator.value(*rows), operator.log_policy(*rows)
 
 
+def mean_of(log_probs: Float[np.ndarray, "*row item"], values: Float[np.ndarray, "*row item"]) -> Float[np.ndarray, "*row"]:
+    """Return the mean over items; what has no probability does not count, whatever it is worth."""
+    probs = np.exp(log_probs)
+    return np.sum(probs * np.where(probs > 0.0, values, 0.0), axis=-1)
+
+
 def _expect(
     values: Float[np.ndarray, "state action"],
     log_probs: Float[np.ndarray, "state action"],
@@ -162,9 +151,9 @@ def _expect(
     averaging: Literal["flow", "value"],
 ) -> Float[np.ndarray, " state"]:
     """Return the value of chance states: of the flow `exp(omega v)` an arithmetic mean or a geometric one."""
-    probs = np.exp(log_probs)
     if averaging == "value":
-        return np.sum(probs * np.where(probs > 0.0, values, 0.0), axis=1)
+        return mean_of(log_probs, values)
+    probs = np.exp(log_probs)
     possible = np.where(probs > 0.0, values, -np.inf)
     top = np.max(possible, axis=1, keepdims=True)
     gap = possible - top
@@ -173,10 +162,10 @@ def _expect(
     return top[:, 0] + np.log(np.sum(probs * np.exp(scaled), axis=1)) / omega
 
 
-def _backward_bonus(
+def backward_bonus(
     graph: Graph, dag_correction: bool | None, log_backward: Float[np.ndarray, "state action"] | None
 ) -> Float[np.ndarray, "state action"]:
-    """Return `log P_B` of each action's move, 0 without the correction."""
+    """Return `log P_B` of each action's move, 0 without the correction (tgm 1.3)."""
     has_chance = bool(np.any(graph.is_chance))
     if has_chance and (dag_correction or log_backward is not None):
         raise ValueError(
@@ -188,16 +177,3 @@ def _backward_bonus(
     if log_backward is not None:
         raise ValueError("log_backward has no meaning with dag_correction=False. Leave one of them out.")
     return np.zeros(graph.children.shape)
-
-
-def _check(graph: Graph, log_reward: Float[np.ndarray, " terminal"]) -> None:
-    if np.any((graph.turn != 0) & (graph.turn != CHANCE)):
-        raise ValueError("this graph has two players, who have no operator's Bellman equation here.")
-    if log_reward.shape != graph.terminals.shape:
-        raise ValueError(
-            f"log_reward must have one entry for each terminal state, {graph.terminals.shape}, got {log_reward.shape}. "
-            "Score graph.terminal_states."
-        )
-    if not np.all(np.isfinite(log_reward)):
-        row = int(np.argmin(np.isfinite(log_reward)))
-        raise ValueError(f"log_reward must be finite, got {log_reward[row]} for terminal state {row}.")

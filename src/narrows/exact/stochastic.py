@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from narrows.exact.graph import Graph
-from narrows.exact.solution import Solution, solve, terminal_law, with_chance
+from narrows.exact.graph import Graph, with_chance
+from narrows.exact.solution import Solution, solve, terminal_distribution
 from narrows.operators import soft_bellman
 
 
@@ -17,8 +17,8 @@ class Compromise(NamedTuple):
     """Flows that violate the constraints of a stochastic GFlowNet least, float64.
 
     Attributes:
-        log_policy: the player's policy, the environment's law of the outcomes in `CHANCE` states, `-inf` where illegal.
-        log_law: log-probability of ending in each terminal state.
+        log_policy: the player's policy, the probabilities of the outcomes in `CHANCE` states, `-inf` where illegal.
+        log_probs: log-probability of ending in each terminal state.
         log_flow: log F of each state, the log-reward where it is terminal.
         residuals: `log F(s) + log P(o) - log F(s_o)` of each outcome, 0 elsewhere.
         loss: the weighted sum of their squares.
@@ -27,7 +27,7 @@ class Compromise(NamedTuple):
     """
 
     log_policy: Float[np.ndarray, "state action"]
-    log_law: Float[np.ndarray, " terminal"]
+    log_probs: Float[np.ndarray, " terminal"]
     log_flow: Float[np.ndarray, " state"]
     residuals: Float[np.ndarray, "state action"]
     loss: float
@@ -81,7 +81,7 @@ def solve_stochastic_gflownet(
     log_policy = with_chance(graph, shares)
     return Compromise(
         log_policy=log_policy,
-        log_law=terminal_law(graph, log_policy),
+        log_probs=terminal_distribution(graph, log_policy),
         log_flow=log_flow,
         residuals=residuals,
         loss=float(np.sum(weights * residuals**2)),

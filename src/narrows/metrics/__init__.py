@@ -1,11 +1,11 @@
-"""How good a sampler is: against the exact law where it is known, and from its samples everywhere."""
+"""How good a sampler is: against the exact distribution where it is known, and from its samples everywhere."""
 
 from narrows.metrics.exact import (
-    empirical_law,
+    empirical_distribution,
     entropy,
     jensen_shannon,
     kullback_leibler,
-    log_law_correlation,
+    log_prob_correlation,
     mass_by_quantile,
     mean_score,
     total_variation,
@@ -30,12 +30,12 @@ from narrows.metrics.samples import (
 __all__ = [
     "closeness_to_modes",
     "diverse_top_k",
-    "empirical_law",
+    "empirical_distribution",
     "entropy",
     "jensen_shannon",
     "kullback_leibler",
     "log_likelihood",
-    "log_law_correlation",
+    "log_prob_correlation",
     "mass_by_quantile",
     "mean_score",
     "mode_distances",

@@ -1,4 +1,4 @@
-"""Comparing sampling laws that are known exactly. A law is its log-probabilities, one for each terminal state of a graph."""
+"""Comparing distributions that are known exactly, as log-probabilities, one for each terminal state of a graph."""
 
 from typing import Any
 
@@ -7,10 +7,10 @@ from jaxtyping import Float
 
 from narrows.exact import Graph
 
-LogLaw = Float[np.ndarray, " terminal"]
+LogProbs = Float[np.ndarray, " terminal"]
 
 
-def total_variation(log_p: LogLaw, log_q: LogLaw) -> float:
+def total_variation(log_p: LogProbs, log_q: LogProbs) -> float:
     """Return `1/2 sum |p - q|`, in [0, 1].
 
     >>> total_variation(np.log([0.5, 0.5]), np.log([0.25, 0.75]))
@@ -20,14 +20,14 @@ def total_variation(log_p: LogLaw, log_q: LogLaw) -> float:
     return float(np.sum(np.abs(np.exp(log_p) - np.exp(log_q))) / 2.0)
 
 
-def kullback_leibler(log_p: LogLaw, log_q: LogLaw) -> float:
+def kullback_leibler(log_p: LogProbs, log_q: LogProbs) -> float:
     """Return `sum p (log p - log q)` in nats, infinite where q misses an object that p has."""
     _check(log_p, log_q)
     has_mass = np.isfinite(log_p)
     return float(np.sum(np.exp(log_p[has_mass]) * (log_p[has_mass] - log_q[has_mass])))
 
 
-def jensen_shannon(log_p: LogLaw, log_q: LogLaw) -> float:
+def jensen_shannon(log_p: LogProbs, log_q: LogProbs) -> float:
     """Return the Jensen-Shannon divergence in nats, in [0, log 2]: the mean divergence of p and q from their mixture."""
     _check(log_p, log_q)
     log_mixture = np.logaddexp(log_p, log_q) - np.log(2.0)
@@ -35,7 +35,7 @@ def jensen_shannon(log_p: LogLaw, log_q: LogLaw) -> float:
     return max(0.0, 0.5 * (kullback_leibler(log_p, log_mixture) + kullback_leibler(log_q, log_mixture)))
 
 
-def entropy(log_p: LogLaw) -> float:
+def entropy(log_p: LogProbs) -> float:
     """Return `-sum p log p` in nats.
 
     >>> round(entropy(np.log([0.25, 0.25, 0.5])), 6)
@@ -45,13 +45,15 @@ def entropy(log_p: LogLaw) -> float:
     return float(-np.sum(np.exp(log_p) * log_p))
 
 
-def mean_score(log_p: LogLaw, scores: Float[np.ndarray, " terminal"]) -> float:
-    """Return the expected score of an object drawn from a law."""
+def mean_score(log_p: LogProbs, scores: Float[np.ndarray, " terminal"]) -> float:
+    """Return the expected score of an object drawn from a distribution."""
     _check(log_p, scores)
     return float(np.sum(np.exp(log_p) * scores))
 
 
-def mass_by_quantile(log_p: LogLaw, scores: Float[np.ndarray, " terminal"], *, num_bins: int = 10) -> Float[np.ndarray, " bin"]:
+def mass_by_quantile(
+    log_p: LogProbs, scores: Float[np.ndarray, " terminal"], *, num_bins: int = 10
+) -> Float[np.ndarray, " bin"]:
     """Return the probability of each `1/num_bins` of the objects, the worst-scored first.
 
     Ties are cut in the order of the objects, and bins differ by one object where their number does not divide.
@@ -63,7 +65,7 @@ def mass_by_quantile(log_p: LogLaw, scores: Float[np.ndarray, " terminal"], *, n
     return np.asarray([np.sum(np.exp(log_p[members])) for members in bins])
 
 
-def log_law_correlation(log_p: LogLaw, log_q: LogLaw) -> float:
+def log_prob_correlation(log_p: LogProbs, log_q: LogProbs) -> float:
     """Return Spearman's rank correlation of `log p` with `log q`, in [-1, 1]; NaN if one of them is constant."""
     from scipy.stats import rankdata  # half a second and 45 MB that most runs have no use for
 
@@ -73,7 +75,7 @@ def log_law_correlation(log_p: LogLaw, log_q: LogLaw) -> float:
     return float(np.corrcoef(rankdata(log_p), rankdata(log_q))[0, 1])
 
 
-def empirical_law(graph: Graph, states: Any) -> LogLaw:
+def empirical_distribution(graph: Graph, states: Any) -> LogProbs:
     """Return the log-frequency of each of `graph.terminals` in a batch of sampled terminal states, `-inf` where unseen.
 
     Raises ValueError for a state that is not terminal or not of this graph, and for an empty batch.

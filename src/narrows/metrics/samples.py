@@ -21,7 +21,7 @@ MODE_RADIUS = 28
 
 
 class DiverseTopK(NamedTuple):
-    """Hold what a greedy diverse choice kept and how good it is.
+    """What a greedy diverse choice kept, and how good it is.
 
     Args:
         kept: positions in the items, best first.
@@ -37,7 +37,7 @@ class DiverseTopK(NamedTuple):
 
 
 class SampleEntropy(NamedTuple):
-    """Hold estimates in nats of the entropy of the law that samples came from, and what they rest on.
+    """Estimates in nats of the entropy of the distribution that samples came from, and what they rest on.
 
     Both are far too low while most samples are distinct: `plug_in` never exceeds `log num_samples`.
     """
@@ -145,7 +145,7 @@ def sample_mass_by_quantile(
     """Return the share of samples in each `1/num_bins` of the reference scores, the lowest first; it sums to 1.
 
     A score that many reference objects share belongs to the bins in the proportion in which those objects do, so that
-    the reference itself has the mass `1/num_bins` in each bin. `mass_by_quantile` is the same of a law known exactly.
+    the reference itself has the mass `1/num_bins` in each bin. `mass_by_quantile` is the same of a distribution known exactly.
 
     Args:
         scores: of the samples.
@@ -172,7 +172,7 @@ def sample_mass_by_quantile(
 
 
 def sample_entropy(samples: Sequence[Hashable]) -> SampleEntropy:
-    """Estimate the entropy of a law from samples of it.
+    """Estimate the entropy of a distribution from samples of it.
 
     `plug_in = -sum_x f_x log f_x` with the observed frequencies `f`; it is too low by about
     `(num_distinct - 1) / (2 num_samples)`, which `miller_madow` adds (Miller 1955).

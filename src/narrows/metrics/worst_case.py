@@ -69,7 +69,7 @@ def sampled_worst_case(
 ) -> SampledWorstCase:
     """Estimate the worst case of a model over the uncertainty sets of operators, its own values being the reference's.
 
-    The mean over trajectories of `log R(x) - (1/omega) sum_t (log pi - q log d - log P_B)`, without bias; nature's turns add
+    The mean over trajectories of `log R(x) - (1/omega) sum_t (log pi - q log d - log P_B)`, without bias; chance's turns add
     nothing to the sum.
 
     Args:
@@ -87,7 +87,7 @@ def sampled_worst_case(
     if num < 2 or not operators:
         raise ValueError(f"expected at least 2 trajectories and one operator, got {num} and {len(operators)}.")
     rewards, changes, ends = [], [], []
-    # Where nature moves a state stands for its histories, and there is no backward policy to count.
+    # Where chance moves a state stands for its histories, and there is no backward policy to count.
     counts_backward = dag_correction and CHANCE not in turns_of(env)
     for part in jax.random.split(key, -(-num // _BATCH)):
         terminal, change, has_other = _draw(part, model, env, tuple(operators), policy_scale, counts_backward)

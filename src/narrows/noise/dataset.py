@@ -31,7 +31,7 @@ def transitions(key: PRNGKeyArray, env: AbstractPerturbed, num: int) -> Transiti
     They are what a laboratory would see of a world whose kernel is not known; `fit_kernel` learns it from them.
 
     Args:
-        key: randomness of play and of nature.
+        key: randomness of play and of chance.
         env: the perturbed environment that is played.
         num: transitions, >= 1.
     """

@@ -10,8 +10,8 @@ import optax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from narrows.noise.dataset import Transitions, mean_surprise
+from narrows.noise.kinds import same_kind
 from narrows.noise.learned import Corrected, Correction, Frequencies, inputs_of
-from narrows.noise.like import like
 from narrows.operators import masked_log_softmax
 
 LEARNING_RATE = 1e-3
@@ -42,7 +42,7 @@ def train_correction(base: Frequencies, transitions: Transitions, hidden: int, m
     epochs in a row did not improve on it. Before the first epoch it is as good as `base`.
 
     Args:
-        base: the law that does not depend on the state.
+        base: the kernel that does not depend on the state.
         transitions: at least two.
         hidden: width of the network.
         max_epochs: passes over the transitions, at most.
@@ -76,8 +76,8 @@ def _descend(
         batch = jax.tree.map(lambda leaf: leaf[rows], training)
         # The network reads the batch as one matrix: under vmap the gradient of its weights would be made row by row.
         inputs = jax.vmap(partial(inputs_of, base.env))(batch.states)
-        is_like = jax.vmap(partial(like, base.env))(batch.states, batch.asked)
-        log_probs = masked_log_softmax(Corrected(base, network).logits(inputs, batch.asked), is_like)
+        is_same_kind = jax.vmap(partial(same_kind, base.env))(batch.states, batch.asked)
+        log_probs = masked_log_softmax(Corrected(base, network).logits(inputs, batch.asked), is_same_kind)
         return -jnp.mean(jnp.take_along_axis(log_probs, batch.came[:, None], axis=1))
 
     def step(carry: tuple[Any, optax.OptState], key: PRNGKeyArray) -> tuple[tuple[Any, optax.OptState], None]:

@@ -12,8 +12,8 @@ from narrows.envs.base import AbstractEnvironment
 from narrows.envs.perturbation import AbstractKernel
 from narrows.noise.dataset import BLOCK, Transitions, cross_entropy
 from narrows.noise.descent import train_correction
+from narrows.noise.kinds import same_kind
 from narrows.noise.learned import Frequencies
-from narrows.noise.like import like
 from narrows.noise.substitution import Substitution
 
 Learned: TypeAlias = Literal["table", "network"]
@@ -65,10 +65,10 @@ def fit_kernel(
 ) -> KernelFit:
     """Learn what becomes of actions from what became of some, by cross-entropy (eflow 2.6).
 
-    Outcomes are like what was asked for: legal, and the object ends after either or after neither. A `table` counts how often
-    each action came of each, whatever the state: the least cross-entropy in closed form where the like of an action are the
-    same wherever it has any, as for sequences. A `network` starts from the table and corrects it by the state; it is kept as
-    it was when transitions set aside for that were foretold best.
+    Outcomes are legal and of the same kind as what was asked for: the object ends after either or after neither. A `table`
+    counts how often each action came of each, whatever the state: the least cross-entropy in closed form where an action's
+    kind is the same wherever it is legal, as for sequences. A `network` starts from the table and corrects it by the state;
+    it is kept as it was when transitions set aside for that were foretold best.
 
     Args:
         env: the rules that are perturbed.
@@ -138,7 +138,7 @@ def _informative(env: AbstractEnvironment, transitions: Transitions) -> Int[np.n
         if not np.issubdtype(values.dtype, np.integer) or is_wrong.any():
             first = int(np.argmax(is_wrong))
             raise ValueError(f"{name} must be integers from 0 to {env.num_actions - 1}; number {first} is {values[first]}.")
-    num_like, is_legal, is_possible = map(np.asarray, _facts(env, transitions))
+    num_same_kind, is_legal, is_possible = map(np.asarray, _facts(env, transitions))
     if not is_possible.all():
         row = int(np.argmin(is_possible))
         if not is_legal[row]:
@@ -147,7 +147,7 @@ def _informative(env: AbstractEnvironment, transitions: Transitions) -> Int[np.n
             f"transition {row}: asked for action {asked[row]}, action {came[row]} took place. Expected a legal action that "
             "ends the object if the one asked for does, and else one that does not. Correct it or leave it out."
         )
-    informative = np.flatnonzero(num_like > 1)
+    informative = np.flatnonzero(num_same_kind > 1)
     if len(informative) < MIN_TRANSITIONS:
         raise ValueError(
             f"{len(informative)} transitions in which more than one action could take place are too few to learn from; at "
@@ -161,11 +161,11 @@ def _facts(env: AbstractEnvironment, transitions: Transitions) -> tuple[Array, A
     """Return for each transition how many actions could take place, and whether what was asked and what came are legal."""
 
     def facts(transition: Transitions) -> tuple[Array, Array, Array]:
-        is_like = like(env, transition.states, transition.asked)
-        return jnp.sum(is_like), env.action_mask(transition.states)[transition.asked], is_like[transition.came]
+        is_same_kind = same_kind(env, transition.states, transition.asked)
+        return jnp.sum(is_same_kind), env.action_mask(transition.states)[transition.asked], is_same_kind[transition.came]
 
-    num_like, is_legal, is_like = jax.lax.map(facts, transitions, batch_size=BLOCK)
-    return num_like, is_legal, is_legal & is_like
+    num_same_kind, is_legal, is_same_kind = jax.lax.map(facts, transitions, batch_size=BLOCK)
+    return num_same_kind, is_legal, is_legal & is_same_kind
 
 
 def _count(env: AbstractEnvironment, transitions: Transitions, smoothing: float) -> Frequencies:
@@ -179,6 +179,6 @@ def _substitution_rate(env: AbstractEnvironment, transitions: Transitions) -> fl
 
     The half keeps a rate of nothing for kernels known to be without noise: no other is called impossible by it.
     """
-    num_like = np.asarray(_facts(env, transitions)[0])
+    num_same_kind = np.asarray(_facts(env, transitions)[0])
     num_replaced = float(np.sum(np.asarray(transitions.asked != transitions.came))) + 0.5
-    return min(num_replaced / float(np.sum((num_like - 1) / num_like)), 1.0)
+    return min(num_replaced / float(np.sum((num_same_kind - 1) / num_same_kind)), 1.0)

@@ -9,13 +9,13 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from narrows.envs.base import AbstractEnvironment, Prefix, features
 from narrows.envs.perturbation import AbstractKernel
-from narrows.noise.like import all_like, like
+from narrows.noise.kinds import same_kind, same_kind_matrix
 from narrows.operators import masked_log_softmax
 from narrows.policies.layers import HEAD_GAIN, Affine
 
 
 class Frequencies(AbstractKernel):
-    """A kernel that knows one number for each pair of actions: `P(came | state, asked)` is softmax over the like of `asked`.
+    """A number for each pair of actions: `P(came | state, asked)` is softmax over legal actions of the same kind as `asked`.
 
     Args:
         env: the rules that are perturbed.
@@ -26,10 +26,10 @@ class Frequencies(AbstractKernel):
     logits: Float[Array, "asked action"]
 
     def log_probs(self, state: Any, action: Int[Array, ""]) -> Float[Array, " action"]:
-        return masked_log_softmax(self.logits[action], like(self.env, state, action))
+        return masked_log_softmax(self.logits[action], same_kind(self.env, state, action))
 
     def all_log_probs(self, state: Any) -> Float[Array, "asked action"]:
-        return masked_log_softmax(self.logits, all_like(self.env, state))
+        return masked_log_softmax(self.logits, same_kind_matrix(self.env, state))
 
 
 class Correction(eqx.Module):
@@ -59,7 +59,7 @@ class Correction(eqx.Module):
 
 
 class Corrected(AbstractKernel):
-    """A kernel whose law depends on the state: softmax over the like of `asked` of fixed logits and a network's correction.
+    """A kernel that depends on the state: softmax, over actions of the same kind, of fixed logits and a network's correction.
 
     Args:
         base: logits that do not depend on the state.
@@ -71,12 +71,12 @@ class Corrected(AbstractKernel):
 
     def log_probs(self, state: Any, action: Int[Array, ""]) -> Float[Array, " action"]:
         env = self.base.env
-        return masked_log_softmax(self.logits(inputs_of(env, state), action), like(env, state, action))
+        return masked_log_softmax(self.logits(inputs_of(env, state), action), same_kind(env, state, action))
 
     def all_log_probs(self, state: Any) -> Float[Array, "asked action"]:
         env = self.base.env
         actions = jnp.arange(env.num_actions, dtype=jnp.int32)
-        return masked_log_softmax(self.logits(inputs_of(env, state), actions), all_like(env, state))
+        return masked_log_softmax(self.logits(inputs_of(env, state), actions), same_kind_matrix(env, state))
 
     def logits(self, inputs: Float[Array, "*batch input"], asked: Int[Array, "*asked"]) -> Float[Array, "*asked action"]:
         """Return the logits for each action asked for; inputs are one state's or as many as these."""

@@ -14,7 +14,7 @@ from narrows.envs.perturbation import AbstractKernel
 from narrows.envs.sequence import Sequence, SequenceState
 from narrows.noise.dataset import Transitions
 from narrows.noise.fit import KernelQuality, Learned, fit_kernel
-from narrows.noise.rows import Row, read_columns, refuse, refuse_any
+from narrows.noise.rows import Cells, read_columns, refuse, refuse_any
 from narrows.printing import name_some, quote
 from narrows.sizes import Count, Seed
 
@@ -94,7 +94,7 @@ def read_transitions(env: Sequence, path: str) -> Transitions:
     unasked = [letter for letter in env.alphabet if letter not in asked]
     if unasked:
         message = f"no sequence asks for {name_some(unasked)}, so what comes of it is not known"
-        cure = "Add sequences that do, take the letter out of the environment's alphabet, or write the law in a Table."
+        cure = "Add sequences that do, take the letter out of the environment's alphabet, or write them in a Table."
         refuse(columns.path, [error(0, None, "unasked", f"{message}. {cure}")])
     alphabet = alphabet_of(env.alphabet)
     states = [_states(env, alphabet.read([row.cells[1]]).flat) for row in columns.rows]
@@ -114,7 +114,7 @@ def _states(env: Sequence, came: Int[np.ndarray, " letter"]) -> SequenceState:
     return SequenceState(tokens, lengths, np.zeros(len(came), bool))  # pyright: ignore[reportArgumentType]
 
 
-def _explain(env: Sequence, row: Row) -> list[Finding]:
+def _explain(env: Sequence, row: Cells) -> list[Finding]:
     """Return every reason why a row cannot be used."""
     asked, came = row.cells
     found: list[Finding] = []

@@ -1,16 +1,15 @@
 """Columns of a small CSV file by their names, every row with its line number, and the error that lists what is wrong."""
 
-import re
 from collections.abc import Sequence
 from typing import NamedTuple, NoReturn
 
 from narrows.data.findings import DataError, FileRefused, Finding, count, error, list_first
-from narrows.data.records import Record, is_blank, read_records
-from narrows.data.text import Text, bad_byte, read_text
+from narrows.data.records import Record, damage_of, first_line, is_blank, read_records
+from narrows.data.text import Text, read_text
 from narrows.printing import printable, quote
 
 
-class Row(NamedTuple):
+class Cells(NamedTuple):
     """One row: its line number in the file and its cells, in the order in which the columns were asked for."""
 
     row: int
@@ -22,7 +21,7 @@ class Columns(NamedTuple):
 
     path: str
     names: tuple[str, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[Cells, ...]
 
 
 def read_columns(path: str, required: Sequence[str], optional: Sequence[str] = ()) -> Columns:
@@ -41,13 +40,13 @@ def read_columns(path: str, required: Sequence[str], optional: Sequence[str] = (
         places = [_place(names, name, header.row) for name in wanted]
     except FileRefused as refused:
         refuse(shown, [refused.finding])
-    rows: list[Row] = []
+    rows: list[Cells] = []
     problems: list[Finding] = []
     for record in read_records(text.lines, delimiter, header.end):
         if problem := _damage(text, record, len(names)):
             problems.append(problem)
         elif not is_blank(record.fields):
-            rows.append(Row(record.row, tuple(record.fields[place].strip() for place in places)))
+            rows.append(Cells(record.row, tuple(record.fields[place].strip() for place in places)))
     if not rows and not problems:
         problems.append(error(header.row, None, "no_rows", "there is a header and no row after it"))
     refuse_any(shown, problems)
@@ -63,17 +62,12 @@ def refuse_any(path: str, problems: Sequence[Finding]) -> None:
 def refuse(path: str, problems: Sequence[Finding]) -> NoReturn:
     """Raise DataError that lists the problems of a file, in its order."""
     ordered = sorted(problems, key=lambda problem: problem.row)
-    raise DataError("\n".join(f"{path}: {line}" for line in list_first(ordered, _words)), ordered)
-
-
-def _words(problem: Finding) -> str:
-    column = "" if problem.column is None else f", column {quote(problem.column)}"
-    return f"row {problem.row}{column}: {problem.message}" if problem.row else problem.message
+    raise DataError("\n".join(f"{path}: {line}" for line in list_first(ordered, lambda problem: problem.in_place)), ordered)
 
 
 def _find_header(text: Text, required: Sequence[str]) -> tuple[str, Record]:
     """Return the separator for which the first line that is not blank has every required column, and that line."""
-    first = next((index for index, line in enumerate(text.lines) if not is_blank(re.split(r"[,;\t]", line))), None)
+    first = first_line(text.lines)
     expected = f"Expected a header with the columns {', '.join(required)}, separated by {text.separators}."
     if first is None:
         raise FileRefused("header", f"there are separators and nothing else. {expected}")
@@ -92,11 +86,8 @@ def _place(names: list[str], name: str, row: int) -> int:
 
 def _damage(text: Text, record: Record, width: int) -> Finding | None:
     """Return why the cells of a record cannot be trusted, None where they can."""
-    for index in range(record.start, record.end):
-        if index in text.suspect:
-            return error(index + 1, None, "encoding", f"{bad_byte(text.lines[index])}. Save the file as UTF-8.")
-    if record.problem is not None:
-        return error(record.row, None, "quote", f'{record.problem}. Close the quote, or write "" for a quote sign.')
+    if damage := damage_of(text, record):
+        return damage
     if not is_blank(record.fields) and len(record.fields) != width:
         came = count(len(record.fields), "cell")
         return error(record.row, None, "ragged", f"{came} where the header has {width}. A row needs a cell for every column.")

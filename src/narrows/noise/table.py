@@ -14,7 +14,7 @@ from narrows.data.layout import NUMBER
 from narrows.envs.base import AbstractEnvironment
 from narrows.envs.perturbation import AbstractKernel
 from narrows.envs.sequence import Sequence, SequenceState
-from narrows.noise.rows import Columns, Row, read_columns, refuse_any
+from narrows.noise.rows import Cells, Columns, read_columns, refuse_any
 from narrows.printing import name_some, quote
 
 TOLERANCE = 1e-6
@@ -24,7 +24,7 @@ _WHOLE = re.compile("[0-9]{1,9}")
 
 
 class Matrix(AbstractKernel):
-    """One law for every state: the probability of each action to take place, for each action that is asked for.
+    """The probability of each action to take place, for each action that is asked for, the same in every state.
 
     Nothing is mended: what has a probability must be legal wherever its row's action is, as the letters of a sequence are.
     `check_chance` on the perturbed environment names the state and the action where it is not.
@@ -36,39 +36,39 @@ class Matrix(AbstractKernel):
     Raises ValueError for another shape, a negative or non-finite probability, and a row that does not sum to one.
     """
 
-    log_law: Float[Array, "asked action"]
+    log_table: Float[Array, "asked action"]
 
     def __init__(self, env: AbstractEnvironment, probs: ArrayLike) -> None:
-        law = np.asarray(probs, np.float64)
-        if law.shape != (env.num_actions, env.num_actions):
+        table = np.asarray(probs, np.float64)
+        if table.shape != (env.num_actions, env.num_actions):
             expected = (env.num_actions, env.num_actions)
-            raise ValueError(f"probs must have shape {expected}, actions by actions, got {law.shape}.")
-        bad = np.argwhere(~(np.isfinite(law) & (law >= 0.0)))
+            raise ValueError(f"probs must have shape {expected}, actions by actions, got {table.shape}.")
+        bad = np.argwhere(~(np.isfinite(table) & (table >= 0.0)))
         if len(bad):
             asked, came = bad[0].tolist()
-            value = law[asked, came]
+            value = table[asked, came]
             raise ValueError(f"probs[{asked}, {came}] is {value}. A probability must be finite and not negative.")
-        sums = law.sum(axis=1)
+        sums = table.sum(axis=1)
         wrong = np.flatnonzero(np.abs(sums - 1.0) > TOLERANCE)
         if len(wrong):
             raise ValueError(
                 f"row {wrong[0]} of probs sums to {sums[wrong[0]]:.9g}, expected 1. "
                 "A row has the probabilities of everything that comes when its action is asked for."
             )
-        self.log_law = log_normalised(law)
+        self.log_table = log_normalised(table)
 
     def log_probs(self, state: Any, action: Int[Array, ""]) -> Float[Array, " action"]:
-        return self.log_law[action]
+        return self.log_table[action]
 
     def all_log_probs(self, state: Any) -> Float[Array, "asked action"]:
-        return self.log_law
+        return self.log_table
 
 
 class Table(AbstractKernel):
     """Probabilities of the letters that come, for each letter that is asked for, from a CSV file.
 
     Columns: `asked`, `came`, `probability`; pairs left out have probability 0. With a further column `position`, counted
-    from 1, each position of the sequence has its own law. The end of a sequence always comes as asked.
+    from 1, each position of the sequence has probabilities of its own. The end of a sequence always comes as asked.
 
     Args:
         env: the `Sequence` environment that is perturbed.
@@ -78,7 +78,7 @@ class Table(AbstractKernel):
     given twice, a probability that is none, a letter without any row and letters whose probabilities do not sum to one.
     """
 
-    log_law: Float[Array, "position asked action"]
+    log_table: Float[Array, "position asked action"]
 
     def __init__(self, env: AbstractEnvironment, path: str) -> None:
         if not isinstance(env, Sequence):
@@ -87,26 +87,26 @@ class Table(AbstractKernel):
                 "narrows.noise.Matrix takes an array for any environment."
             )
         columns = read_columns(path, ("asked", "came", "probability"), ("position",))
-        num_laws = env.max_length if "position" in columns.names else 1
-        law = np.zeros((num_laws, env.num_actions, env.num_actions))
-        law[:, : env.num_tokens, : env.num_tokens] = _read_law(env, columns, num_laws)
-        law[:, env.num_tokens, env.num_tokens] = 1.0
-        self.log_law = log_normalised(law)
+        num_tables = env.max_length if "position" in columns.names else 1
+        table = np.zeros((num_tables, env.num_actions, env.num_actions))
+        table[:, : env.num_tokens, : env.num_tokens] = _read_probs(env, columns, num_tables)
+        table[:, env.num_tokens, env.num_tokens] = 1.0
+        self.log_table = log_normalised(table)
 
     def log_probs(self, state: SequenceState, action: Int[Array, ""]) -> Float[Array, " action"]:
-        return self.log_law[self._place(state), action]
+        return self.log_table[self._place(state), action]
 
     def all_log_probs(self, state: SequenceState) -> Float[Array, "asked action"]:
-        return self.log_law[self._place(state)]
+        return self.log_table[self._place(state)]
 
     def _place(self, state: SequenceState) -> Int[Array, ""]:
-        return jnp.minimum(state.length, self.log_law.shape[0] - 1)
+        return jnp.minimum(state.length, self.log_table.shape[0] - 1)
 
 
-def log_normalised(law: Float[np.ndarray, "*position asked action"]) -> Float[Array, "*position asked action"]:
+def log_normalised(table: Float[np.ndarray, "*position asked action"]) -> Float[Array, "*position asked action"]:
     """Return the logarithms of rows divided by their sums, `-inf` for zero."""
     with np.errstate(divide="ignore"):
-        return jnp.asarray(np.log(law / law.sum(axis=-1, keepdims=True)), jnp.float32)
+        return jnp.asarray(np.log(table / table.sum(axis=-1, keepdims=True)), jnp.float32)
 
 
 class _Entry(NamedTuple):
@@ -117,24 +117,24 @@ class _Entry(NamedTuple):
     probability: float
 
 
-def _read_law(env: Sequence, columns: Columns, num_laws: int) -> Float[np.ndarray, "position asked came"]:
+def _read_probs(env: Sequence, columns: Columns, num_tables: int) -> Float[np.ndarray, "position asked came"]:
     """Return the probabilities of a file's rows, `num_tokens` each way, after naming everything that is wrong with them."""
     problems: list[Finding] = []
     entries = [entry for row in columns.rows if (entry := _entry(env, columns.names, row, problems)) is not None]
     refuse_any(columns.path, problems)
-    law = np.zeros((num_laws, env.num_tokens, env.num_tokens))
+    table = np.zeros((num_tables, env.num_tokens, env.num_tokens))
     first_rows: dict[tuple[int, int, int], int] = {}
     for entry in entries:
         pair = (entry.position, entry.asked, entry.came)
         if first_rows.setdefault(pair, entry.row) != entry.row:
             problems.append(error(entry.row, "came", "duplicate", f"this pair is on row {first_rows[pair]} too. Keep one."))
-        law[pair] = entry.probability
+        table[pair] = entry.probability
     refuse_any(columns.path, problems)
-    refuse_any(columns.path, [*_wrong_sums(env, entries, law), *_without_rows(env, entries, num_laws)])
-    return law
+    refuse_any(columns.path, [*_wrong_sums(env, entries, table), *_without_rows(env, entries, num_tables)])
+    return table
 
 
-def _entry(env: Sequence, names: tuple[str, ...], row: Row, problems: list[Finding]) -> _Entry | None:
+def _entry(env: Sequence, names: tuple[str, ...], row: Cells, problems: list[Finding]) -> _Entry | None:
     """Return what a row says, or note every reason why it says nothing."""
     asked, came, cell, *rest = row.cells
     found: list[Finding] = []
@@ -170,31 +170,31 @@ def _explain_probability(cell: str) -> str | None:
     return None
 
 
-def _wrong_sums(env: Sequence, entries: list[_Entry], law: Float[np.ndarray, "position asked came"]) -> list[Finding]:
+def _wrong_sums(env: Sequence, entries: list[_Entry], table: Float[np.ndarray, "position asked came"]) -> list[Finding]:
     rows: dict[tuple[int, int], list[int]] = {}
     for entry in entries:
         rows.setdefault((entry.position, entry.asked), []).append(entry.row)
     found: list[Finding] = []
     for (position, asked), lines in rows.items():
-        total = float(law[position, asked].sum())
+        total = float(table[position, asked].sum())
         if abs(total - 1.0) > TOLERANCE:
-            where = f" at position {position + 1}" if len(law) > 1 else ""
+            where = f" at position {position + 1}" if len(table) > 1 else ""
             message = f"the probabilities of asked {env.alphabet[asked]!r}{where} ({name_rows(lines)}) sum to {total:.9g}"
             cure = "Expected 1: correct them or add what else may come."
             found.append(error(lines[0], "probability", "sum", f"{message}. {cure}"))
     return found
 
 
-def _without_rows(env: Sequence, entries: list[_Entry], num_laws: int) -> list[Finding]:
+def _without_rows(env: Sequence, entries: list[_Entry], num_tables: int) -> list[Finding]:
     """Return a finding that names the letters without any row: whether they come as asked is not for us to guess."""
     known = {(entry.position, entry.asked) for entry in entries}
     found: list[Finding] = []
-    for position in range(num_laws):
+    for position in range(num_tables):
         missing = [letter for asked, letter in enumerate(env.alphabet) if (position, asked) not in known]
         if missing:
-            where = f" at position {position + 1}" if num_laws > 1 else ""
+            where = f" at position {position + 1}" if num_tables > 1 else ""
             letters = name_some(missing)
-            example = f"{missing[0]},{missing[0]},1" + (f",{position + 1}" if num_laws > 1 else "")
+            example = f"{missing[0]},{missing[0]},1" + (f",{position + 1}" if num_tables > 1 else "")
             message = f"no row has asked {letters}{where}. Add what comes then, or {example} for a letter that comes as asked."
             found.append(error(0, None, "missing", message))
     return found

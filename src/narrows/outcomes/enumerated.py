@@ -11,7 +11,8 @@ from jaxtyping import Array, Float, Int
 
 from narrows.envs.perturbation import AbstractKernel
 from narrows.envs.sequence import AbstractSequence, SequenceState
-from narrows.outcomes.chunks import in_chunks, scores_of
+from narrows.exact.blocks import in_blocks
+from narrows.outcomes.scoring import scores_of
 
 _PREFIXES_TOGETHER = 4096
 _PLANS_TOGETHER = 64
@@ -20,15 +21,15 @@ _PLANS_TOGETHER = 64
 class Enumerated(eqx.Module):
     """The noise after every prefix and the score of every object, each length in the order of its words as numbers.
 
-    `laws[t]` is `P(came | prefix of t letters, asked)`; `scores[l]` belongs to the objects of `min_length + l` letters.
+    `probs[t]` is `P(came | prefix of t letters, asked)`; `scores[l]` belongs to the objects of `min_length + l` letters.
     """
 
-    laws: tuple[Float[Array, "asked _ came"], ...]
+    probs: tuple[Float[Array, "asked _ came"], ...]
     scores: tuple[Float[Array, " _"], ...]
 
     def moments(self, plans: Int[np.ndarray, "object time"]) -> tuple[np.ndarray, np.ndarray]:
         """Return mean and standard deviation of the score of what comes out of each plan, float64."""
-        mean, std = in_chunks(lambda part: _moments(self, part), plans, _PLANS_TOGETHER)
+        mean, std = in_blocks(lambda part: _moments(self, part), plans, _PLANS_TOGETHER)
         return mean.astype(np.float64), std.astype(np.float64)
 
 
@@ -41,12 +42,12 @@ def enumerate_outcomes(env: AbstractSequence, kernel: AbstractKernel, score: Cal
     """Tabulate the noise after every prefix and the score of every object."""
 
     @eqx.filter_jit
-    def laws(kernel: AbstractKernel, prefixes: SequenceState) -> Float[Array, "prefix asked came"]:
+    def probs(kernel: AbstractKernel, prefixes: SequenceState) -> Float[Array, "prefix asked came"]:
         return jnp.exp(jax.vmap(kernel.all_log_probs)(prefixes))
 
     lengths = range(env.min_length, env.max_length + 1)
     words = [_words(env, length, is_done=False) for length in range(env.max_length)]
-    tables = [in_chunks(lambda part: laws(kernel, part), prefixes, _PREFIXES_TOGETHER) for prefixes in words]
+    tables = [in_blocks(lambda part: probs(kernel, part), prefixes, _PREFIXES_TOGETHER) for prefixes in words]
     values = [scores_of(score, _words(env, length, is_done=True)) for length in lengths]
     return Enumerated(
         # Asked first: of each table a plan reads one contiguous part.
@@ -82,8 +83,8 @@ def _moments_of(table: Enumerated, plan: Int[Array, " time"]) -> tuple[Float[Arr
 def _weights(table: Enumerated, plan: Int[Array, " time"]) -> list[Float[Array, " _"]]:
     """Return for each length the probability of each of its words to come out of a plan."""
     weights, going_on = [], jnp.ones(1)
-    for time, law in enumerate(table.laws):
-        came = going_on[:, None] * law[plan[time]]
+    for time, probs in enumerate(table.probs):
+        came = going_on[:, None] * probs[plan[time]]
         weights.append(came[:, -1])
         going_on = came[:, :-1].reshape(-1)
     return [*weights, going_on]

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int
 from narrows.envs.base import NO_ACTION
 from narrows.envs.perturbation import AbstractKernel
 from narrows.envs.sequence import AbstractSequence
-from narrows.outcomes.chunks import in_chunks
+from narrows.exact.blocks import in_blocks
 from narrows.outcomes.enumerated import enumerate_outcomes, num_objects
 from narrows.outcomes.simulated import Simulated
 from narrows.rewards import AbstractReward
@@ -59,7 +59,7 @@ class Foreteller:
         if not len(objects):
             return Outcomes(unknown, unknown, unknown)
         plans = plans_of(self.env, objects)
-        log_probs = in_chunks(lambda part: _log_probs_as_asked(self.env, self.kernel, part), plans, _TOGETHER)
+        log_probs = in_blocks(lambda part: _log_probs_as_asked(self.env, self.kernel, part), plans, _TOGETHER)
         prob_as_asked = np.exp(np.sum(log_probs, axis=1, dtype=np.float64))
         mean, std = (unknown, unknown) if self.moments is None else self.moments(plans)
         return Outcomes(self.reference + mean, std, prob_as_asked)

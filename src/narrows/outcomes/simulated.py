@@ -12,7 +12,8 @@ from jaxtyping import Array, Float, Int, Integer
 
 from narrows.envs.perturbation import AbstractKernel
 from narrows.envs.sequence import AbstractSequence, SequenceState
-from narrows.outcomes.chunks import in_chunks, scores_of
+from narrows.exact.blocks import in_blocks
+from narrows.outcomes.scoring import scores_of
 
 _OUTCOMES_TOGETHER = 2**14
 _OUTCOMES_KEPT = 2**18
@@ -40,7 +41,7 @@ class Simulated:
         """Return the scores of what comes out of each plan."""
         key = jax.random.key(self.seed)
         together = max(1, _OUTCOMES_TOGETHER // self.num)
-        came = in_chunks(lambda part: _outcomes(self.env, self.kernel, key, self.num, part), plans, together)
+        came = in_blocks(lambda part: _outcomes(self.env, self.kernel, key, self.num, part), plans, together)
         rows = np.ascontiguousarray(came).reshape(-1, came.shape[-1])
         # Rows of tokens as single items: that is what makes looking for equal ones fast.
         items = rows.view(np.dtype((np.void, rows.dtype.itemsize * rows.shape[1])))[:, 0]

@@ -11,16 +11,16 @@ from jaxtyping import Array, Bool, Float, Int
 from narrows.envs.base import AbstractEnvironment
 from narrows.envs.perturbation import AbstractPerturbed
 from narrows.exact.blocks import in_blocks, pad
-from narrows.exact.graph import Graph
+from narrows.exact.graph import Graph, with_chance
 from narrows.exact.noise import noise_free_graph
-from narrows.exact.solution import terminal_law, with_chance
+from narrows.exact.solution import terminal_distribution
 from narrows.policies.base import AbstractPolicy, Model
 
 _PATH_BLOCK = 512
 _SMALL_PATH_BLOCK = 64
 
 
-def model_law(model: Model, env: AbstractEnvironment, graph: Graph) -> Float[np.ndarray, " terminal"]:
+def model_distribution(model: Model, env: AbstractEnvironment, graph: Graph) -> Float[np.ndarray, " terminal"]:
     """Return the log-probability that `sample(key, model, env, ...)` ends in each of `graph.terminals`.
 
     A policy without memory is read state by state. One with memory is read along the paths, which must be unique but for what
@@ -28,7 +28,7 @@ def model_law(model: Model, env: AbstractEnvironment, graph: Graph) -> Float[np.
 
     Raises ValueError for a policy with memory on a graph whose states have several parents.
     """
-    return terminal_law(graph, model_log_policy(model, env, graph))
+    return terminal_distribution(graph, model_log_policy(model, env, graph))
 
 
 def model_log_policy(model: Model, env: AbstractEnvironment, graph: Graph) -> Float[np.ndarray, "state action"]:
@@ -85,7 +85,7 @@ def _read_along_paths(
     """Write the policy's logits at the states to be read, depth first in blocks, so that few memories are held at once."""
     if np.any(graph.num_parents[~graph.is_terminal] > 1):
         raise ValueError(
-            "a policy with memory has no law by states on a graph whose states have several parents. Use one without memory."
+            "a policy with memory has no distribution by states on a graph whose states have several parents. Use one without."
         )
     is_visited = _with_ancestors(graph, is_read)
     root_memory = jax.tree.map(lambda leaf: np.broadcast_to(leaf, (1, *np.shape(leaf))), policy.start())

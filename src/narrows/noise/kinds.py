@@ -1,4 +1,4 @@
-"""Which actions can stand in for one another: what noise chooses among."""
+"""Legal actions of the same kind: what noise chooses among."""
 
 from typing import Any
 
@@ -9,14 +9,14 @@ from jaxtyping import Array, Bool, Int
 from narrows.envs.base import AbstractEnvironment
 
 
-def like(env: AbstractEnvironment, state: Any, action: Int[Array, ""]) -> Bool[Array, " action"]:
-    """Return the like of a legal action, itself included: legal too, and the object ends after either or after neither."""
+def same_kind(env: AbstractEnvironment, state: Any, action: Int[Array, ""]) -> Bool[Array, " action"]:
+    """Return the legal actions of the same kind as one, itself included: the object ends after either or after neither."""
     ends = _ends(env, state)
     return env.action_mask(state) & (ends == ends[action])
 
 
-def all_like(env: AbstractEnvironment, state: Any) -> Bool[Array, "asked action"]:
-    """Return `like` of every action, a row each."""
+def same_kind_matrix(env: AbstractEnvironment, state: Any) -> Bool[Array, "asked action"]:
+    """Return `same_kind` of every action, a row each."""
     ends = _ends(env, state)
     return env.action_mask(state)[None, :] & (ends[:, None] == ends[None, :])
 
