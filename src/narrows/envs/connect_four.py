@@ -1,6 +1,5 @@
 """Connect-4 on boards of any size: four in a row, stones fall to the lowest empty cell of a column (eflow 4.4)."""
 
-from collections.abc import Iterator
 from collections.abc import Sequence as Objects
 from functools import cached_property
 from typing import NamedTuple
@@ -12,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Int
 
 from narrows.envs.bitboard import Bits, bits, boards
-from narrows.envs.game import AbstractGame, cells_of, count_stones
+from narrows.envs.game import AbstractGame, Cells, read_boards, refuse_unfinished, write_boards
 
 
 class ConnectFourState(NamedTuple):
@@ -23,7 +22,7 @@ class ConnectFourState(NamedTuple):
     num_moves: Int[Array, "*batch"]
 
 
-class Layout:
+class BitLayout:
     """Which bit is which cell: column `c` has bits `(height + 1) c` and up from its bottom, the last of them never set."""
 
     def __init__(self, width: int, height: int) -> None:
@@ -72,9 +71,9 @@ class ConnectFour(AbstractGame[ConnectFourState]):
             )
 
     @cached_property
-    def layout(self) -> Layout:
+    def layout(self) -> BitLayout:
         """Which bit is which cell."""
-        return Layout(self.width, self.height)
+        return BitLayout(self.width, self.height)
 
     @property
     def num_actions(self) -> int:
@@ -161,19 +160,14 @@ class ConnectFour(AbstractGame[ConnectFourState]):
         return (fours[0] | fours[1] | fours[2] | fours[3]).is_any()
 
     def to_text(self, states: ConnectFourState) -> list[str]:
-        is_first = np.asarray(states.num_moves) % 2 == 0
-        mover, stones = (np.asarray(jax.vmap(lambda b: b.at(self.layout.cells))(b)) for b in (states.mover, states.stones))
-        mine, theirs = np.where(is_first, "x", "o")[:, None], np.where(is_first, "o", "x")[:, None]
-        cells = np.where(mover == 1, mine, np.where(stones == 1, theirs, "."))
-        return ["/".join("".join(row) for row in board) for board in cells.reshape(-1, self.height, self.width)]
+        at_cells = jax.vmap(lambda stones: stones.at(self.layout.cells))
+        mover, stones = (np.asarray(at_cells(stones)) == 1 for stones in (states.mover, states.stones))
+        return write_boards(mover, stones & ~mover, self.width)
 
     def from_text(self, texts: Objects[str]) -> ConnectFourState:
         """Return the batch of finished positions that texts name; ValueError for one that is not finished or cannot arise."""
         states = self.positions(texts)
-        is_over = np.asarray(self.is_terminal(states))
-        for num, text in enumerate(texts):
-            if not is_over[num]:
-                raise ValueError(f"position {num}, {text!r}: the game is not over. Give a finished position.")
+        refuse_unfinished(texts, np.asarray(self.is_terminal(states)))
         return states
 
     def positions(self, texts: Objects[str]) -> ConnectFourState:
@@ -181,28 +175,20 @@ class ConnectFour(AbstractGame[ConnectFourState]):
 
         What is checked: the numbers of stones, that none floats above an empty cell, and that play did not go on after four.
         """
-        mover, stones, num_moves = (np.zeros(len(texts), dtype) for dtype in (np.uint64, np.uint64, np.int32))
-        for num, text in enumerate(texts):
-            cells = cells_of(text, self.height, self.width, num)
-            num_moves[num] = count_stones(cells, text, num)
-            mine = "xo"[num_moves[num] % 2]
-            own, occupied = 0, 0
-            for bit, cell in self._by_bit(cells):
-                own |= (cell == mine) << bit
-                occupied |= (cell != ".") << bit
-            if not self._rests(occupied):
-                raise ValueError(
-                    f"position {num}, {text!r}: a stone floats above an empty cell. Stones fall to the lowest one."
-                )
-            mover[num], stones[num] = own, occupied
-            if bool(self._has_four(boards(np.asarray(own, np.uint64)))):
-                raise ValueError(f"position {num}, {text!r}: {mine!r} has four in a row already and would move again.")
-        return ConnectFourState(boards(mover), boards(stones), jnp.asarray(num_moves))
 
-    def _by_bit(self, cells: list[list[str]]) -> Iterator[tuple[int, str]]:
-        return zip(self.layout.cells.tolist(), (cell for row in cells for cell in row), strict=True)
+        def why_not(mover: Cells, other: Cells, letter: str) -> str | None:
+            stones = (mover | other).reshape(self.height, self.width)
+            if np.any(stones[:-1] & ~stones[1:]):
+                return "a stone floats above an empty cell. Stones fall to the lowest one."
+            has_four = bool(self._has_four(self._bits_of(mover)))
+            return f"{letter!r} has four in a row already and would move again." if has_four else None
 
-    def _rests(self, occupied: int) -> bool:
-        """Return whether every column is filled from its bottom: then one more stone makes a power of two of it."""
-        columns = [(occupied & mask) >> (self.height + 1) * column for column, mask in enumerate(self.layout.columns)]
-        return all(column & (column + 1) == 0 for column in columns)
+        mover, other = read_boards(texts, self.height, self.width, why_not)
+        stones = mover | other
+        return ConnectFourState(
+            self._bits_of(mover), self._bits_of(stones), jnp.asarray(np.sum(stones, axis=1, dtype=np.int32))
+        )
+
+    def _bits_of(self, cells: Bool[np.ndarray, "*batch cell"]) -> Bits:
+        weights = np.uint64(1) << self.layout.cells.astype(np.uint64)
+        return boards(np.sum(np.where(cells, weights, np.uint64(0)), axis=-1, dtype=np.uint64))

@@ -1,10 +1,12 @@
-"""What the rules of a two-player zero-sum game add: who has won, and which positions are the same up to a symmetry."""
+"""Two-player zero-sum games on a board: who has won, symmetries, and positions as texts."""
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from collections.abc import Sequence as Objects
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
-from jaxtyping import Array, Int
+from jaxtyping import Array, Bool, Int
 
 from narrows.envs.base import AbstractEnvironment, State
 
@@ -12,6 +14,11 @@ if TYPE_CHECKING:  # a type checker would read an AbstractVar as an argument of 
     from typing import ClassVar as AbstractVar
 else:
     from equinox import AbstractVar
+
+
+Cells: TypeAlias = Bool[np.ndarray, " cell"]
+
+_EMPTIED = str.maketrans("xo", "..")
 
 
 class AbstractGame(AbstractEnvironment[State]):
@@ -39,32 +46,51 @@ class AbstractGame(AbstractEnvironment[State]):
         """Return 1 where player 0 has won, -1 where player 1 has, else 0; also in a position that is not terminal."""
 
 
-def cells_of(text: str, rows: int, columns: int, num: int) -> list[list[str]]:
-    """Return the rows of cells that a text such as `x.o/.../...` has; ValueError says what is not as it should be.
+def read_boards(
+    texts: Objects[str], rows: int, columns: int, why_not: Callable[[Cells, Cells, str], str | None]
+) -> tuple[Bool[np.ndarray, "text cell"], Bool[np.ndarray, "text cell"]]:
+    """Return the stones of the player to move, and of the other, in positions that texts such as `x.o/.../...` name.
 
     Args:
-        text: rows from the top, `/` between them; `x` for the first player's stones, `o` for the second's, `.` for none.
+        texts: rows from the top, `/` between them; `x` for the first player's stones, `o` for the second's, `.` for none.
         rows: of the board.
         columns: of the board.
-        num: of the text among others, for the message.
+        why_not: says why a position cannot arise, None where it can; by its stones and the letter of the player to move.
+
+    Raises ValueError that says of the first text that names no position why.
     """
-    lines = text.split("/")
-    if len(lines) != rows or any(len(line) != columns or set(line) - set("xo.") for line in lines):
-        example = "/".join(["." * columns] * rows)
-        raise ValueError(
-            f"position {num}, {text!r}: expected {rows} rows of {columns} cells from the top, '/' between them, each cell "
-            f"'x' (first player), 'o' (second player) or '.', as in {example!r}."
-        )
-    return [list(line) for line in lines]
+    example = "/".join(["." * columns] * rows)
+    stones = np.zeros((2, len(texts), rows * columns), bool)
+    for num, text in enumerate(texts):
+        first, second = text.count("x"), text.count("o")
+        if text.translate(_EMPTIED) != example:
+            problem = (
+                f"expected {rows} rows of {columns} cells from the top, '/' between them, each cell 'x' (first player), "
+                f"'o' (second player) or '.', as in {example!r}."
+            )
+        elif first - second not in (0, 1):
+            problem = (
+                "expected as many 'x' as 'o' or one more, because the players take turns and 'x' begins; got "
+                f"{first} and {second}."
+            )
+        else:
+            cells, letter = np.array(list(text.replace("/", ""))), "xo"[(first + second) % 2]
+            stones[:, num] = cells == letter, (cells != letter) & (cells != ".")
+            problem = why_not(*stones[:, num], letter)
+        if problem is not None:
+            raise ValueError(f"position {num}, {text!r}: {problem}")
+    return stones[0], stones[1]
 
 
-def count_stones(cells: list[list[str]], text: str, num: int) -> int:
-    """Return the number of stones; ValueError unless the first player has as many as the second or one more."""
-    flat = [cell for row in cells for cell in row]
-    first, second = flat.count("x"), flat.count("o")
-    if first - second not in (0, 1):
-        raise ValueError(
-            f"position {num}, {text!r}: expected as many 'x' as 'o' or one more, because the players take turns and 'x' "
-            f"begins; got {first} and {second}."
-        )
-    return first + second
+def write_boards(mover: Bool[np.ndarray, "position cell"], other: Bool[np.ndarray, "position cell"], columns: int) -> list[str]:
+    """Return the texts that `read_boards` reads."""
+    is_first = np.sum(mover | other, axis=-1, keepdims=True) % 2 == 0
+    cells = np.where(np.where(is_first, mover, other), "x", np.where(np.where(is_first, other, mover), "o", "."))
+    return ["/".join("".join(row) for row in board.reshape(-1, columns)) for board in cells]
+
+
+def refuse_unfinished(texts: Objects[str], is_over: Bool[np.ndarray, " text"]) -> None:
+    """Raise ValueError for the first text of a position in which play goes on."""
+    if not np.all(is_over):
+        num = int(np.argmin(is_over))
+        raise ValueError(f"position {num}, {texts[num]!r}: the game is not over. Give a finished position.")

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int
 
-from narrows.envs.game import AbstractGame, cells_of, count_stones
+from narrows.envs.game import AbstractGame, Cells, read_boards, refuse_unfinished, write_boards
 
 LINES: Final = np.asarray(
     [[0, 1, 2], [3, 4, 5], [6, 7, 8], [0, 3, 6], [1, 4, 7], [2, 5, 8], [0, 4, 8], [2, 4, 6]],
@@ -79,32 +79,22 @@ class TicTacToe(AbstractGame[TicTacToeState]):
         return state.mover.astype(jnp.int32) + 2 * state.other.astype(jnp.int32)
 
     def to_text(self, states: TicTacToeState) -> list[str]:
-        mover, other = np.asarray(states.mover), np.asarray(states.other)
-        is_first = (mover | other).sum(axis=-1, keepdims=True) % 2 == 0
-        cells = np.where(np.where(is_first, mover, other), "x", np.where(np.where(is_first, other, mover), "o", "."))
-        return ["/".join("".join(row) for row in board) for board in cells.reshape(-1, 3, 3)]
+        return write_boards(np.asarray(states.mover), np.asarray(states.other), 3)
 
     def from_text(self, texts: Objects[str]) -> TicTacToeState:
         """Return the batch of finished positions that texts name; ValueError for one that is not finished or cannot arise."""
         states = self.positions(texts)
-        is_over = _has_line(states.other) | jnp.all(states.mover | states.other, axis=-1)
-        for num, text in enumerate(texts):
-            if not is_over[num]:
-                raise ValueError(f"position {num}, {text!r}: the game is not over. Give a finished position.")
+        refuse_unfinished(texts, np.asarray(_has_line(states.other) | jnp.all(states.mover | states.other, axis=-1)))
         return states
 
     def positions(self, texts: Objects[str]) -> TicTacToeState:
         """Return the batch of positions, finished or not, that texts name; ValueError for one that cannot arise."""
-        mover, other = np.zeros((len(texts), 9), bool), np.zeros((len(texts), 9), bool)
-        for num, text in enumerate(texts):
-            cells = cells_of(text, 3, 3, num)
-            num_stones = count_stones(cells, text, num)
-            flat = np.asarray(cells).ravel()
-            mine = "xo"[num_stones % 2]
-            mover[num], other[num] = flat == mine, (flat != mine) & (flat != ".")
-            if np.any(np.all(mover[num][LINES], axis=-1)):
-                raise ValueError(f"position {num}, {text!r}: {mine!r} has three in a line already and would move again.")
-        return TicTacToeState(jnp.asarray(mover), jnp.asarray(other))
+
+        def why_not(mover: Cells, other: Cells, letter: str) -> str | None:
+            has_line = np.any(np.all(mover[LINES], axis=-1))
+            return f"{letter!r} has three in a line already and would move again." if has_line else None
+
+        return TicTacToeState(*map(jnp.asarray, read_boards(texts, 3, 3, why_not)))
 
 
 def _has_line(stones: Bool[Array, "*batch cell"]) -> Bool[Array, "*batch"]:
