@@ -3,18 +3,12 @@
 from abc import abstractmethod
 from collections.abc import Callable
 from collections.abc import Sequence as Objects
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from jaxtyping import Array, Bool, Int
 
-from narrows.envs.base import AbstractEnvironment, State
-
-if TYPE_CHECKING:  # a type checker would read an AbstractVar as an argument of the constructor
-    from typing import ClassVar as AbstractVar
-else:
-    from equinox import AbstractVar
-
+from narrows.envs.base import AbstractEnvironment, AbstractVar, State
 
 Cells: TypeAlias = Bool[np.ndarray, " cell"]
 

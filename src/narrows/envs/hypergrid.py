@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Int
 
 from narrows.distance import STEPS, AbstractDistance
-from narrows.envs.base import AbstractReversibleEnvironment
+from narrows.envs.counts import AbstractCounts
 
 
 class HypergridState(NamedTuple):
@@ -17,7 +17,7 @@ class HypergridState(NamedTuple):
     is_done: Bool[Array, "*batch"]
 
 
-class Hypergrid(AbstractReversibleEnvironment[HypergridState]):
+class Hypergrid(AbstractCounts[HypergridState]):
     """A grid of `side` points along each of `ndim` axes. Action `i < ndim` steps along axis `i`, action `ndim` ends.
 
     Args:
@@ -35,14 +35,6 @@ class Hypergrid(AbstractReversibleEnvironment[HypergridState]):
             raise ValueError(f"side must be at least 2, got {self.side}. Use ndim to shrink the grid.")
 
     @property
-    def num_actions(self) -> int:
-        return self.ndim + 1
-
-    @property
-    def num_backward_actions(self) -> int:
-        return self.ndim + 1
-
-    @property
     def max_steps(self) -> int:
         return self.ndim * (self.side - 1) + 1
 
@@ -57,35 +49,8 @@ class Hypergrid(AbstractReversibleEnvironment[HypergridState]):
     def reset(self) -> HypergridState:
         return HypergridState(jnp.zeros((self.ndim,), jnp.int32), jnp.zeros((), bool))
 
-    def step(self, state: HypergridState, action: Int[Array, ""]) -> HypergridState:
-        return HypergridState(state.coordinates + (jnp.arange(self.ndim) == action), action == self.ndim)
-
     def action_mask(self, state: HypergridState) -> Bool[Array, " action"]:
         return jnp.append(state.coordinates < self.side - 1, True) & ~state.is_done
-
-    def is_terminal(self, state: HypergridState) -> Bool[Array, ""]:
-        return state.is_done
-
-    def observe(self, state: HypergridState) -> Int[Array, " feature"]:
-        return state.coordinates
-
-    def states_along(self, actions: Int[Array, " time"]) -> HypergridState:
-        moves = actions[:, None] == jnp.arange(self.num_actions)
-        counts = jnp.pad(jnp.cumsum(moves, axis=0, dtype=jnp.int32), ((1, 0), (0, 0)))
-        return HypergridState(counts[:, : self.ndim], counts[:, self.ndim] > 0)
-
-    def backward_step(self, state: HypergridState, backward_action: Int[Array, ""]) -> HypergridState:
-        coordinates = state.coordinates - (jnp.arange(self.ndim) == backward_action)
-        return HypergridState(coordinates, jnp.zeros_like(state.is_done))
-
-    def backward_mask(self, state: HypergridState) -> Bool[Array, " backward_action"]:
-        return jnp.append((state.coordinates > 0) & ~state.is_done, state.is_done)
-
-    def backward_action(self, state: HypergridState, action: Int[Array, ""]) -> Int[Array, ""]:
-        return action
-
-    def forward_action(self, state: HypergridState, backward_action: Int[Array, ""]) -> Int[Array, ""]:
-        return backward_action
 
     @property
     def distance(self) -> AbstractDistance:

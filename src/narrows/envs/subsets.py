@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Int
 
 from narrows.alphabet import read_bits, write_bits
 from narrows.distance import ELEMENTS, AbstractDistance
-from narrows.envs.base import AbstractReversibleEnvironment
+from narrows.envs.counts import AbstractCounts
 
 
 class SubsetState(NamedTuple):
@@ -18,7 +18,7 @@ class SubsetState(NamedTuple):
     is_done: Bool[Array, "*batch"]
 
 
-class Subsets(AbstractReversibleEnvironment[SubsetState]):
+class Subsets(AbstractCounts[SubsetState]):
     """Subsets of `num_items` with `min_size` to `max_size` members. Action `i < num_items` adds item `i`, the last one ends.
 
     An object's text has one character an item, `1` for a member: `"0110"`.
@@ -45,14 +45,6 @@ class Subsets(AbstractReversibleEnvironment[SubsetState]):
         return self.num_items if self.max_size is None else self.max_size
 
     @property
-    def num_actions(self) -> int:
-        return self.num_items + 1
-
-    @property
-    def num_backward_actions(self) -> int:
-        return self.num_items + 1
-
-    @property
     def max_steps(self) -> int:
         return self._max_size + 1
 
@@ -67,36 +59,10 @@ class Subsets(AbstractReversibleEnvironment[SubsetState]):
     def reset(self) -> SubsetState:
         return SubsetState(jnp.zeros((self.num_items,), jnp.int32), jnp.zeros((), bool))
 
-    def step(self, state: SubsetState, action: Int[Array, ""]) -> SubsetState:
-        return SubsetState(state.items + (jnp.arange(self.num_items) == action), action == self.num_items)
-
     def action_mask(self, state: SubsetState) -> Bool[Array, " action"]:
         size = jnp.sum(state.items)
         can_add = (state.items == 0) & (size < self._max_size)
         return jnp.append(can_add, size >= self.min_size) & ~state.is_done
-
-    def is_terminal(self, state: SubsetState) -> Bool[Array, ""]:
-        return state.is_done
-
-    def observe(self, state: SubsetState) -> Int[Array, " feature"]:
-        return state.items
-
-    def states_along(self, actions: Int[Array, " time"]) -> SubsetState:
-        moves = actions[:, None] == jnp.arange(self.num_actions)
-        counts = jnp.pad(jnp.cumsum(moves, axis=0, dtype=jnp.int32), ((1, 0), (0, 0)))
-        return SubsetState(counts[:, : self.num_items], counts[:, self.num_items] > 0)
-
-    def backward_step(self, state: SubsetState, backward_action: Int[Array, ""]) -> SubsetState:
-        return SubsetState(state.items - (jnp.arange(self.num_items) == backward_action), jnp.zeros_like(state.is_done))
-
-    def backward_mask(self, state: SubsetState) -> Bool[Array, " backward_action"]:
-        return jnp.append((state.items == 1) & ~state.is_done, state.is_done)
-
-    def backward_action(self, state: SubsetState, action: Int[Array, ""]) -> Int[Array, ""]:
-        return action
-
-    def forward_action(self, state: SubsetState, backward_action: Int[Array, ""]) -> Int[Array, ""]:
-        return backward_action
 
     @property
     def distance(self) -> AbstractDistance:
