@@ -1,4 +1,4 @@
-"""What is shown of a text that came from a file: nothing that steers a terminal, and no more than can be read.
+"""Showing text that came from a file: nothing that steers a terminal, and no more than can be read.
 
 `printable` and `quote` write what a file said, inside a sentence; `say` is how sentences are printed.
 """

@@ -1,4 +1,4 @@
-"""How large an integer may be that a user gives: a bound for each, so that a slip of the hand is a sentence and no crash.
+"""Bounds of the integers that a user gives, so that a slip of the hand is a sentence and no crash.
 
 A bound stands in the annotation of the parameter; `int` alone means `MOST`. What keeps to the bounds may still need more
 memory than there is, which depends on the machine and is looked at where a run begins.

@@ -33,7 +33,7 @@ _LISTED = 10
 
 @dataclass(frozen=True)
 class Layout:
-    """How the rows of a file are cut: `sequence` and `score` are column indices, data start at line `body`."""
+    """The columns of a file: `sequence` and `score` are column indices, data start at line `body`."""
 
     delimiter: str
     header: tuple[str, ...]

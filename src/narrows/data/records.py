@@ -26,17 +26,12 @@ class Record(NamedTuple):
         return self.start + 1
 
 
-def never(fields: list[str], inner_lines: list[str]) -> bool:
-    """Take any cell with line breaks as it is."""
-    return False
-
-
 def read_records(
     lines: Sequence[str],
     delimiter: str,
     start: int = 0,
     *,
-    is_runaway: Callable[[list[str], list[str]], bool] = never,
+    is_runaway: Callable[[list[str], list[str]], bool] = lambda fields, lines: False,
 ) -> Iterator[Record]:
     """Yield the records of `lines[start:]`; a quoted cell may hold line breaks, the row is where its record starts.
 

@@ -51,7 +51,7 @@ class Text:
 
     @property
     def separators(self) -> str:
-        """Say in words what may separate the cells."""
+        """The separators that the cells may have, in words."""
         return "comma, semicolon or tab" if self.separator is None else f"{DELIMITERS[self.separator]}, as its first line says"
 
 

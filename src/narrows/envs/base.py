@@ -23,11 +23,11 @@ CHANCE = -1
 
 
 NO_ACTION = -1
-"""What stands in a trajectory's actions after its end."""
+"""The action of a trajectory after its end."""
 
 
 class Prefix(NamedTuple):
-    """What a policy sees of a sequence under construction.
+    """The view that a policy has of a sequence under construction.
 
     `tokens` is the whole state, values in `[0, num_values)`; `last` is the newest token (`num_values - 1` before the first)
     and `position` how many there are, so that a policy with memory reads one token a step.

@@ -14,7 +14,7 @@ from narrows.envs.perturbation import PerturbedState
 from narrows.envs.play import play
 
 TOLERANCE = 1e-5
-"""How far from 1 the probabilities of a chance turn may sum, in the float32 that they come in."""
+"""The distance from 1 at which probabilities of a chance turn may sum, in the float32 that they come in."""
 
 _MAX_NUMBERS = 2**21
 _SHOWN = 24

@@ -23,7 +23,7 @@ class ConnectFourState(NamedTuple):
 
 
 class BitLayout:
-    """Which bit is which cell: column `c` has bits `(height + 1) c` and up from its bottom, the last of them never set."""
+    """The bits of the cells: column `c` has bits `(height + 1) c` and up from its bottom, the last of them never set."""
 
     def __init__(self, width: int, height: int) -> None:
         self.width = width
@@ -72,7 +72,7 @@ class ConnectFour(AbstractGame[ConnectFourState]):
 
     @cached_property
     def layout(self) -> BitLayout:
-        """Which bit is which cell."""
+        """The bits of the cells."""
         return BitLayout(self.width, self.height)
 
     @property

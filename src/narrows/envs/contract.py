@@ -1,4 +1,4 @@
-"""What an environment promises, law by law, and the error that says which promise it breaks."""
+"""The laws that an environment keeps, and the error that names the one it breaks."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What the contract says of an environment before a single move: sizes, shapes and dtypes."""
+"""Checks of an environment before a single move: sizes, shapes and dtypes."""
 
 from typing import Any
 

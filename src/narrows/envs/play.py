@@ -13,7 +13,7 @@ from narrows.envs.contract import raise_first, rows_of
 
 
 class _Game(NamedTuple):
-    """What is played: the forward or the backward rules, and the laws that a position and the whole game answer to."""
+    """The forward or the backward rules of play, and the laws that a position and the whole game answer to."""
 
     mask: Callable[[Any], Bool[Array, " action"]]
     step: Callable[[Any, Int[Array, ""]], Any]

@@ -1,4 +1,4 @@
-"""Whose turns there are in some rules, found by playing them: which methods a class defines does not tell."""
+"""The players that have turns in some rules, found by playing: which methods a class defines does not tell."""
 
 from typing import Any, Final
 

@@ -1,66 +1,42 @@
 """Exact dynamic programming on every environment small enough to list: the judge of everything that is learned."""
 
-from narrows.exact.enumeration import enumerate_graph
-from narrows.exact.game_values import (
-    BestResponse,
-    Minimax,
-    OptimalRates,
-    best_response,
-    expected_outcome,
-    exploitability,
-    hastened,
-    is_argmax_optimal,
-    minimax,
-    optimal_rates,
-    regularised_value,
-)
-from narrows.exact.games import GameSolution, PlayersSolution, solve_game, solve_unadjusted
-from narrows.exact.graph import Graph
-from narrows.exact.model import model_distribution, model_log_backward, model_log_policy
-from narrows.exact.noise import Deconvolution, NoiseFree, Played, noise_free_graph, solve_deconvolution, solve_noise_free
-from narrows.exact.robust import WorstCase, second_reward, smallest_shift, softmax_reference, worst_case, worst_rewards
-from narrows.exact.solution import Operator, Solution, rollout_distribution, solve, terminal_distribution, uniform_log_backward
-from narrows.exact.stochastic import Compromise, solve_stochastic_gflownet
-
-__all__ = [
-    "BestResponse",
-    "Compromise",
-    "Deconvolution",
-    "GameSolution",
-    "Graph",
-    "Minimax",
-    "NoiseFree",
-    "Operator",
-    "OptimalRates",
-    "Played",
-    "PlayersSolution",
-    "Solution",
-    "WorstCase",
-    "best_response",
-    "enumerate_graph",
-    "expected_outcome",
-    "exploitability",
-    "hastened",
-    "is_argmax_optimal",
-    "minimax",
-    "model_distribution",
-    "model_log_backward",
-    "model_log_policy",
-    "noise_free_graph",
-    "optimal_rates",
-    "regularised_value",
-    "rollout_distribution",
-    "second_reward",
-    "smallest_shift",
-    "softmax_reference",
-    "solve",
-    "solve_deconvolution",
-    "solve_game",
-    "solve_noise_free",
-    "solve_stochastic_gflownet",
-    "solve_unadjusted",
-    "terminal_distribution",
-    "uniform_log_backward",
-    "worst_case",
-    "worst_rewards",
-]
+from narrows.exact.enumeration import enumerate_graph as enumerate_graph
+from narrows.exact.game_values import BestResponse as BestResponse
+from narrows.exact.game_values import Minimax as Minimax
+from narrows.exact.game_values import OptimalRates as OptimalRates
+from narrows.exact.game_values import best_response as best_response
+from narrows.exact.game_values import expected_outcome as expected_outcome
+from narrows.exact.game_values import exploitability as exploitability
+from narrows.exact.game_values import hastened as hastened
+from narrows.exact.game_values import is_argmax_optimal as is_argmax_optimal
+from narrows.exact.game_values import minimax as minimax
+from narrows.exact.game_values import optimal_rates as optimal_rates
+from narrows.exact.game_values import regularised_value as regularised_value
+from narrows.exact.games import GameSolution as GameSolution
+from narrows.exact.games import PlayersSolution as PlayersSolution
+from narrows.exact.games import solve_game as solve_game
+from narrows.exact.games import solve_unadjusted as solve_unadjusted
+from narrows.exact.graph import Graph as Graph
+from narrows.exact.model import model_distribution as model_distribution
+from narrows.exact.model import model_log_backward as model_log_backward
+from narrows.exact.model import model_log_policy as model_log_policy
+from narrows.exact.noise import Deconvolution as Deconvolution
+from narrows.exact.noise import NoiseFree as NoiseFree
+from narrows.exact.noise import Played as Played
+from narrows.exact.noise import noise_free_graph as noise_free_graph
+from narrows.exact.noise import solve_deconvolution as solve_deconvolution
+from narrows.exact.noise import solve_noise_free as solve_noise_free
+from narrows.exact.robust import WorstCase as WorstCase
+from narrows.exact.robust import second_reward as second_reward
+from narrows.exact.robust import smallest_shift as smallest_shift
+from narrows.exact.robust import softmax_reference as softmax_reference
+from narrows.exact.robust import worst_case as worst_case
+from narrows.exact.robust import worst_rewards as worst_rewards
+from narrows.exact.solution import Operator as Operator
+from narrows.exact.solution import Solution as Solution
+from narrows.exact.solution import rollout_distribution as rollout_distribution
+from narrows.exact.solution import solve as solve
+from narrows.exact.solution import terminal_distribution as terminal_distribution
+from narrows.exact.solution import uniform_log_backward as uniform_log_backward
+from narrows.exact.stochastic import Compromise as Compromise
+from narrows.exact.stochastic import solve_stochastic_gflownet as solve_stochastic_gflownet

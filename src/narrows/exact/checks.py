@@ -1,4 +1,4 @@
-"""What is given for the states of a graph, in float64, or an error that says what is wrong with it."""
+"""Checks of numbers given for the states of a graph."""
 
 import numpy as np
 from jaxtyping import Float

@@ -49,7 +49,7 @@ def enumerate_graph(env: AbstractEnvironment, *, limit: int = 5_000_000) -> Grap
 
 
 class _Facts(NamedTuple):
-    """What the rules say of a batch of states."""
+    """Masks, ends and turns of a batch of states."""
 
     mask: Any
     is_terminal: Any

@@ -1,4 +1,4 @@
-"""What a zero-sum game is worth, to perfect players, to given ones and to those who answer a given one best."""
+"""The value of a zero-sum game: to perfect players, to given ones and to those who answer a given one best."""
 
 from typing import NamedTuple
 
@@ -35,12 +35,12 @@ class BestResponse(NamedTuple):
 
     @property
     def root_value(self) -> float:
-        """What player 0 gets from the whole game."""
+        """The value of the whole game to player 0."""
         return float(self.values[0])
 
 
 class OptimalRates(NamedTuple):
-    """How often a policy plays perfectly, over all positions alike.
+    """The rates at which a policy plays perfectly, over all positions alike.
 
     Attributes:
         argmax: share of positions where the most probable action is optimal.

@@ -1,4 +1,4 @@
-"""What a model samples, exactly: its policy read at every state of a graph."""
+"""The exact distribution of a model's samples: its policy read at every state of a graph."""
 
 from functools import partial
 from typing import Any

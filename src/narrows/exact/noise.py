@@ -1,4 +1,4 @@
-"""What policies that know the noise, or do not, sample in it: exact references on graphs of perturbed environments.
+"""Policies that know the noise, or do not, played in it: exact references on graphs of perturbed environments.
 
 They are judged against the target of the environment without its noise, where a GFlowNet samples in proportion to the
 reward (eflow 2.5 and 7.4).

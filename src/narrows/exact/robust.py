@@ -30,7 +30,7 @@ _ROUNDING = 1e-9
 
 
 class WorstCase(NamedTuple):
-    """What is left of a policy when the reward is the worst one in the set, in units of the log-reward, float64.
+    """The value that a policy keeps under the worst reward in the set, in units of the log-reward, float64.
 
     Attributes:
         value: expected log-reward under the worst change of the step rewards: the worst-case value of the root.
@@ -64,7 +64,7 @@ class WorstCase(NamedTuple):
 
     @property
     def gap(self) -> float:
-        """How much more the robust optimum is worth in the worst case, >= 0 up to rounding."""
+        """The robust optimum's advantage in the worst case, >= 0 up to rounding."""
         return self.best_value - self.value
 
     @property

@@ -16,7 +16,7 @@ from narrows.exact.graph import Graph
 
 @runtime_checkable
 class Operator(Protocol):
-    """What turns the values of a state's actions into its value and its policy; `operators.GeneralMellowmax` is one."""
+    """A map from the values of a state's actions to its value and its policy; `operators.GeneralMellowmax` is one."""
 
     @property
     def omega(self) -> float: ...

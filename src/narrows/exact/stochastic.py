@@ -1,4 +1,4 @@
-"""What stochastic GFlowNets ask for where no flow has it: the compromise of least squares (eflow 2.4 and 2.5)."""
+"""Stochastic GFlowNets where no flow meets all constraints: the compromise of least squares (eflow 2.4 and 2.5)."""
 
 from functools import partial
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""How likely given objects are under a trained policy, where each can be made in one way."""
+"""The likelihood of given objects under a trained policy, where each can be made in one way."""
 
 from typing import Any
 
@@ -35,7 +35,7 @@ def log_likelihood(model: Model, env: AbstractEnvironment, terminal: Any) -> Flo
 
 
 def is_tree(env: AbstractEnvironment) -> bool:
-    """Tell whether every object can be made in one way only."""
+    """Return whether every object can be made in one way only."""
     return isinstance(env, AbstractReversibleEnvironment) and env.num_backward_actions == 1 and turns_of(env) == {0}
 
 

@@ -1,4 +1,4 @@
-"""How good a sampler is, from its samples alone: quality, diversity, modes found, novelty, entropy.
+"""Measures of a sampler by its samples alone: quality, diversity, modes found, novelty, entropy.
 
 The quantities of Jiralerspong et al. 2025 (arXiv:2506.17007) and of the papers it compares with. Distances are
 Levenshtein's, `lev`; objects are strings with one letter a token.
@@ -21,7 +21,7 @@ MODE_RADIUS = 28
 
 
 class DiverseTopK(NamedTuple):
-    """What a greedy diverse choice kept, and how good it is.
+    """The items that a greedy diverse choice kept, and their rewards.
 
     Args:
         kept: positions in the items, best first.

@@ -1,4 +1,4 @@
-"""What becomes of an action that was asked for; a job names it in its `[noise]` table."""
+"""Kernels of noise: which action takes place for the one that was asked for. A job names one in `[noise]`."""
 
 from narrows.noise.dataset import Transitions as Transitions
 from narrows.noise.dataset import transitions as transitions

@@ -1,4 +1,4 @@
-"""What came of what was asked for: the transitions that a kernel is learned from and judged on, and how to play some."""
+"""Transitions, by which a kernel is learned and judged: what was asked for and what came of it."""
 
 from typing import Any, NamedTuple
 

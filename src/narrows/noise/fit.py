@@ -23,7 +23,7 @@ MIN_TRANSITIONS = 20
 
 
 class KernelQuality(NamedTuple):
-    """How well kernels foretell held-out transitions: mean cross-entropies in nats, lower is better.
+    """The quality of kernels on held-out transitions: mean cross-entropies in nats, lower is better.
 
     Transitions in which only one action could take place foretell themselves and are not counted.
 

@@ -33,7 +33,7 @@ class Frequencies(AbstractKernel):
 
 
 class Correction(eqx.Module):
-    """What a small network adds to the logits of `Frequencies`: two hidden layers on the state and the action asked for."""
+    """A small network's addition to the logits of `Frequencies`: two hidden layers on the state and the action asked for."""
 
     first: Affine
     asked: Float[Array, "asked hidden"]

@@ -18,7 +18,7 @@ from narrows.noise.rows import Cells, Columns, read_columns, refuse_any
 from narrows.printing import name_some, quote
 
 TOLERANCE = 1e-6
-"""How far from 1 probabilities may sum; they are then divided by their sum."""
+"""The distance from 1 at which probabilities may sum; they are then divided by their sum."""
 
 _WHOLE = re.compile("[0-9]{1,9}")
 
