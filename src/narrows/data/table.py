@@ -114,7 +114,7 @@ def accept_table(
     if on_invalid not in get_args(OnInvalid):
         raise ValueError(f"on_invalid must be 'refuse' or 'skip', got {on_invalid!r}")
     if check.is_unreadable:
-        raise DataError("\n".join(f"{check.table.path}: {_place(finding)}" for finding in check.errors), check.errors)
+        raise DataError("\n".join(f"{check.table.path}: {finding.in_place}" for finding in check.errors), check.errors)
     if on_invalid == "refuse":
         if check.errors:
             raise DataError(_refusal(check), check.errors)

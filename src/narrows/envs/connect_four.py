@@ -191,4 +191,4 @@ class ConnectFour(AbstractGame[ConnectFourState]):
 
     def _bits_of(self, cells: Bool[np.ndarray, "*batch cell"]) -> Bits:
         weights = np.uint64(1) << self.layout.cells.astype(np.uint64)
-        return boards(np.sum(np.where(cells, weights, np.uint64(0)), axis=-1, dtype=np.uint64))
+        return boards(np.asarray(np.sum(np.where(cells, weights, np.uint64(0)), axis=-1), np.uint64))

@@ -26,7 +26,7 @@ class AbstractCounts(AbstractReversibleEnvironment[State]):
         return self.num_features + 1
 
     def step(self, state: State, action: Int[Array, ""]) -> State:
-        return type(state)(state[0] + (jnp.arange(self.num_features) == action), action == self.num_features)
+        return _made(state, state[0] + (jnp.arange(self.num_features) == action), action == self.num_features)
 
     def is_terminal(self, state: State) -> Bool[Array, ""]:
         return state[1]
@@ -37,10 +37,10 @@ class AbstractCounts(AbstractReversibleEnvironment[State]):
     def states_along(self, actions: Int[Array, " time"]) -> State:
         moves = actions[:, None] == jnp.arange(self.num_actions)
         counts = jnp.pad(jnp.cumsum(moves, axis=0, dtype=jnp.int32), ((1, 0), (0, 0)))
-        return type(self.reset())(counts[:, :-1], counts[:, -1] > 0)
+        return _made(self.reset(), counts[:, :-1], counts[:, -1] > 0)
 
     def backward_step(self, state: State, backward_action: Int[Array, ""]) -> State:
-        return type(state)(state[0] - (jnp.arange(self.num_features) == backward_action), jnp.zeros_like(state[1]))
+        return _made(state, state[0] - (jnp.arange(self.num_features) == backward_action), jnp.zeros_like(state[1]))
 
     def backward_mask(self, state: State) -> Bool[Array, " backward_action"]:
         return jnp.append((state[0] > 0) & ~state[1], state[1])
@@ -50,3 +50,9 @@ class AbstractCounts(AbstractReversibleEnvironment[State]):
 
     def forward_action(self, state: State, backward_action: Int[Array, ""]) -> Int[Array, ""]:
         return backward_action
+
+
+def _made(state: State, counts: Int[Array, "*time feature"], is_done: Bool[Array, "*time"]) -> State:
+    """Return a state of the same class."""
+    make: Any = type(state)
+    return make(counts, is_done)

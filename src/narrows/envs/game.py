@@ -70,7 +70,7 @@ def read_boards(
         else:
             cells, letter = np.array(list(text.replace("/", ""))), "xo"[(first + second) % 2]
             stones[:, num] = cells == letter, (cells != letter) & (cells != ".")
-            problem = why_not(*stones[:, num], letter)
+            problem = why_not(stones[0, num], stones[1, num], letter)
         if problem is not None:
             raise ValueError(f"position {num}, {text!r}: {problem}")
     return stones[0], stones[1]
