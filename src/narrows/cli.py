@@ -1,5 +1,6 @@
 """The command `narrows`: each subcommand is one typed function of `narrows.commands`, loaded only when it is asked for."""
 
+import dataclasses
 import functools
 import importlib
 import inspect
@@ -135,10 +136,16 @@ def _within_bounds(function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     def call(*arguments: Any, **options: Any) -> Any:
         given = inspect.signature(function).bind(*arguments, **options).arguments
-        check_sizes(function, given, lambda name: f"--{name.rstrip('_').replace('_', '-')}")
+        check_sizes(function, given, _option)
+        for record in filter(dataclasses.is_dataclass, given.values()):
+            check_sizes(type(record), vars(record), _option)
         return function(*arguments, **options)
 
     return call
+
+
+def _option(name: str) -> str:
+    return f"--{name.rstrip('_').replace('_', '-')}"
 
 
 def _sentence(error: Exception) -> str:

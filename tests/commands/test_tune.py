@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,6 +16,8 @@ pytest.importorskip("transformers", reason="transformers is missing: pip install
 from tests.tuning.tiny import make_encoder, make_sequences
 
 from narrows.cli import main
+from narrows.commands import TuneSettings
+from narrows.commands import tune as tune_table
 from narrows.data import write_table
 from narrows.files import WriterLock
 
@@ -40,6 +43,16 @@ k = 4
 min_distance = 2
 """
 QUICK = ("--method", "full", "--learning-rate", "0.002", "--epochs", "5")
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Models this small are faster on one thread."""
+    torch = pytest.importorskip("torch")
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -162,6 +175,41 @@ def test_options_that_make_no_sense_are_refused(place, tmp_path, capsys, more, m
     assert tune(place, "data.csv", tmp_path / "out", *more) == 1
     assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+OPTIONS = {
+    **dict.fromkeys(("encoder", "out"), "required"),
+    **{"space": "text", "method": "far", "task": "auto", "retention": "None", "rank": "None", "members": "1"},
+    **{"members-by": "heads", "epochs": "5", "batch-size": "16", "learning-rate": "None", "precision": "fp32"},
+    **{"max-length": "None", "spaced": "False", "test-fraction": "0.2", "max-distance": "None", "patience": "2"},
+    **{"positive": "None", "seed": "0", "sequence-column": "None", "score-column": "None", "score-sense": "higher"},
+    **{"on-invalid": "refuse", "profile-only": "False"},
+}
+
+
+def test_the_options_and_their_defaults_are_these(capfd):
+    """Those that scripts and notes of users have, whatever records the function takes."""
+    with pytest.raises(SystemExit):
+        main(["tune", "--help"])
+    words = re.sub(r"[^\x20-\x7e]+", " ", re.sub(r"\x1b\[[\d;]*m", "", capfd.readouterr().out))
+    _, _, shown = " ".join(words.split()).partition("show this help message and exit")
+    found = re.findall(r"--([a-z-]+)(?:, --no-[a-z-]+)? (?:(?!--).)*?\((?:default: )?(required|(?<=default: )[^)]*)\)", shown)
+    assert dict(found) == OPTIONS
+
+
+def test_a_notebook_tunes_with_the_same_function(place, tmp_path, capsys):
+    settings = TuneSettings(space="protein", method="bitfit", epochs=1, score_column="score")
+    given = {"encoder": str(place / "encoder"), "out": tmp_path / "out", "settings": settings}
+    assert tune_table(place / "data.csv", **given, profile_only=True).is_profile and not (tmp_path / "out").exists()
+    done = tune_table(place / "data.csv", **given)
+    assert done.fitted is not None
+    assert tune(place, "data.csv", tmp_path / "again", "--space", "protein", "--method", "bitfit", "--epochs", "1") == 0
+    assert str(done.fitted.quality) in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main(["tune", "--members-by", "luck"])
+    capsys.readouterr()
+    assert tune(place, "data.csv", tmp_path / "many", "--members", "2000") == 1
+    assert "--members must be at most 1,000, got 2,000" in capsys.readouterr().err
 
 
 @pytest.mark.slow("trains in two processes; tests/tuning/test_scoring.py stops a fit and goes on bit for bit, at any epoch")

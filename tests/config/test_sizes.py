@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+from dataclasses import is_dataclass
 from pathlib import Path
 from typing import get_type_hints
 
@@ -45,7 +46,9 @@ def integers(function, leaving=()):
     """Return the names of a function's parameters that are integers, perhaps absent ones."""
     hints = get_type_hints(function.__init__ if inspect.isclass(function) else function)
     names = [name for name in inspect.signature(function).parameters if name not in leaving]
-    return [name for name in names if hints.get(name) is int or hints.get(name) == int | None]
+    own = [name for name in names if hints.get(name) is int or hints.get(name) == int | None]
+    records = [hints[name] for name in names if is_dataclass(hints.get(name))]
+    return [*own, *(name for record in records for name in integers(record))]
 
 
 @pytest.mark.parametrize(("section", "constructor"), SCHEMAS, ids=lambda thing: getattr(thing, "__name__", thing))

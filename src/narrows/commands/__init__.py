@@ -1,6 +1,6 @@
 """What a user does, one Python function each: the command line and a notebook call the same ones.
 
-    from narrows.commands import check, fit, report, resume, run, shortlist, verify, worst
+    from narrows.commands import check, fit, report, resume, run, shortlist, tune, verify, worst
 
 Each is loaded when it is first used: checking a table should not wait for JAX.
 """
@@ -19,9 +19,12 @@ if TYPE_CHECKING:
     from narrows.commands.selecting import shortlist as shortlist
     from narrows.commands.training import resume as resume
     from narrows.commands.training import run as run
+    from narrows.commands.tuning import TuneSettings as TuneSettings
+    from narrows.commands.tuning import tune as tune
     from narrows.commands.verifying import verify as verify
 
 _MODULES = {
+    "TuneSettings": "tuning",
     "check": "checking",
     "doctor": "diagnosing",
     "example": "examples",
@@ -31,6 +34,7 @@ _MODULES = {
     "resume": "training",
     "run": "training",
     "shortlist": "selecting",
+    "tune": "tuning",
     "verify": "verifying",
     "worst": "doubting",
 }

@@ -4,7 +4,7 @@ import shlex
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from narrows.tuning.scoring import Fitted, Plan, Sides, Watch
 
 Method = Literal["far", "far_paper", "far_frugal", "learner", "lora", "full", "freeze_ffn", "bitfit", "head_only"]
+Task = Literal["auto", "regression", "classification"]
 Rows = Int[np.ndarray, " row"]
 
 _VALIDATION = 0.1
@@ -35,51 +36,18 @@ _STEP_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class Tuned:
-    """Where the scorer is and what came of it; `fitted` is None where it was stopped, or only the costs were asked for."""
+    """A scorer's folder and what is in it; `fitted` is None where tuning was stopped, or only the costs were asked for."""
 
     folder: Path
     fitted: "Fitted | None"
     is_profile: bool = False
 
 
-def tune(
-    table: Positional[Path],
-    *,
-    encoder: str,
-    out: Path,
-    space: str = "text",
-    method: Method = "far",
-    task: Literal["auto", "regression", "classification"] = "auto",
-    retention: float | None = None,
-    rank: int | None = None,
-    members: Few = 1,
-    members_by: Literal["heads", "seeds"] = "heads",
-    epochs: Count = 5,
-    batch_size: int = 16,
-    learning_rate: float | None = None,
-    precision: Literal["fp32", "bf16"] = "fp32",
-    max_length: int | None = None,
-    spaced: bool = False,
-    test_fraction: float = 0.2,
-    max_distance: int | None = None,
-    patience: Count = 2,
-    positive: str | None = None,
-    seed: Seed = 0,
-    sequence_column: str | None = None,
-    score_column: str | None = None,
-    score_sense: Literal["higher", "lower"] = "higher",
-    on_invalid: Literal["refuse", "skip"] = "refuse",
-    profile_only: bool = False,
-) -> Tuned:
-    """Tune an encoder on a table of texts, peptides, DNA or SMILES with scores or classes, and judge it on held-out rows.
-
-    What a step will cost is printed first, beside ordinary fine-tuning. Ctrl-C stops with a checkpoint; the same command
-    goes on. The folder that comes out is a score: narrows run JOB --proxy FOLDER.
+@dataclass(frozen=True)
+class TuneSettings:
+    """Settings of a tuning: what the texts are, what is trained and for how long, and how it is judged.
 
     Args:
-        table: CSV file (comma, semicolon or tab) with a header, a column of texts and a column of scores or classes.
-        encoder: folder of a pre-trained encoder (config.json, model.safetensors, tokenizer files), or its name on the hub.
-        out: folder of the scorer.
         space: text for any texts; rna, dna, protein or letters:ABC to have every letter checked, and near-duplicates kept on
             one side of the split.
         method: what is trained: far (few nodes of each feed-forward), learner (narrow paths beside every linear), lora, full,
@@ -105,29 +73,74 @@ def tune(
         score_column: name or position of the column of scores or classes.
         score_sense: whether a higher or a lower score is better.
         on_invalid: refuse a table with bad rows, or skip them.
+    """
+
+    space: str = "text"
+    method: Method = "far"
+    task: Task = "auto"
+    retention: float | None = None
+    rank: int | None = None
+    members: Few = 1
+    members_by: Literal["heads", "seeds"] = "heads"
+    epochs: Count = 5
+    batch_size: int = 16
+    learning_rate: float | None = None
+    precision: Literal["fp32", "bf16"] = "fp32"
+    max_length: int | None = None
+    spaced: bool = False
+    test_fraction: float = 0.2
+    max_distance: int | None = None
+    patience: Count = 2
+    positive: str | None = None
+    seed: Seed = 0
+    sequence_column: str | None = None
+    score_column: str | None = None
+    score_sense: Literal["higher", "lower"] = "higher"
+    on_invalid: Literal["refuse", "skip"] = "refuse"
+
+
+_USUAL = TuneSettings()
+
+
+def tune(
+    table: Positional[Path],
+    *,
+    encoder: str,
+    out: Path,
+    settings: TuneSettings = _USUAL,
+    profile_only: bool = False,
+) -> Tuned:
+    """Tune an encoder on a table of texts, peptides, DNA or SMILES with scores or classes, and judge it on held-out rows.
+
+    What a step will cost is printed first, beside ordinary fine-tuning. Ctrl-C stops with a checkpoint; the same command
+    goes on. The folder that comes out is a score: narrows run JOB --proxy FOLDER.
+
+    Args:
+        table: CSV file (comma, semicolon or tab) with a header, a column of texts and a column of scores or classes.
+        encoder: folder of a pre-trained encoder (config.json, model.safetensors, tokenizer files), or its name on the hub.
+        out: folder of the scorer.
+        settings: what is trained, for how long, and how it is judged.
         profile_only: print what a step will cost, and end.
     """
-    asked = named_space(space)
-    rows = _accepted(table, asked, task, sequence_column, score_column, score_sense, on_invalid)
+    space = named_space(settings.space)
+    rows = _accepted(table, space, settings)
     _say(_what(rows))
-    sides = _sides(rows, asked, test_fraction, max_distance, seed)
+    sides = _sides(rows, space, settings.test_fraction, settings.max_distance, settings.seed)
     try:
-        from narrows.tuning.scoring import FitSettings, Request, fit, foreseen, prepare, refuse_taken
+        from narrows.tuning.scoring import Request, TuningSettings, fit_scorer, foreseen, prepare, refuse_taken
     except ImportError as error:
         raise ImportError(f'narrows tune needs PyTorch and transformers ({error}): pip install "narrows[tuning]"') from error
     refuse_taken(out)  # before minutes of learning, not after
-    settings = FitSettings(
-        method=method,
-        retention=retention,
-        rank=rank,
-        epochs=epochs,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        patience=patience,
-        precision=precision,
-        seed=seed,
+    known = {field.name for field in fields(TuningSettings)}
+    request = Request(
+        _absolute(encoder),
+        TuningSettings(**{name: value for name, value in vars(settings).items() if name in known}),
+        settings.members,
+        settings.members_by,
+        settings.max_length,
+        settings.spaced,
+        settings.positive,
     )
-    request = Request(_absolute(encoder), settings, members, members_by, max_length, spaced, positive)
     plan = prepare(request, rows.sequences, rows.scores, sides, rows.classes)
     _say(_costs(plan, foreseen))
     if profile_only:
@@ -139,7 +152,7 @@ def tune(
         return WriterLock.acquire(work / "lock", f"the scorer in {out}")
 
     with interruptible() as is_stopping:
-        return Tuned(out, fit(plan, out, lambda member: _watch(plan, member, is_stopping), hold))
+        return Tuned(out, fit_scorer(plan, out, lambda member: _watch(plan, member, is_stopping), hold))
 
 
 def render(tuned: Tuned) -> str:
@@ -154,33 +167,25 @@ def render(tuned: Tuned) -> str:
     return f"{tuned.fitted.quality}{meaning}\nsaved: {folder}   use it: narrows run JOB.toml --proxy {folder} --out RUN"
 
 
-def _accepted(
-    path: Path,
-    space: Space | OpenSpace,
-    task: Literal["auto", "regression", "classification"],
-    sequence_column: str | None,
-    score_column: str | None,
-    sense: Literal["higher", "lower"],
-    on_invalid: Literal["refuse", "skip"],
-) -> Table:
+def _accepted(table: Path, space: Space | OpenSpace, settings: TuneSettings) -> Table:
     def look(has_classes: bool) -> Check:
         return check_table(
-            path,
+            table,
             space,
-            sequence_column=sequence_column,
-            score_column=score_column,
-            score_sense=sense,
+            sequence_column=settings.sequence_column,
+            score_column=settings.score_column,
+            score_sense=settings.score_sense,
             has_classes=has_classes,
         )
 
-    found = look(task == "classification")
-    if task == "auto" and sense == "higher" and _reads_like_classes(found):
+    found = look(settings.task == "classification")
+    if settings.task == "auto" and settings.score_sense == "higher" and _reads_like_classes(found):
         found = look(True)
-    return accept_table(found, on_invalid=on_invalid)
+    return accept_table(found, on_invalid=settings.on_invalid)
 
 
 def _reads_like_classes(found: Check) -> bool:
-    """Names in every row, or the same two numbers in all of them; a few words among numbers are mistakes."""
+    """Whether there are names in every row, or the same two numbers in all of them; a few words among numbers are mistakes."""
     kinds = {finding.kind for finding in found.errors}
     if not len(found.table):
         return "non_numeric_score" in kinds
@@ -227,7 +232,7 @@ def _drawn(rows: Table, among: Rows, fraction: float, seed: int) -> Rows:
 
 
 def _absolute(encoder: str) -> str:
-    """A folder's whole path, so that a fit that is taken up again from elsewhere is the same fit; a hub's name as it is."""
+    """Return a folder's whole path, so that a fit resumed from elsewhere is the same fit; a hub's name as it is."""
     path = Path(encoder).expanduser()
     return str(path.resolve()) if path.exists() else encoder
 
