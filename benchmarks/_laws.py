@@ -22,7 +22,7 @@ from narrows.policies import AbstractPolicy
 from narrows.policies.base import Model
 from narrows.rewards import AbstractReward, Tempered
 from narrows.training import run, trainer
-from narrows.trajectories import Trajectory, sample, sample_backward, score
+from narrows.trajectories import Trajectory, log_probs_along, sample, sample_backward
 from narrows.trajectories.behaviour import Behaviour
 
 CHOSEN = "TGM, q chosen"
@@ -145,7 +145,7 @@ def policy_entropy(key: PRNGKeyArray, model: Model, env: AbstractReversibleEnvir
 
 @eqx.filter_jit
 def _log_probs(model: Model, env: AbstractReversibleEnvironment, batch: Trajectory) -> Float[Array, " batch"]:
-    return jnp.sum(score(model, env, batch).log_pf, axis=-1)
+    return jnp.sum(log_probs_along(model, env, batch).log_pf, axis=-1)
 
 
 def train(truth: Truth, objective: TrajectoryGeneralMellowmax, recipe: Recipe, seed: int) -> Learned:

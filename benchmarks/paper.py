@@ -139,13 +139,11 @@ def learned_distance(shown: Shown, num_steps: int, seed: int) -> float:
 
     def policy(key: PRNGKeyArray) -> Tabular:
         return Tabular(
-            *(env.num_features, env.num_values, env.num_actions),
-            flow_head=objective.needs_flow,
-            child_flow_head=objective.needs_child_flow,
+            objective.sizes(env),
             key=key,
         )
 
-    optimizer = optax.adam(optax.cosine_decay_schedule(shown.rate, num_steps * objective.passes.num_steps))
+    optimizer = optax.adam(optax.cosine_decay_schedule(shown.rate, num_steps * objective.needs.passes.num_steps))
     training = trainer(env, policy, reward, objective, optimizer, batch_size=64, behaviour=Behaviour(temperature=1.5))
     state, _ = run(training, training.init(jax.random.key(seed)), num_steps, every=num_steps)
     exact = solve(graph, np.asarray(reward(graph.terminal_states), np.float64), objective.operator).log_probs

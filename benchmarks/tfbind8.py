@@ -27,7 +27,7 @@ from narrows.envs import Sequence as Sequences
 from narrows.exact import Solution, solve
 from narrows.metrics.exact import log_prob_correlation, total_variation
 from narrows.objectives import TrajectoryGeneralMellowmax
-from narrows.policies import MLP, Tabular
+from narrows.policies import MLP, Tabular, sizes_of
 from narrows.rewards.landscape import Landscape
 
 BETA = 4.0
@@ -35,7 +35,7 @@ TARGET = Target("<=", 0.05)
 _GAIN = "least gain of top-decile mass from one q to the next"
 TABLE = Recipe(
     "table",
-    lambda env, key: Tabular(env.num_features, env.num_values, env.num_actions, key=key),
+    lambda env, key: Tabular(sizes_of(env), key=key),
     batch_size=4096,
     num_steps=500,
     learning_rate=0.03,
@@ -43,7 +43,7 @@ TABLE = Recipe(
 )
 NETWORK = Recipe(
     "network",
-    lambda env, key: MLP(env.num_features, env.num_values, env.num_actions, hidden=256, depth=2, key=key),
+    lambda env, key: MLP(sizes_of(env), hidden=256, depth=2, key=key),
     batch_size=512,
     num_steps=800,
     learning_rate=1e-3,

@@ -9,8 +9,7 @@ ROOMS = [
     f"narrows.{room}"
     for room in (
         *("operators", "edit_distance", "envs", "policies", "rewards.base", "rewards.analytic", "rewards.ehrlich", "noise"),
-        "exploration",
-        *("trajectories", "buffers", "objectives", "training", "exact", "metrics"),
+        *("trajectories", "objectives", "training", "exact", "metrics"),
     )
 ]
 
@@ -22,11 +21,11 @@ with install_import_hook(ROOMS, "beartype.beartype"):
     from narrows import exact, metrics, objectives
     from narrows.envs import Hypergrid, Sequence, Subsets, perturbed
     from narrows.noise import Substitution
-    from narrows.policies import MLP, Tabular, Transformer
+    from narrows.policies import MLP, Tabular, Transformer, sizes_of
     from narrows.rewards import AbstractReward, HypergridReward, PairwiseSubsets, UnwrapPerturbed
     from narrows.training import Given, adam, run, trainer
     from narrows.training.replay import Replay
-    from narrows.trajectories import sample, score
+    from narrows.trajectories import log_probs_along, sample
     from narrows.trajectories.behaviour import Behaviour
 
 CASES: tuple = (
@@ -47,7 +46,7 @@ def walk() -> None:
     for name in objectives.__all__:
         objective = getattr(objectives, name)()
         # Those for noise walk in noise.
-        if not objective.needs_child_flow:
+        if not objective.needs.child_flow:
             trace(env, policy_class, reward, objective)
 
 
@@ -65,11 +64,10 @@ def trace(env, policy_class, reward, objective):
 
 
 def made(env, policy_class, reward, objective):
-    sizes = (env.num_features, env.num_values, env.num_actions)
-    num_backward = env.num_backward_actions if objective.trains_backward else None
+    sizes = sizes_of(env, learned_backward=objective.needs.trains_backward, flow_head=True, child_flow_head=True)
 
     def make(key):
-        return policy_class(*sizes, num_backward_actions=num_backward, flow_head=True, child_flow_head=True, key=key)
+        return policy_class(sizes, key=key)
 
     terminal = terminals(env)
     others = {"replay": Replay(10, 2, True), "given": Given(terminal, reward(terminal), 2)}
@@ -81,14 +79,14 @@ def made(env, policy_class, reward, objective):
         adam(decay_steps=10),
         batch_size=4,
         behaviour=Behaviour(2.0, 0.1),
-        **({} if objective.is_on_policy else others),
+        **({} if objective.needs.on_policy else others),
     )
 
 
 @functools.cache
 def terminals(env):
     """Return four objects, there and back through their texts."""
-    policy = MLP(env.num_features, env.num_values, env.num_actions, key=jax.random.key(0))
+    policy = MLP(sizes_of(env), key=jax.random.key(0))
     return env.from_text(env.to_text(sample_terminals(env, policy)))
 
 
@@ -115,15 +113,13 @@ def sample_terminals(env, policy):
     from narrows.policies.base import Model
 
     drawn = sample(jax.random.key(2), Model(policy, jax.numpy.zeros(())), env, 4)
-    assert score(Model(policy, jax.numpy.zeros(())), env, drawn).log_pf.shape == drawn.actions.shape
+    assert log_probs_along(Model(policy, jax.numpy.zeros(())), env, drawn).log_pf.shape == drawn.actions.shape
     return drawn.terminal
 
 
 def walk_sequences() -> None:
     env = Sequence("AB", 1, 3)
-    policy = Transformer(
-        env.num_features, env.num_values, env.num_actions, layers=1, width=8, heads=2, feed_forward=8, key=jax.random.key(0)
-    )
+    policy = Transformer(sizes_of(env), layers=1, width=8, heads=2, feed_forward=8, key=jax.random.key(0))
     sample_terminals(env, policy)
 
 

@@ -24,7 +24,7 @@ from narrows.objectives import (
     TrajectoryGeneralMellowmax,
     VarGrad,
 )
-from narrows.policies import MLP, Transformer
+from narrows.policies import MLP, Transformer, sizes_of
 from narrows.rewards import HypergridReward, UnwrapPerturbed
 from narrows.rewards.base import AbstractReward
 from narrows.scorers.host import HostReward
@@ -59,13 +59,11 @@ class Nothing(AbstractReward):
 
 
 def mlp(env, **options):
-    sizes = env.num_features, env.num_values, env.num_actions
-    return MLP(*sizes, hidden=16, key=jax.random.key(0), **options)
+    return MLP(sizes_of(env, **options), hidden=16, key=jax.random.key(0))
 
 
 def transformer(env, **options):
-    sizes = env.num_features, env.num_values, env.num_actions
-    return Transformer(*sizes, layers=1, width=8, heads=2, feed_forward=8, key=jax.random.key(0), **options)
+    return Transformer(sizes_of(env, **options), layers=1, width=8, heads=2, feed_forward=8, key=jax.random.key(0))
 
 
 def given(env, reward, texts):
@@ -88,7 +86,7 @@ GRID_REWARD, WORD_REWARD = HypergridReward(GRID), FirstLetter(2)
 CASES = {
     "TB, MLP, backward policy, replay and given": lambda: dict(
         env=GRID,
-        policy=mlp(GRID, num_backward_actions=GRID.num_backward_actions),
+        policy=mlp(GRID, learned_backward=True),
         reward=GRID_REWARD,
         objective=TrajectoryBalance(),
         replay=REPLAY,

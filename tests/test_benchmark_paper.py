@@ -25,7 +25,7 @@ from narrows import objectives
 from narrows.envs import BitSequence
 from narrows.policies import FaithfulTransformer
 from narrows.rewards import BitModes
-from narrows.trajectories import sample, score
+from narrows.trajectories import log_probs_along, sample
 
 CONTEXT = Context(False, None, "python -m benchmarks paper", {"python": "3.11.0"}, "2 cores, Linux x86_64")
 BITS = BitPlan(num_steps=40, seeds=(0, 1), num_bits=24, num_modes=5, qs=(0.0, 1.0), shown=2)
@@ -55,7 +55,7 @@ def test_modes_are_counted_as_a_slow_loop_does(monkeypatch):
         assert found.closeness[place] == pytest.approx(np.mean(nearest))
     env = BitSequence(24)
     drawn = sample(jax.random.key(9), model, env, 1024)
-    slow = [-float(sum(row)) for row in np.asarray(score(model, env, drawn).log_pf).tolist()]
+    slow = [-float(sum(row)) for row in np.asarray(log_probs_along(model, env, drawn).log_pf).tolist()]
     error = np.std(slow) * np.sqrt(1 / 1024 + 1 / 2048)
     assert found.entropy == pytest.approx(np.mean(slow), abs=5.0 * error)
 

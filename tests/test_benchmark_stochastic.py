@@ -26,8 +26,8 @@ from narrows.envs import Sequence, perturbed
 from narrows.envs.perturbation import ReversiblePerturbed
 from narrows.exact import enumerate_graph
 from narrows.noise import Substitution
-from narrows.objectives.base import Aids
-from narrows.policies import Tabular
+from narrows.objectives.base import LossContext
+from narrows.policies import Tabular, sizes_of
 from narrows.policies.base import Model, Scaled
 from narrows.rewards import Landscape, Tempered, UnwrapPerturbed
 from narrows.training import run, trainer
@@ -242,19 +242,18 @@ def test_without_noise_every_reference_is_the_target(landscape):
 @pytest.mark.slow("compiles eleven losses; the objectives' own tests compare each with slow loops")
 def test_methods_that_share_a_training_without_noise_have_one_loss_there(landscape):
     here, reward = small_world(landscape, 0.0), UnwrapPerturbed(landscape)
-    sizes = (here.env.num_features, here.env.num_values, here.env.num_actions)
 
     def model_of(learns_backward):
-        backward = here.env.num_backward_actions if learns_backward else None
-        policy = Tabular(*sizes, 0.5, num_backward_actions=backward, child_flow_head=True, key=jax.random.key(0))
+        sizes = sizes_of(here.env, learned_backward=learns_backward, child_flow_head=True)
+        policy = Tabular(sizes, 0.5, key=jax.random.key(0))
         return Model(Scaled(policy, 1.0), jnp.ones(()))
 
     batch = jax.jit(lambda key: sample(key, model_of(False), here.env, 8))(jax.random.key(1))
     batch = batch._replace(log_reward=reward(batch.terminal))
-    aids = Aids(reward=reward, keys=jax.random.split(jax.random.key(2), 8))
+    context = LossContext(reward=reward, keys=jax.random.split(jax.random.key(2), 8))
 
     def loss_of(method):
-        loss = jax.jit(lambda model: method.objective.loss(model, model, here.env, batch, aids))
+        loss = jax.jit(lambda model: method.objective.loss(model, model, here.env, batch, context))
         return float(loss(model_of(method.learns_backward)))
 
     plain = loss_of(PLAIN)

@@ -21,7 +21,7 @@ from narrows.objectives import (
     TrajectoryBalance,
     TrajectoryGeneralMellowmax,
 )
-from narrows.objectives.base import AbstractRegression, Aids
+from narrows.objectives.base import AbstractRegression, LossContext
 from narrows.policies import Tabular
 from narrows.rewards.analytic import HypergridReward
 from narrows.rewards.base import AbstractReward
@@ -41,9 +41,7 @@ class Nothing(AbstractReward):
 
 
 def tabular(objective):
-    sizes = ENV.num_features, ENV.num_values, ENV.num_actions
-    heads = {"flow_head": objective.needs_flow, "child_flow_head": objective.needs_child_flow}
-    return lambda key: Tabular(*sizes, **heads, key=key)
+    return lambda key: Tabular(objective.sizes(ENV), key=key)
 
 
 def made(objective, surrogate=None, optimizer=None, **settings):
@@ -81,12 +79,12 @@ def test_a_step_through_a_surrogate_is_that_of_vi(objective, step_size):
     made_with = made(objective, Surrogate(4, step_size), optimizer)
     before = made_with.init(jax.random.key(1))
     after, info = compile_quickly(made_with.step)(before)
-    batch, target, aids = drawn(before), before.model, Aids(reward=REWARD)
+    batch, target, context = drawn(before), before.model, LossContext(reward=REWARD)
 
     def predict(model):
-        return objective.errors(model, target, ENV, batch, aids).error
+        return objective.errors(model, target, ENV, batch, context).error
 
-    weight = objective.errors(before.model, target, ENV, batch, aids).weight
+    weight = objective.errors(before.model, target, ENV, batch, context).weight
     method = vi.surrogate(vi.forward(step_size), optimizer, 4, metric=lambda z: z * jnp.sqrt(2.0 * weight / weight.sum()))
     state = method.init(before.model, predict(before.model))._replace(inner=before.opt_state)
     model, _, told = compile_quickly(lambda model, state: method.step(predict, lambda z: z, model, state))(before.model, state)

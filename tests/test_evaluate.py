@@ -11,11 +11,11 @@ from narrows.envs.base import NO_ACTION
 from narrows.envs.perturbation import AbstractPerturbed, ReversiblePerturbed
 from narrows.noise import Substitution
 from narrows.objectives import DetailedBalance, StochasticDetailedBalance
-from narrows.objectives.base import Aids
-from narrows.policies import MLP, Tabular, Transformer
+from narrows.objectives.base import LossContext
+from narrows.policies import MLP, Tabular, Transformer, sizes_of
 from narrows.policies.base import AbstractPolicy, Model, PolicyOutput, Scaled, scan_unroll
 from narrows.trajectories import evaluate as chunked
-from narrows.trajectories import path, sample, sample_recorded, sampling
+from narrows.trajectories import path, sample, sample_with_cache, sampling
 from narrows.trajectories.draw import draw
 
 NUM = 24
@@ -23,26 +23,16 @@ ONE_CHUNK, MANY_CHUNKS = 256, 16
 """Rows a chunk."""
 
 
-def _sizes(env):
-    return env.num_features, env.num_values, env.num_actions
+def _sizes(env, *, backward=False):
+    return sizes_of(env, learned_backward=backward, flow_head=True, child_flow_head=True)
 
 
-def _mlp(env, **given):
-    return MLP(*_sizes(env), hidden=16, flow_head=True, child_flow_head=True, **given, key=jax.random.key(0))
+def _mlp(env, *, backward=False, **given):
+    return MLP(_sizes(env, backward=backward), hidden=16, **given, key=jax.random.key(0))
 
 
 def _transformer(env, **given):
-    return Transformer(
-        *_sizes(env),
-        layers=2,
-        width=8,
-        heads=2,
-        feed_forward=8,
-        flow_head=True,
-        child_flow_head=True,
-        **given,
-        key=jax.random.key(0),
-    )
+    return Transformer(_sizes(env), layers=2, width=8, heads=2, feed_forward=8, **given, key=jax.random.key(0))
 
 
 NOISY_LETTERS = perturbed(Sequence("AB", 1, 5), Substitution(Sequence("AB", 1, 5), 0.3))
@@ -66,14 +56,14 @@ class Remembers(AbstractPolicy):
 
 CASES = {
     "grid": (Hypergrid(2, 6), _mlp, {}),
-    "grid, backward head": (Hypergrid(2, 6), _mlp, {"num_backward_actions": 3}),
-    "subsets, gelu": (Subsets(5), _mlp, {"num_backward_actions": 6, "activation": "gelu"}),
+    "grid, backward head": (Hypergrid(2, 6), _mlp, {"backward": True}),
+    "subsets, gelu": (Subsets(5), _mlp, {"backward": True, "activation": "gelu"}),
     "letters": (Sequence("AB", 1, 5), _transformer, {}),
     "letters, pre": (Sequence("AB", 1, 5), _transformer, {"norm": "pre", "activation": "silu"}),
     "bits": (BitSequence(16, 2), _transformer, {}),
-    "table": (Subsets(4), lambda env: Tabular(*_sizes(env), 1.0, flow_head=True, key=jax.random.key(0)), {}),
+    "table": (Subsets(4), lambda env: Tabular(sizes_of(env, flow_head=True), 1.0, key=jax.random.key(0)), {}),
     "noisy letters": (NOISY_LETTERS, _transformer, {}),
-    "noisy grid, backward head": (NOISY_GRID, _mlp, {"num_backward_actions": NOISY_GRID.num_backward_actions}),
+    "noisy grid, backward head": (NOISY_GRID, _mlp, {"backward": True}),
     "own": (Sequence("AB", 1, 5), lambda env: Remembers(jnp.array([0.3, -0.5, 0.9])), {}),
 }
 
@@ -100,13 +90,13 @@ def test_losses_and_gradients_are_those_of_stepping(name, monkeypatch):
     env, model = _model(name)
     # The one of each kind that asks for every head: a program takes seconds to compile.
     objective = StochasticDetailedBalance() if isinstance(env, AbstractPerturbed) else DetailedBalance()
-    batch, record = quick_jit(lambda model: sample_recorded(jax.random.key(1), model, env, NUM))(model)
+    batch, record = quick_jit(lambda model: sample_with_cache(jax.random.key(1), model, env, NUM))(model)
     batch = batch._replace(log_reward=jnp.linspace(-1.0, 1.0, NUM))
     # Half of the batch was recorded, as when past trajectories are added to fresh ones.
     half = jax.tree.map(lambda leaf: leaf[:, : NUM // 2], record)
 
     def slope(given):
-        return quick_jit(lambda model: jax.value_and_grad(objective.loss)(model, model, env, batch, Aids(given)))(model)
+        return quick_jit(lambda model: jax.value_and_grad(objective.loss)(model, model, env, batch, LossContext(given)))(model)
 
     with monkeypatch.context() as patch:
         patch.setattr(path, "evaluate", _stepping)
@@ -121,7 +111,7 @@ def test_losses_and_gradients_are_those_of_stepping(name, monkeypatch):
 def test_recording_changes_nothing_that_is_sampled():
     env, model = _model("grid")
     plain = quick_jit(lambda model: sample(jax.random.key(2), model, env, NUM))(model)
-    recorded, _ = quick_jit(lambda model: sample_recorded(jax.random.key(2), model, env, NUM))(model)
+    recorded, _ = quick_jit(lambda model: sample_with_cache(jax.random.key(2), model, env, NUM))(model)
     assert np.array_equal(plain.actions, recorded.actions) and np.array_equal(
         plain.terminal.coordinates, recorded.terminal.coordinates
     )
@@ -129,7 +119,7 @@ def test_recording_changes_nothing_that_is_sampled():
 
 @pytest.mark.parametrize("env", [Sequence("AB", 1, 4), BitSequence(6, 2), Hypergrid(3, 4), Subsets(4, 1, 3)], ids=repr)
 def test_states_along_a_trajectory_are_those_of_stepping(env):
-    model = Model(MLP(*_sizes(env), hidden=8, key=jax.random.key(0)), jnp.zeros(()))
+    model = Model(MLP(sizes_of(env), hidden=8, key=jax.random.key(0)), jnp.zeros(()))
     actions = quick_jit(lambda model: sample(jax.random.key(3), model, env, 64).actions)(model)
     assert np.any(actions == NO_ACTION) or isinstance(env, BitSequence)
     found = jax.vmap(env.states_along)(actions)
@@ -166,9 +156,9 @@ def test_a_draw_never_takes_what_has_no_weight():
 def test_growing_room_changes_nothing_that_is_sampled(monkeypatch):
     env = Sequence("AB", 3, 11)
     model = Model(_transformer(env), jnp.zeros(()))
-    wide = quick_jit(lambda model: sample_recorded(jax.random.key(4), model, env, NUM))(model)
-    monkeypatch.setattr(sampling, "ROOM", 3)
+    wide = quick_jit(lambda model: sample_with_cache(jax.random.key(4), model, env, NUM))(model)
+    monkeypatch.setattr(sampling, "CACHE_STEP", 3)
     assert sampling._limits(12) == [3, 6, 9, 12] and sampling._limits(2) == [2] and sampling._limits(10) == [4, 7, 10]
-    grown = quick_jit(lambda model: sample_recorded(jax.random.key(4), model, env, NUM))(model)
+    grown = quick_jit(lambda model: sample_with_cache(jax.random.key(4), model, env, NUM))(model)
     assert np.array_equal(wide[0].actions, grown[0].actions)
     np.testing.assert_allclose(wide[1].output.forward_logits, grown[1].output.forward_logits, atol=1e-5)

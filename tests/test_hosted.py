@@ -11,7 +11,7 @@ from rich.console import Console
 from narrows.config import load_job
 from narrows.envs import Subsets
 from narrows.objectives import TrajectoryBalance
-from narrows.policies import MLP
+from narrows.policies import MLP, sizes_of
 from narrows.runs import RunFolder, execute, read_rows, read_set_aside
 from narrows.scorers import ExecutorScorer
 from narrows.scorers.host import AbstractAsyncScore, AbstractScoreBatch, HostReward
@@ -81,7 +81,7 @@ class ScriptedBatch(AbstractScoreBatch):
 
 
 def make_trainer(score):
-    policy = MLP(ENV.num_features, ENV.num_values, ENV.num_actions, hidden=16, key=jax.random.key(0))
+    policy = MLP(sizes_of(ENV), hidden=16, key=jax.random.key(0))
     return trainer(ENV, policy, HostReward(score, ENV, beta=2.0), TrajectoryBalance(), adam(1e-2), batch_size=BATCH)
 
 

@@ -8,7 +8,7 @@ from narrows.envs import Hypergrid, Sequence
 from narrows.exact import enumerate_graph, model_distribution
 from narrows.metrics import total_variation
 from narrows.objectives import TrajectoryBalance
-from narrows.policies import MLP, Transformer
+from narrows.policies import MLP, Transformer, sizes_of
 from narrows.rewards.analytic import HypergridReward
 from narrows.rewards.base import AbstractReward
 from narrows.training import adam, run, trainer
@@ -23,8 +23,8 @@ class Places(AbstractReward):
 
 GRID, LETTERS = Hypergrid(2, 8), Sequence("ACG", 4, 4)
 CASES = {
-    "grid": (GRID, HypergridReward(GRID), lambda *sizes, **given: MLP(*sizes, hidden=64, **given)),
-    "letters": (LETTERS, Places(), lambda *sizes, **given: Transformer(*sizes, layers=2, width=32, heads=4, **given)),
+    "grid": (GRID, HypergridReward(GRID), lambda sizes, **given: MLP(sizes, hidden=64, **given)),
+    "letters": (LETTERS, Places(), lambda sizes, **given: Transformer(sizes, layers=2, width=32, heads=4, **given)),
 }
 
 
@@ -38,7 +38,7 @@ def test_the_law_learned_in_bf16_is_as_near_to_the_exact_one(name):
     for precision in ("f32", "bf16"):
 
         def policy(key, precision=precision):
-            return make(env.num_features, env.num_values, env.num_actions, precision=precision, key=key)
+            return make(sizes_of(env), precision=precision, key=key)
 
         made = trainer(env, policy, reward, TrajectoryBalance(), adam(3e-3, decay_steps=1000), batch_size=32)
         state, _ = run(made, made.init(jax.random.key(0)), 1000, every=1000)

@@ -60,8 +60,7 @@ class Moved:
 
 
 def policy_for(env, objective):
-    heads = {"flow_head": objective.needs_flow, "child_flow_head": objective.needs_child_flow}
-    return lambda key: Tabular(env.num_features, env.num_values, env.num_actions, **heads, key=key)
+    return lambda key: Tabular(objective.sizes(env), key=key)
 
 
 def trained(made, num_steps, state=None, every=3):
@@ -90,7 +89,7 @@ def same(one, two):
 )
 def test_a_score_outside_teaches_the_same_to_the_last_bit(objective):
     score = Moved()
-    replay = None if objective.is_on_policy else Replay(16, 4, prioritised=True)
+    replay = None if objective.needs.on_policy else Replay(16, 4, prioritised=True)
     made = trainer(
         ENV, policy_for(ENV, objective), HostReward(score, ENV, beta=2.0), objective, adam(0.05), batch_size=8, replay=replay
     )

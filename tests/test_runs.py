@@ -6,12 +6,14 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from narrows.config import load_job
+from narrows.config import load_job, parse_job
 from narrows.runs import Outcome, RunError, RunFolder, TooManySetAside, execute, read_rows, read_set_aside
+from narrows.runs.pinned import what_decides
 from narrows.storage import checkpoint
 from narrows.storage.archive import Archive
 
@@ -255,3 +257,18 @@ def test_a_schedulers_signal_saves_what_was_learned(job_file):
     output, _ = process.communicate(timeout=60)
     found = checkpoint.latest(folder.checkpoints)
     assert found.path is not None and checkpoint.read_manifest(found.path).step == int(output.split()[-1])
+
+
+def test_settings_that_runs_may_be_older_than_decide_nothing_unless_they_are_used():
+    document = {"env": {"name": "Hypergrid"}, "reward": {"name": "HypergridReward"}}
+    job = parse_job(document | {"objective": {"name": "DetailedBalance"}, "policy": {"name": "Transformer"}}, Path())
+    decides = what_decides(job)
+    assert decides["objective"] == (
+        "[('alpha', 1.0), ('dag_correction', True), ('name', 'DetailedBalance'), ('omega', 1.0), ('q', 0.0)]"
+    )
+    assert decides["policy"] == (
+        "[('activation', 'relu'), ('feed_forward', 64), ('head_width', None), ('heads', 8), ('layers', 3), "
+        "('learned_backward', False), ('name', 'Transformer'), ('norm', 'post'), ('precision', 'f32'), ('width', 64)]"
+    )
+    robust = parse_job(document | {"objective": {"name": "DetailedBalance", "huber": 1.0}}, Path())
+    assert "('huber', 1.0)" in what_decides(robust)["objective"]

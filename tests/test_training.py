@@ -22,7 +22,7 @@ from narrows.objectives import (
     TrajectoryGeneralMellowmax,
     VarGrad,
 )
-from narrows.policies import MLP, Tabular, Transformer
+from narrows.policies import MLP, Sizes, Tabular, Transformer, sizes_of
 from narrows.policies.base import Scaled
 from narrows.rewards.analytic import HypergridReward
 from narrows.rewards.base import AbstractReward
@@ -55,9 +55,7 @@ def _subset_reward(*missing):
 
 
 def _tabular(env, *, backward=False):
-    num_backward_actions = env.num_backward_actions if backward else None
-    sizes = env.num_features, env.num_values, env.num_actions
-    return Tabular(*sizes, num_backward_actions=num_backward_actions, flow_head=True, key=jax.random.key(0))
+    return Tabular(sizes_of(env, learned_backward=backward, flow_head=True), key=jax.random.key(0))
 
 
 # tgm T6, stochastic training: 4 letters, length 3, uniform random Phi, beta = 4, batch 16, epsilon = 0.01, 6,000 updates.
@@ -160,10 +158,8 @@ class Constant(AbstractReward):
 )
 def test_a_step_returns_what_it_takes(env, make, objective):
     """Same shapes, same dtypes and no weak type: what `jit` and `scan` and a checkpoint ask for."""
-    sizes = env.num_features, env.num_values, env.num_actions
-    is_trained = objective.trains_backward and make is not Transformer
-    backward = {"num_backward_actions": env.num_backward_actions} if is_trained else {}
-    policy = make(*sizes, **backward, flow_head=True, key=jax.random.key(0))
+    is_trained = objective.needs.trains_backward and make is not Transformer
+    policy = make(sizes_of(env, learned_backward=is_trained, flow_head=True), key=jax.random.key(0))
     made = trainer(env, policy, Constant(), objective, adam(weight_decay=0.1), batch_size=4, replay=Replay(8, 2))
     state = jax.eval_shape(made.init, jax.random.key(0))
     after, info = jax.eval_shape(made.step, state)
@@ -345,7 +341,7 @@ def test_target_copy_is_renewed_on_time():
 def test_networks_act_at_the_scale_of_the_operator():
     """Parametrisation P1 (tgm 3.2): the network's outputs are Q, the policy's logits `(q alpha + omega) Q`."""
     env = Subsets(3)
-    policy = Tabular(env.num_features, env.num_values, env.num_actions, 1.0, key=jax.random.key(3))
+    policy = Tabular(sizes_of(env), 1.0, key=jax.random.key(3))
     made = trainer(env, policy, _subset_reward(), TrajectoryGeneralMellowmax(4.0, 2.0, 0.5), adam(), batch_size=4)
     model = made.init(jax.random.key(0)).model
     assert isinstance(model.policy, Scaled) and model.policy.scale == 5.0
@@ -359,7 +355,7 @@ def test_the_callers_network_outlives_training():
     made = trainer(env, policy, _subset_reward(), VarGrad(), adam(), batch_size=2)
     run(made, made.init(jax.random.key(0)), 2, every=2)
     assert np.all(np.asarray(policy.forward_logits) == 0.0)  # neither deleted nor written
-    fresh = trainer(env, lambda key: MLP(3, 2, 4, 4, 1, key=key), _subset_reward(), VarGrad(), adam(), batch_size=2)
+    fresh = trainer(env, lambda key: MLP(Sizes(3, 2, 4), 4, 1, key=key), _subset_reward(), VarGrad(), adam(), batch_size=2)
     one, two = fresh.init(jax.random.key(0)).model, fresh.init(jax.random.key(1)).model
     assert not _equal(one, two) and _equal(one, fresh.init(jax.random.key(0)).model)
 
@@ -394,7 +390,7 @@ def test_decayed_rates_end_at_zero():
 
 def test_what_does_not_fit_is_refused():
     env = Subsets(3)
-    headless = Tabular(3, 2, 4, key=jax.random.key(0))
+    headless = Tabular(Sizes(3, 2, 4), key=jax.random.key(0))
     with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
         trainer(env, headless, _subset_reward(), VarGrad(), optax.sgd(0.1), batch_size=0)
     for objective in (DetailedBalance(), SubTrajectoryBalance()):
@@ -409,7 +405,7 @@ def test_what_does_not_fit_is_refused():
             trainer(env, headless, _subset_reward(), variance, adam(), batch_size=1)
     walk = Hops(4)
     given = Given(walk.from_text(["2"]), jnp.zeros(1), 1)
-    policy = Tabular(walk.num_features, walk.num_values, walk.num_actions, key=jax.random.key(0))
+    policy = Tabular(sizes_of(walk), key=jax.random.key(0))
 
     class Position(AbstractReward):
         def __call__(self, states):
@@ -421,6 +417,6 @@ def test_what_does_not_fit_is_refused():
 
 def test_turns_that_no_objective_accounts_for_are_refused():
     env = Coin((0.5, 0.5, 0.0))
-    policy = Tabular(env.num_features, env.num_values, env.num_actions, key=jax.random.key(0))
+    policy = Tabular(sizes_of(env), key=jax.random.key(0))
     with pytest.raises(ValueError, match="Coin has chance turns, which VarGrad .* ExpectedDetailedBalance"):
         trainer(env, policy, Constant(), VarGrad(), adam(), batch_size=2)

@@ -14,24 +14,17 @@ from tests.reference.solution_model import table
 from narrows.envs import BitSequence, Hypergrid, Sequence, Subsets
 from narrows.exact import model_distribution, model_log_backward
 from narrows.metrics import empirical_distribution, total_variation
-from narrows.policies import Tabular, Transformer
+from narrows.policies import Tabular, Transformer, sizes_of
 from narrows.policies.base import Model, Scaled
-from narrows.trajectories import NO_ACTION, Trajectory, follow, sample, sample_backward, score
+from narrows.trajectories import NO_ACTION, Trajectory, follow, log_probs_along, sample, sample_backward
 from narrows.trajectories.behaviour import Behaviour, on_policy
 
 NUM = 8192
 
 
 def _table(env, seed=0, scale=1.0, *, backward=False):
-    policy = Tabular(
-        env.num_features,
-        env.num_values,
-        env.num_actions,
-        init_scale=scale,
-        num_backward_actions=env.num_backward_actions if backward else None,
-        flow_head=True,
-        key=jax.random.key(seed),
-    )
+    sizes = sizes_of(env, learned_backward=backward, flow_head=True)
+    policy = Tabular(sizes, init_scale=scale, key=jax.random.key(seed))
     return Model(policy, jnp.zeros(()))
 
 
@@ -119,7 +112,7 @@ def test_backward_sampling_follows_the_backward_policy(env, backward):
     crowded = np.bincount(ends).argmax()
     rows = np.flatnonzero(ends == crowded)
     assert rows.size > 5
-    scores = quick_jit(lambda model, batch: score(model, env, batch).log_pb)
+    scores = quick_jit(lambda model, batch: log_probs_along(model, env, batch).log_pb)
     law = np.exp(np.sum(scores(model, case.batch._replace(log_reward=np.zeros(ends.size))), axis=1))[rows]
     terminal = jax.tree.map(lambda leaf: jnp.repeat(leaf[rows[:1]], NUM, axis=0), case.batch.terminal)
     batch = jax.jit(lambda key: sample_backward(key, model, env, terminal, jnp.arange(float(NUM))))(jax.random.key(3))
@@ -151,10 +144,9 @@ def test_backward_sampling_of_a_tree_is_the_one_path():
 )
 def test_t11_rollout_log_probs_equal_train_time_log_probs(env, make):
     """What `score` reads in one pass is what `sample` drew from, step by step."""
-    sizes = env.num_features, env.num_values, env.num_actions
-    policy, scale = Tabular(*sizes, 1.0, key=jax.random.key(0)), 1.0
+    policy, scale = Tabular(sizes_of(env), 1.0, key=jax.random.key(0)), 1.0
     if make is Transformer:  # far from the uniform policy that it starts as
-        policy, scale = Transformer(*sizes, layers=2, width=8, heads=2, feed_forward=8, key=jax.random.key(0)), 100.0
+        policy, scale = Transformer(sizes_of(env), layers=2, width=8, heads=2, feed_forward=8, key=jax.random.key(0)), 100.0
     model = Model(Scaled(policy, scale), jnp.zeros(()))
 
     @jax.jit
@@ -170,7 +162,7 @@ def test_t11_rollout_log_probs_equal_train_time_log_probs(env, make):
         return jax.lax.scan(step, (env.reset(), model.policy.start()), actions)[1]
 
     batch = jax.jit(lambda key: sample(key, model, env, 32))(jax.random.key(0))
-    scores = jax.jit(lambda batch: score(model, env, batch))(batch)
+    scores = jax.jit(lambda batch: log_probs_along(model, env, batch))(batch)
     assert np.any(np.abs(scores.log_pf) > 0.1)
     assert np.max(np.abs(scores.log_pf - jax.vmap(replay)(batch.actions))) < 1e-5
 
@@ -179,7 +171,7 @@ def test_scores_of_one_trajectory_in_plain_sight():
     env = Subsets(3)
     model = _table(env, backward=True)
     walk = Trajectory(env.from_text(["110"]), jnp.array([[1, 0, 3, NO_ACTION]], jnp.int32), jnp.zeros(1))
-    scores = jax.tree.map(lambda leaf: leaf[0], quick_jit(lambda walk: score(model, env, walk))(walk))
+    scores = jax.tree.map(lambda leaf: leaf[0], quick_jit(lambda walk: log_probs_along(model, env, walk))(walk))
     assert np.array_equal(scores.is_valid, [True, True, True, False])
     assert np.array_equal(scores.num_legal, [4, 3, 2, 0])
     log_flow = np.asarray(table(model).log_flow)
@@ -200,7 +192,6 @@ def test_trees_have_no_backward_term(env):
 
 def test_a_policy_with_memory_is_not_read_backwards():
     env = Hypergrid(2, 3)
-    sizes = env.num_features, env.num_values, env.num_actions
-    policy = Transformer(*sizes, width=8, heads=1, num_backward_actions=3, key=jax.random.key(0))
+    policy = Transformer(sizes_of(env, learned_backward=True), width=8, heads=1, key=jax.random.key(0))
     with pytest.raises(ValueError, match="cannot be read backwards"):
         sample_backward(jax.random.key(0), Model(policy, jnp.zeros(())), env, env.from_text(["1 1"]), jnp.zeros(1))

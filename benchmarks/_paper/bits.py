@@ -22,7 +22,7 @@ from benchmarks.harness.rows import Context, Row, Target
 from narrows.envs import BitSequence
 from narrows.metrics.samples import MODE_RADIUS
 from narrows.objectives import TrajectoryGeneralMellowmax
-from narrows.policies import MLP
+from narrows.policies import MLP, sizes_of
 from narrows.policies.base import Model
 from narrows.rewards import BitModes, Tempered
 from narrows.training import TrainState, trainer
@@ -145,7 +145,7 @@ def train_bits(
     """Return the trained model and the words that its training drew."""
 
     def policy(key: PRNGKeyArray) -> MLP:
-        return MLP(env.num_features, env.num_values, env.num_actions, hidden=128, depth=2, key=key)
+        return MLP(sizes_of(env), hidden=128, depth=2, key=key)
 
     optimizer = optax.chain(optax.clip_by_global_norm(10.0), optax.adamw(1e-3, weight_decay=1e-4))
     objective = TrajectoryGeneralMellowmax(OMEGA, ALPHA, q)

@@ -24,7 +24,7 @@ from benchmarks.harness.processes import tell
 from narrows.envs import Sequence as Sequences
 from narrows.exact.blocks import in_blocks
 from narrows.metrics import diverse_top_k, temperature_pool
-from narrows.policies import FaithfulTransformer
+from narrows.policies import FaithfulTransformer, Transformer
 from narrows.rewards import AbstractReward
 from narrows.training import TrainState, trainer
 from narrows.trajectories.behaviour import Behaviour
@@ -204,8 +204,8 @@ def train(
     """Return what the published network has become after all steps; one program for all settings and seeds of a method."""
     objective = method.objective
 
-    def policy(key: PRNGKeyArray) -> FaithfulTransformer:
-        return FaithfulTransformer(env.num_features, env.num_values, env.num_actions, flow_head=objective.needs_flow, key=key)
+    def policy(key: PRNGKeyArray) -> Transformer:
+        return FaithfulTransformer(objective.sizes(env), key=key)
 
     reward = Scaled(proxy, beta * method.factor)
     optimizer = optax.chain(
@@ -215,7 +215,7 @@ def train(
         optax.scale_by_schedule(lambda _: -rate),
     )
     # What is on-policy must learn from what its own policy drew.
-    behaviour = Behaviour(epsilon=0.0 if objective.is_on_policy else 0.01)
+    behaviour = Behaviour(epsilon=0.0 if objective.needs.on_policy else 0.01)
     training = trainer(env, policy, reward, objective, optimizer, batch_size=batch_size, behaviour=behaviour)
 
     def step(state: TrainState, _: None) -> tuple[TrainState, None]:

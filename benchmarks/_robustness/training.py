@@ -15,7 +15,7 @@ from narrows.objectives.base import AbstractObjective, Passes
 from narrows.policies import MLP
 from narrows.policies.base import AbstractPolicy
 from narrows.training import TrainState, trainer
-from narrows.trajectories import sample, score
+from narrows.trajectories import log_probs_along, sample
 
 
 @dataclass(frozen=True)
@@ -73,11 +73,9 @@ def train(
 
     def policy(key: PRNGKeyArray) -> AbstractPolicy:
         return MLP(
-            *(env.num_features, env.num_values, env.num_actions),
+            objective.sizes(env),
             hidden=recipe.width,
             depth=2,
-            flow_head=objective.needs_flow,
-            child_flow_head=objective.needs_child_flow,
             key=key,
         )
 
@@ -90,7 +88,7 @@ def train(
         def until(state: TrainState, stop: tuple[Int[Array, ""], Int[Array, ""]]) -> tuple[TrainState, Drawn]:
             state = jax.lax.fori_loop(*stop, lambda _, state: training.step(state)[0], state)
             batch = sample(jax.random.fold_in(drawing, stop[1]), state.model, env, recipe.num_samples)
-            log_prob = jnp.sum(score(state.model, env, batch).log_pf, axis=-1)
+            log_prob = jnp.sum(log_probs_along(state.model, env, batch).log_pf, axis=-1)
             return state, Drawn(batch.terminal.tokens, reward.phi(batch.terminal.tokens), log_prob)
 
         # One loop over the stops: a step that stood there once for each would take three times as long to compile.

@@ -16,7 +16,7 @@ from benchmarks._speed.protocol import Answer, main
 from narrows.envs import AbstractEnvironment, BitSequence, Hypergrid, Sequence
 from narrows.envs.sequence import SequenceState
 from narrows.objectives import AbstractObjective, DetailedBalance, TrajectoryBalance
-from narrows.policies import MLP, AbstractPolicy, Transformer
+from narrows.policies import MLP, AbstractPolicy, Transformer, sizes_of
 from narrows.rewards import AbstractReward, HypergridReward
 from narrows.training import Chunk, Row, adam, run, simulate, trainer
 from narrows.trajectories import sample
@@ -153,17 +153,15 @@ def _environment(problem: Problem) -> tuple[AbstractEnvironment, AbstractReward]
 
 
 def _policy(problem: Problem, env: AbstractEnvironment, key: Array) -> AbstractPolicy:
-    sizes = (env.num_features, env.num_values, env.num_actions)
-    flow = problem.objective == "db"
+    sizes = sizes_of(env, flow_head=problem.objective == "db")
     if problem.network == "mlp":
-        return MLP(*sizes, hidden=given.HIDDEN, depth=given.DEPTH, flow_head=flow, key=key)
+        return MLP(sizes, hidden=given.HIDDEN, depth=given.DEPTH, key=key)
     return Transformer(
-        *sizes,
+        sizes,
         layers=given.LAYERS,
         width=given.WIDTH,
         heads=given.HEADS,
         feed_forward=given.FEED_FORWARD,
-        flow_head=flow,
         key=key,
     )
 

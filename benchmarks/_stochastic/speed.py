@@ -66,12 +66,12 @@ def speed_rows(context: Context, here: World, effort: Effort) -> Iterator[Row]:
     """Yield the cost of a step of each method and its ratio to the baseline, then the rows of an alphabet of thousands."""
     for batch in effort.batches:
         reward = Tempered(here.reward, _BETA)
-        plans = [(BASELINE, *_training(here.env.inner, reward, TrajectoryBalance(), None, batch))]
+        plans = [(BASELINE, *_training(here.env.inner, reward, TrajectoryBalance(), False, batch))]
         for method in METHODS:
             # A learned kernel costs what a true one costs: a row of a table.
             if (batch == effort.full_batch or method.name in OTHERS) and not method.learns_kernel:
-                backward = here.env.num_backward_actions if method.learns_backward else None
-                plans.append((method.name, *_training(here.env, UnwrapPerturbed(reward), method.objective, backward, batch)))
+                made = _training(here.env, UnwrapPerturbed(reward), method.objective, method.learns_backward, batch)
+                plans.append((method.name, *made))
         found = _timed(plans, effort.windows, effort.steps)
         yield from step_rows(context, f"stochastic/speed/batch {batch}", found, effort.steps, TARGET)
     inner = Sequences("".join(chr(_FIRST_LETTER + number) for number in range(effort.letters)), _LENGTH, _LENGTH)
@@ -79,7 +79,7 @@ def speed_rows(context: Context, here: World, effort: Effort) -> Iterator[Row]:
     weights = jax.random.normal(jax.random.key(0), (inner.num_values,))
     objectives: dict[str, AbstractObjective] = {"expected DB, visited": ExpectedDetailedBalance()}
     objectives |= {f"expected DB, {num} drawn": SampledExpectedDetailedBalance(num) for num in effort.drawn}
-    plans = [(name, *_training(world, UnwrapPerturbed(LetterSum(weights)), one, None, 64)) for name, one in objectives.items()]
+    plans = [(name, *_training(world, UnwrapPerturbed(LetterSum(weights)), one, False, 64)) for name, one in objectives.items()]
     found = _timed(plans, effort.many_windows, effort.many_steps)
     yield from step_rows(context, f"stochastic/speed/{effort.letters} outcomes", found, effort.many_steps, None)
 
@@ -88,12 +88,11 @@ Parts = tuple[Callable[[TrainState], TrainState], TrainState]
 
 
 def _training(
-    env: AbstractEnvironment, reward: AbstractReward, objective: AbstractObjective, backward: int | None, batch: int
+    env: AbstractEnvironment, reward: AbstractReward, objective: AbstractObjective, learned_backward: bool, batch: int
 ) -> Parts:
     """Return a training step and its first state; the network is the same for all but for the heads that it must have."""
-    sizes = (env.num_features, env.num_values, env.num_actions)
-    child = objective.needs_child_flow
-    policy = MLP(*sizes, hidden=_HIDDEN, depth=2, num_backward_actions=backward, child_flow_head=child, key=jax.random.key(0))
+    sizes = objective.sizes(env, learned_backward=learned_backward)
+    policy = MLP(sizes, hidden=_HIDDEN, depth=2, key=jax.random.key(0))
     training = trainer(env, policy, reward, objective, adam(), batch_size=batch)
     return lambda state: training.step(state)[0], training.init(jax.random.key(0))
 

@@ -20,7 +20,7 @@ from benchmarks.harness.processes import tell
 from narrows.envs import perturbed
 from narrows.envs.perturbation import AbstractPerturbed, ReversiblePerturbed
 from narrows.exact import model_distribution
-from narrows.policies import MLP, Tabular
+from narrows.policies import MLP, Tabular, sizes_of
 from narrows.policies.base import AbstractPolicy, Model
 from narrows.rewards import UnwrapPerturbed
 from narrows.rewards.landscape import Landscape
@@ -44,11 +44,10 @@ class Recipe:
 
     def policy(self, env: ReversiblePerturbed, learns_backward: bool, key: PRNGKeyArray) -> AbstractPolicy:
         """Return the untrained network."""
-        sizes = (env.num_features, env.num_values, env.num_actions)
-        backward = env.num_backward_actions if learns_backward else None
+        sizes = sizes_of(env, learned_backward=learns_backward, child_flow_head=True)
         if self.width is None:
-            return Tabular(*sizes, num_backward_actions=backward, child_flow_head=True, key=key)
-        return MLP(*sizes, hidden=self.width, depth=2, num_backward_actions=backward, child_flow_head=True, key=key)
+            return Tabular(sizes, key=key)
+        return MLP(sizes, hidden=self.width, depth=2, key=key)
 
     def optimizer(self) -> optax.GradientTransformation:
         """Return Adam with the recipe's schedules. Without the warm-up a rate this large lets policies collapse at first."""
@@ -84,11 +83,11 @@ def train(job: Job) -> list[Found]:
     found = []
     for seed in job.seeds:
         # A learned kernel is the seed's own, so a seed's exponents are what shares a call.
-        believed = (
+        learned_env = (
             perturbed(here.env.inner, learned_kernel(here.env, seed + _TRANSITION_SEED)) if method.learns_kernel else here.env
         )
         scores = jnp.stack([beta * here.reward.scores for beta in job.betas])
-        models = _train_all(here.env, believed, here.reward, scores, jax.random.key(seed), method, job.recipe)
+        models = _train_all(here.env, learned_env, here.reward, scores, jax.random.key(seed), method, job.recipe)
         for place, beta in enumerate(job.betas):
             log_probs = model_distribution(jax.tree.map(lambda leaf, place=place: leaf[place], models), here.env, here.graph)
             found.append(Found(beta, seed, here.figures(log_probs, beta, seed)))
@@ -100,7 +99,7 @@ def train(job: Job) -> list[Found]:
 @eqx.filter_jit
 def _train_all(
     env: ReversiblePerturbed,
-    believed: AbstractPerturbed,
+    learned_env: AbstractPerturbed,
     reward: Landscape,
     scores: Float[Array, "beta object"],
     key: PRNGKeyArray,
@@ -118,7 +117,7 @@ def _train_all(
             recipe.optimizer(),
             batch_size=recipe.batch_size,
             behaviour=Behaviour(temperature=recipe.temperature),
-            believed=believed,
+            learned_env=learned_env,
         )
         state, _ = jax.lax.scan(lambda state, _: (training.step(state)[0], None), training.init(key), length=recipe.num_steps)
         return state.model

@@ -7,7 +7,7 @@ from make_measurements import measure
 from narrows.data import Table, space
 from narrows.envs import Sequence
 from narrows.objectives import TrajectoryGeneralMellowmax
-from narrows.policies import MLP
+from narrows.policies import MLP, sizes_of
 from narrows.proxies.ensemble import save
 from narrows.proxies.fit import fit
 from narrows.rewards import Proxy, Tempered
@@ -24,7 +24,7 @@ def main(num_steps: int = 2000, proxy: str = "proxy") -> float:
     save(fitted.ensemble, fitted.quality, proxy)
 
     env = Sequence("ACGU", min_length=14, max_length=14)
-    policy = MLP(env.num_features, env.num_values, env.num_actions, key=jax.random.key(0))
+    policy = MLP(sizes_of(env), key=jax.random.key(0))
     objective = TrajectoryGeneralMellowmax(omega=4.0, alpha=1.0, q=0.5)
     training = trainer(env, policy, Tempered(Proxy(env, proxy), beta=16.0), objective, adam(1e-3), batch_size=64)
     seen: set[str] = set()

@@ -23,7 +23,7 @@ import optax
 from narrows import vi
 from narrows.envs import Sequence
 from narrows.operators import masked_log_softmax
-from narrows.policies import MLP
+from narrows.policies import MLP, sizes_of
 from narrows.policies.base import Model
 from narrows.trajectories import follow, gather
 
@@ -98,7 +98,7 @@ def by_network(task: Task, budget: float, num_steps: int, seed: int = 0) -> np.n
     """Return the law of a network that adds letter by letter, trained through a surrogate of extragradient."""
     env = Sequence(LETTERS, LENGTH, LENGTH)
     actions = jnp.asarray(list(itertools.product(range(len(LETTERS)), repeat=LENGTH)))
-    policy = MLP(env.num_features, env.num_values, env.num_actions, hidden=32, key=jax.random.key(seed))
+    policy = MLP(sizes_of(env), hidden=32, key=jax.random.key(seed))
 
     def predict(params):
         """Return both players' moves: the law of the policy over all strings, and a blow inside the unit ball."""

@@ -20,7 +20,7 @@ from narrows.objectives import (
     UnadjustedExpectedDetailedBalance,
     VarGrad,
 )
-from narrows.policies import Tabular
+from narrows.policies import Sizes, Tabular
 from narrows.training import adam, trainer
 
 TREE: Any = TreeGame(random_tree(np.random.default_rng(5), depth=4))
@@ -38,7 +38,7 @@ def test_turns_are_looked_at_and_not_who_defines_them():
     assert [VarGrad().accounts_for(env) for env in envs] == [False, False, True, False]
     assert [ExpectedFlowMatching().accounts_for(env) for env in (COIN, alone)] == [False, True]
     assert is_tree(Double(Sequence("AB", 1, 2), {}))
-    policy = Tabular(1, game.num_values, game.num_actions, key=jax.random.key(0))
+    policy = Tabular(Sizes(1, game.num_values, game.num_actions), key=jax.random.key(0))
     trainer(game, policy, OfNodes(jnp.zeros(9)), AdversarialTrajectoryBalance(), adam())
 
 
@@ -51,4 +51,4 @@ def test_turns_are_looked_at_and_not_who_defines_them():
 )
 def test_who_has_turns_is_said_and_an_objective_that_takes_them_is_named(env, objective, message):
     with pytest.raises(ValueError, match=message):
-        trainer(env, Tabular(2, 2, 3, key=jax.random.key(0)), OfNodes(jnp.zeros(1)), objective, adam())
+        trainer(env, Tabular(Sizes(2, 2, 3), key=jax.random.key(0)), OfNodes(jnp.zeros(1)), objective, adam())

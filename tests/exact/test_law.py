@@ -14,25 +14,16 @@ from narrows.envs import CHANCE, Hypergrid, Sequence, Subsets, perturbed
 from narrows.exact import enumerate_graph, model_distribution, model_log_backward, model_log_policy, solve
 from narrows.noise import Substitution
 from narrows.operators import GeneralMellowmax
-from narrows.policies import MLP, Tabular, Transformer
+from narrows.policies import MLP, Tabular, Transformer, sizes_of
 from narrows.policies.base import Model, Scaled
-from narrows.trajectories import NO_ACTION, score
+from narrows.trajectories import NO_ACTION, log_probs_along
 
 NOISY = perturbed(Sequence("AB", 1, 3), Substitution(Sequence("AB", 1, 3), 0.4))
 
 
 def _loud_transformer(env, layers):
     """Return a model far from the uniform policy that a transformer starts as."""
-    policy = Transformer(
-        env.num_features,
-        env.num_values,
-        env.num_actions,
-        layers=layers,
-        width=8,
-        heads=2,
-        feed_forward=8,
-        key=jax.random.key(1),
-    )
+    policy = Transformer(sizes_of(env), layers=layers, width=8, heads=2, feed_forward=8, key=jax.random.key(1))
     return Model(Scaled(policy, 100.0), jnp.zeros(()))
 
 
@@ -40,7 +31,7 @@ def _brute_force_law(model, case):
     """Return the law as a sum over walks of the product of the probabilities of their steps."""
     rewards = np.zeros(len(case.walks))
     batch = case.batch._replace(log_reward=rewards)
-    log_pf = quick_jit(lambda model, batch: score(model, case.env, batch).log_pf)(model, batch)
+    log_pf = quick_jit(lambda model, batch: log_probs_along(model, case.env, batch).log_pf)(model, batch)
     log_pf = log_pf.astype(np.float64)
     for row, walk in enumerate(case.walks):
         for time, (state, action) in enumerate(zip(walk.states, walk.actions, strict=True)):
@@ -58,7 +49,7 @@ def _brute_force_law(model, case):
 )
 def test_policies_without_memory(env):
     case = case_of(env)
-    policy = Tabular(env.num_features, env.num_values, env.num_actions, init_scale=2.0, key=jax.random.key(1))
+    policy = Tabular(sizes_of(env), init_scale=2.0, key=jax.random.key(1))
     model = Model(policy, jnp.zeros(()))
     log_probs = model_distribution(model, env, case.graph)
     assert abs(np.sum(np.exp(log_probs)) - 1.0) < 1e-6
@@ -86,7 +77,7 @@ def test_many_paths_in_blocks():
         actions[row, : len(text) + 1] = ["ABCDE".index(letter) for letter in text] + [5]
     terminal = env.from_text(texts)
     batch = case_of(Sequence("AB", 0, 1)).batch._replace(terminal=terminal, actions=actions, log_reward=np.zeros(300))
-    log_pf = quick_jit(lambda model: score(model, env, batch).log_pf)(model)
+    log_pf = quick_jit(lambda model: log_probs_along(model, env, batch).log_pf)(model)
     of_terminal = dict(zip(graph.terminals.tolist(), log_probs.tolist(), strict=True))
     found = np.array([of_terminal[number] for number in graph.index(terminal).tolist()])
     assert abs(np.sum(np.exp(log_probs)) - 1.0) < 1e-6
@@ -118,7 +109,7 @@ def test_backward_policy_is_normalised_over_parents():
     with jax.enable_x64(True):
         model = random_model(env, 0, backward=True)
         log_backward = model_log_backward(model, env, case.graph)
-        walk = quick_jit(lambda model: score(model, env, case.batch).log_pb)(model)
+        walk = quick_jit(lambda model: log_probs_along(model, env, case.batch).log_pb)(model)
     states, actions = np.nonzero(case.graph.children >= 0)
     total = np.zeros(case.graph.num_states)
     np.add.at(total, case.graph.children[states, actions], np.exp(log_backward[states, actions]))
@@ -152,7 +143,7 @@ def test_forced_moves_need_no_network():
 def test_mlp_law_of_a_larger_space_sums_to_one():
     env = Sequence("ACGU", 1, 6)
     graph = enumerate_graph(env)
-    model = Model(MLP(env.num_features, env.num_values, env.num_actions, 16, 1, key=jax.random.key(0)), jnp.zeros(()))
+    model = Model(MLP(sizes_of(env), 16, 1, key=jax.random.key(0)), jnp.zeros(()))
     log_probs = model_distribution(model, env, graph)
     assert log_probs.shape == (sum(4**length for length in range(1, 7)),)
     assert abs(np.sum(np.exp(log_probs)) - 1.0) < 1e-9

@@ -14,7 +14,7 @@ from narrows.games.players import NetworkPlayer
 from narrows.games.rules import legal_moves
 from narrows.games.session import Table
 from narrows.games.web import GameServer
-from narrows.policies import MLP
+from narrows.policies import MLP, sizes_of
 
 
 class Leftmost:
@@ -39,7 +39,7 @@ def scores(state, look_up):
 def network(name):
     """A network that has not learned anything, but says something else of every position."""
     env = game_named(name)
-    policy = MLP(env.num_features, env.num_values, env.num_actions, hidden=16, flow_head=True, key=jax.random.key(3))
+    policy = MLP(sizes_of(env, flow_head=True), hidden=16, key=jax.random.key(3))
     return NetworkPlayer(env, policy, "my run", scale=0.05)
 
 

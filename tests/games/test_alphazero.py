@@ -19,7 +19,7 @@ from narrows.games.alphazero import search as search_function
 from narrows.games.alphazero.examples import Batch, Examples, Seen, _store, draw_batch, empty_examples
 from narrows.games.alphazero.trainer import alphazero_loss
 from narrows.games.solver import solve_tic_tac_toe
-from narrows.policies import MLP, ResidualMLP
+from narrows.policies import MLP, ResidualMLP, Sizes, sizes_of
 from narrows.policies.base import Model, Uniform
 from narrows.storage import checkpoint
 
@@ -27,7 +27,7 @@ ENV, ROWS, SIMULATIONS = TicTacToe(), 16, 200
 
 
 def make_policy(key):
-    return MLP(ENV.num_features, ENV.num_values, ENV.num_actions, hidden=16, flow_head=True, key=key)
+    return MLP(sizes_of(ENV, flow_head=True), hidden=16, key=key)
 
 
 POLICY = make_policy(jax.random.key(7))
@@ -386,7 +386,7 @@ def test_without_mctx_an_error_says_what_to_install(monkeypatch):
 
 
 def test_operations_are_those_of_the_products():
-    policy = ResidualMLP(9, 3, 9, hidden=64, blocks=2, flow_head=True, key=jax.random.key(0))
+    policy = ResidualMLP(Sizes(9, 3, 9, flow_head=True), hidden=64, blocks=2, key=jax.random.key(0))
     products = 27 * 64 + 2 * 2 * 64**2 + 64 * 10
     assert forward_flops(policy, ENV) == pytest.approx(2 * products, rel=0.05)
     spent = Compute(forward=100.0, rows=10.0, evaluations=7.0)

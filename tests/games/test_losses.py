@@ -12,7 +12,7 @@ from narrows.envs import TicTacToe
 from narrows.games.losses import BALANCES, BalanceLoss, FlowMatching, Loss
 from narrows.games.packing import Packed, pack
 from narrows.games.slots import Games, begin, empty_games, play_move
-from narrows.policies import MLP
+from narrows.policies import MLP, Sizes
 from narrows.policies.base import Model
 from narrows.trajectories.behaviour import on_policy
 
@@ -50,7 +50,7 @@ def packed(games: Games) -> Packed:
 
 
 def value_of(loss: Loss, packed: Packed) -> float:
-    net = MLP(9, 3, 9, hidden=8, flow_head=True, key=jax.random.key(5))
+    net = MLP(Sizes(9, 3, 9, flow_head=True), hidden=8, key=jax.random.key(5))
     model = Model(jax.tree.map(lambda leaf: 8.0 * leaf, net), jnp.asarray(0.3))
     return float(loss(model, model, ENV, packed, jnp.asarray(5.0)))
 

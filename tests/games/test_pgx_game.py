@@ -23,7 +23,7 @@ from narrows.games.recipe import preset
 from narrows.games.rules import look, moved
 from narrows.games.self_play import SelfPlay, self_play_trainer
 from narrows.games.slots import begin, empty_games, play_move
-from narrows.policies import ResidualMLP
+from narrows.policies import ResidualMLP, Sizes
 from narrows.training import adam
 from narrows.trajectories.behaviour import on_policy
 
@@ -59,7 +59,11 @@ def test_it_is_the_same_game_as_ours(env):
 def test_it_can_be_trained(env):
     settings = SelfPlay(num_slots=8, games_per_round=8, num_rows=32, games_per_batch=8, capacity=50, initial_games=0)
     trainer = self_play_trainer(
-        env, lambda key: ResidualMLP(18, 2, 9, hidden=8, blocks=1, flow_head=True, key=key), FlowMatching(), adam(), settings
+        env,
+        lambda key: ResidualMLP(Sizes(18, 2, 9, flow_head=True), hidden=8, blocks=1, key=key),
+        FlowMatching(),
+        adam(),
+        settings,
     )
     state, info = jax.jit(trainer.step)(trainer.init(jax.random.key(0)))
     assert bool(jnp.isfinite(info.loss))

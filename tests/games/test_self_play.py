@@ -25,7 +25,7 @@ from narrows.games.rules import batch_of, look, moved
 from narrows.games.self_play import SelfPlay, scale_at, self_play_trainer
 from narrows.games.slots import begin, empty_games, play_move
 from narrows.objectives import AdversarialDetailedBalance, AdversarialTrajectoryBalance
-from narrows.policies import MLP, PolicyOutput, ResidualMLP
+from narrows.policies import MLP, PolicyOutput, ResidualMLP, Sizes
 from narrows.policies.base import AbstractPolicy, Model
 from narrows.rewards import GameResult
 from narrows.training import adam
@@ -255,7 +255,7 @@ def test_values_are_carried_back_as_a_slow_loop_does(exact, games, prefers_late)
 @pytest.mark.parametrize("objective", [AdversarialTrajectoryBalance(), AdversarialDetailedBalance()])
 def test_balance_on_packed_games_is_that_on_trajectories(games, objective):
     packed = packs(jax.random.key(4), games, 100, 12, use_symmetries=False)
-    net = MLP(9, 3, 9, hidden=8, flow_head=True, key=jax.random.key(5))
+    net = MLP(Sizes(9, 3, 9, flow_head=True), hidden=8, key=jax.random.key(5))
     net = jax.tree.map(lambda leaf: 20.0 * leaf if leaf.ndim == 2 and leaf.shape[1] in (1, 9) else leaf, net)
     model = Model(net, jnp.asarray(0.3))
     found = value_of(BalanceLoss(objective), model, packed)
@@ -288,7 +288,7 @@ def advance(trainer, state, length):
 
 
 def make_policy(key):
-    return ResidualMLP(9, 3, 9, hidden=64, blocks=1, flow_head=True, key=key)
+    return ResidualMLP(Sizes(9, 3, 9, flow_head=True), hidden=64, blocks=1, key=key)
 
 
 def test_flow_matching_by_self_play_learns_to_play():
@@ -324,7 +324,7 @@ def test_settings_and_parts_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="num_rows must be at least 9"):
         self_play_trainer(ENV, make_policy, FlowMatching(), adam(), SelfPlay(num_rows=8))
     with pytest.raises(ValueError, match="flow head"):
-        self_play_trainer(ENV, lambda key: MLP(9, 3, 9, hidden=4, key=key), FlowMatching(), adam(), SETTINGS)
+        self_play_trainer(ENV, lambda key: MLP(Sizes(9, 3, 9), hidden=4, key=key), FlowMatching(), adam(), SETTINGS)
     wrongs: list[dict[str, Any]] = [
         {"average": 1.0},
         {"num_slots": 0},

@@ -28,7 +28,7 @@ from narrows.games.sets import EvaluationSet, quiet, save
 from narrows.games.solver import PerfectPlayer, SmallBoard, solve_tic_tac_toe
 from narrows.games.standings import json_lines, picture, render
 from narrows.games.tournament import tournament, written
-from narrows.policies import MLP, Scaled
+from narrows.policies import MLP, Scaled, sizes_of
 
 CELLS, SMALL = TicTacToe(), ConnectFour(4, 4)
 SIZES = {(3, 3): (3, 3, 3, False), (4, 4): (4, 4, 4, True)}
@@ -37,7 +37,7 @@ SIZES = {(3, 3): (3, 3, 3, False), (4, 4): (4, 4, 4, True)}
 @pytest.fixture(scope="module")
 def network():
     """A network that has not learned anything, but plays otherwise than whoever plays leftmost."""
-    policy = MLP(SMALL.num_features, SMALL.num_values, SMALL.num_actions, hidden=16, flow_head=True, key=jax.random.key(3))
+    policy = MLP(sizes_of(SMALL, flow_head=True), hidden=16, key=jax.random.key(3))
     return NetworkPlayer(SMALL, policy, "network")
 
 

@@ -7,11 +7,11 @@ import pytest
 
 from narrows.envs import Sequence
 from narrows.metrics import temperature_pool
-from narrows.policies import Tabular
+from narrows.policies import Tabular, sizes_of
 from narrows.policies.base import Model
 
 ENV = Sequence("AB", 6, 6)
-POLICY = Tabular(ENV.num_features, ENV.num_values, ENV.num_actions, init_scale=1.0, key=jax.random.key(0))
+POLICY = Tabular(sizes_of(ENV), init_scale=1.0, key=jax.random.key(0))
 MODEL = Model(POLICY, jnp.zeros(()))
 
 

@@ -30,8 +30,8 @@ from narrows.objectives import (
 )
 from narrows.objectives.adversarial import adversarial_steps
 from narrows.objectives.balance import segment_residual, trajectory_residual, transition_residual
-from narrows.objectives.base import ALONE, Aids
-from narrows.policies import Tabular
+from narrows.objectives.base import NO_CONTEXT, LossContext
+from narrows.policies import Sizes, Tabular, sizes_of
 from narrows.policies.base import Model
 from narrows.rewards import GameResult
 from narrows.training import adam, run, trainer
@@ -81,7 +81,7 @@ def reward_of(case):
 
 def losses_of(objectives, env):
     def losses(model, batch, reward=None):
-        return {type(one).__name__: one.loss(model, model, env, batch, Aids(reward=reward)) for one in objectives}
+        return {type(one).__name__: one.loss(model, model, env, batch, LossContext(reward=reward)) for one in objectives}
 
     return quick_jit(losses)
 
@@ -183,7 +183,7 @@ LINES = [(0, 1, 2), (3, 4, 5), (6, 7, 8), (0, 3, 6), (1, 4, 7), (2, 5, 8), (0, 4
 
 def test_t10_residuals_of_tic_tac_toe_equal_those_of_a_board_played_by_hand():
     env, objective, rng = TicTacToe(), AdversarialTrajectoryBalance(), np.random.default_rng(1)
-    model = Model(Tabular(9, 3, 9, 1.0, key=jax.random.key(2)), jnp.asarray(0.3))
+    model = Model(Tabular(Sizes(9, 3, 9), 1.0, key=jax.random.key(2)), jnp.asarray(0.3))
     logits = np.asarray(table(model).forward_logits, np.float64)
     games, rewards, totals = np.full((40, 9), -1, np.int32), np.zeros(40), np.full(40, 0.3)
     for game in range(40):
@@ -214,7 +214,7 @@ def total_of_all():
     @quick_jit
     @jax.value_and_grad
     def total(model, batch, reward):
-        return sum(one.loss(model, model, TURNS, batch, Aids(reward=reward)) for one in objectives)
+        return sum(one.loss(model, model, TURNS, batch, LossContext(reward=reward)) for one in objectives)
 
     return total
 
@@ -320,10 +320,10 @@ def test_every_objective_trained_on_a_small_tree_reaches_its_closed_form():
     num_steps = 1500
     optimizer = optax.adam(optax.cosine_decay_schedule(0.1, num_steps))
     with jax.enable_x64(True):
-        aids = Aids(reward=reward_of(case))
+        context = LossContext(reward=reward_of(case))
 
         def total(models):
-            return sum(one.loss(m, m, TURNS, case.batch, aids) for one, m in zip(objectives, models, strict=True))
+            return sum(one.loss(m, m, TURNS, case.batch, context) for one, m in zip(objectives, models, strict=True))
 
         @jax.jit
         def train(models):
@@ -353,7 +353,7 @@ def test_self_play_on_tic_tac_toe_comes_close_to_the_closed_form():
     graph = enumerate_graph(env)
     outcome = np.asarray(jax.vmap(env.outcome)(graph.terminal_states)).astype(float)
     solution = solve_game(graph, 5.0 * outcome)
-    policy = Tabular(9, 3, 9, key=jax.random.key(0))
+    policy = Tabular(Sizes(9, 3, 9), key=jax.random.key(0))
     behaviour = Behaviour(temperature=2.0)
     train = trainer(
         env,
@@ -379,7 +379,7 @@ def test_whose_turns_are_accounted_for():
     for objective in [*(make() for make in ADVERSARIAL), UnadjustedExpectedDetailedBalance()]:
         accounts = [objective.accounts_for(env) for env in (TicTacToe(), TURNS, Subsets(3), noisy, Hops(5, coin=True))]
         assert accounts == [True, True, True, False, False]
-        policy = Tabular(noisy.num_features, noisy.num_values, noisy.num_actions, flow_head=True, key=jax.random.key(0))
+        policy = Tabular(sizes_of(noisy, flow_head=True), key=jax.random.key(0))
         with pytest.raises(ValueError, match="does not account for"):
             trainer(noisy, policy, OfNodes(jnp.zeros(1)), objective, adam())
 
@@ -392,12 +392,12 @@ def test_refusals():
             make(branch_adjusted=False, reference=lambda state: jnp.zeros(2))
     case = case_of(TURNS)
     model = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), random_model(TURNS, 0))
-    headless = Model(Tabular(1, TURNS.num_values, TURNS.num_actions, key=jax.random.key(0)), jnp.zeros(()))
+    headless = Model(Tabular(Sizes(1, TURNS.num_values, TURNS.num_actions), key=jax.random.key(0)), jnp.zeros(()))
     batch = case.batch._replace(log_reward=np.zeros(len(case.walks), np.float32))
     for objective in (AdversarialFlowMatching(), UnadjustedExpectedDetailedBalance()):
-        for wrong, aids, message in (
-            (model, ALONE, "needs one in JAX"),
-            (headless, Aids(reward=OfNodes(jnp.zeros(9))), "flow_head=True"),
+        for wrong, context, message in (
+            (model, NO_CONTEXT, "needs one in JAX"),
+            (headless, LossContext(reward=OfNodes(jnp.zeros(9))), "flow_head=True"),
         ):
             with pytest.raises(ValueError, match=message):
-                jax.eval_shape(lambda b, m=wrong, a=aids, one=objective: one.loss(m, m, TURNS, b, a), batch)
+                jax.eval_shape(lambda b, m=wrong, a=context, one=objective: one.loss(m, m, TURNS, b, a), batch)

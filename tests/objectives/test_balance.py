@@ -1,5 +1,7 @@
 """Balance objectives: zero at the solution, slow loops, reductions, gradients and the specification's figures."""
 
+from pathlib import Path
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -7,10 +9,13 @@ import numpy as np
 import pytest
 import scipy.optimize
 from tests.reference.cases import case_of, quick_jit
+from tests.reference.huber import weighted_mean_huber
 from tests.reference.small_envs import HandTree
 from tests.reference.solution_model import random_model, solution_model, table
 from tests.reference.trees import letter_count_phi
 
+from narrows import objectives
+from narrows.config import JobError, build, parse_job
 from narrows.envs import BitSequence, Hypergrid, Sequence, Subsets
 from narrows.exact import model_distribution, model_log_backward, solve
 from narrows.objectives import (
@@ -22,7 +27,7 @@ from narrows.objectives import (
     VarGrad,
 )
 from narrows.operators import GeneralMellowmax
-from narrows.policies import Tabular
+from narrows.policies import Tabular, sizes_of
 from narrows.policies.base import Model
 from narrows.trajectories import Trajectory
 
@@ -207,6 +212,41 @@ def _slow_segments(terms, values, lambda_):
     return total / weights
 
 
+def test_a_robust_regression_against_slow_loops():
+    case, threshold = case_of(Subsets(3)), 0.8
+    objectives = [make(huber=threshold) for make in (TrajectoryBalance, DetailedBalance, SubTrajectoryBalance)]
+    with jax.enable_x64(True):
+        model = random_model(case.env, seed=1, backward=True)
+        found = _losses_of(objectives, case.env)(model, case.batch)
+        walks = list(_slow_terms(case, model, GFN, True))
+        log_z = float(model.log_z)
+    whole = [log_z + np.sum(terms) - values[-1] for terms, values in walks]
+    steps = [values[t] + terms[t] - values[t + 1] for terms, values in walks for t in range(len(terms))]
+    segments, weights = [], []
+    for terms, values in walks:
+        pairs = [(start, stop) for start in range(len(terms)) for stop in range(start + 1, len(terms) + 1)]
+        total = sum(0.9 ** (stop - start) for start, stop in pairs)
+        segments += [values[start] + sum(terms[start:stop]) - values[stop] for start, stop in pairs]
+        weights += [0.9 ** (stop - start) / total for start, stop in pairs]
+    for name, errors, own in (
+        ("TrajectoryBalance", whole, np.ones(len(whole))),
+        ("DetailedBalance", steps, np.ones(len(steps))),
+        ("SubTrajectoryBalance", segments, weights),
+    ):
+        sizes = np.abs(errors)
+        assert np.any(sizes < threshold) and np.any(sizes > threshold)
+        assert np.allclose(found[name], weighted_mean_huber(errors, own, threshold), rtol=1e-10), name
+
+
+def test_a_job_asks_for_a_robust_regression():
+    document = {"env": {"name": "Hypergrid"}, "reward": {"name": "HypergridReward"}}
+    for name in ("TrajectoryBalance", "AdversarialTrajectoryBalance", "BellmanGeneralMellowmax"):
+        job = parse_job(document | {"objective": {"name": name, "huber": 0.5}}, Path())
+        assert build(job).objective == getattr(objectives, name)(huber=0.5)
+    with pytest.raises(JobError, match=r"\[objective\] huber must be positive, got 0.0"):
+        build(parse_job(document | {"objective": {"name": "DetailedBalance", "huber": 0.0}}, Path()))
+
+
 def test_gflownet_reductions():
     """q = 0 is log-partition variance; at any omega, the same at inverse temperature omega over omega squared."""
     case = case_of(Subsets(3))
@@ -356,7 +396,7 @@ def test_t11_the_end_counts_where_it_is_a_choice(env, is_choice):
 
 def test_flow_objectives_ask_for_the_head():
     case = case_of(Subsets(3))
-    policy = Tabular(case.env.num_features, case.env.num_values, case.env.num_actions, key=jax.random.key(0))
+    policy = Tabular(sizes_of(case.env), key=jax.random.key(0))
     model, batch = Model(policy, jnp.zeros(())), jax.tree.map(lambda leaf: leaf[:1], case.batch)
     for objective in (DetailedBalance(), SubTrajectoryBalance()):
         with jax.enable_x64(True), pytest.raises(ValueError, match="flow_head=True"):

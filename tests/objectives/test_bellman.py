@@ -13,7 +13,7 @@ from narrows.exact import model_distribution, solve
 from narrows.metrics import total_variation
 from narrows.objectives import BellmanGeneralMellowmax
 from narrows.operators import GeneralMellowmax
-from narrows.policies import Tabular
+from narrows.policies import Tabular, sizes_of
 from narrows.rewards.base import AbstractReward
 from narrows.training import adam, run, trainer
 
@@ -69,7 +69,7 @@ class SizeReward(AbstractReward):
 def test_training_reaches_the_dynamic_programme():
     env = Subsets(3)
     objective = BellmanGeneralMellowmax(omega=2.0, alpha=1.0, q=0.5, target_period=20)
-    policy = Tabular(env.num_features, env.num_values, env.num_actions, key=jax.random.key(0))
+    policy = Tabular(sizes_of(env), key=jax.random.key(0))
     made = trainer(env, policy, SizeReward(), objective, adam(learning_rate=0.05), batch_size=32)
     state, _ = run(made, made.init(jax.random.key(0)), 600, every=600)
     case = case_of(env)

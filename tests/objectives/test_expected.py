@@ -25,10 +25,10 @@ from narrows.objectives import (
     StochasticDetailedBalance,
     TrajectoryBalance,
 )
-from narrows.objectives.base import Aids
+from narrows.objectives.base import LossContext
 from narrows.objectives.expected import SHARE_OF_KERNEL
 from narrows.operators import soft_bellman
-from narrows.policies import MLP, Tabular
+from narrows.policies import MLP, Sizes, Tabular, sizes_of
 from narrows.policies.base import Model
 from narrows.rewards.base import AbstractReward
 from narrows.training import adam, run, trainer
@@ -87,7 +87,7 @@ def test_zero_at_the_solution_and_nowhere_near(env, averaging):
         for reward in (reward_of(case), None):
 
             def losses(model, objectives, reward=reward):
-                return [one.loss(model, model, env, case.batch, Aids(reward=reward, keys=keys)) for one in objectives]
+                return [one.loss(model, model, env, case.batch, LossContext(reward=reward, keys=keys)) for one in objectives]
 
             at_home = quick_jit(lambda model, losses=losses: losses(model, objectives[averaging]))
             assert np.all(np.abs(at_home(model)) < 1e-24)
@@ -105,22 +105,22 @@ def test_losses_are_those_of_loops(env, knows_reward):
     case = case_of(env)
     with jax.enable_x64(True):
         model = random_model(env, 7, child_flow=True)
-        aids = Aids(reward=reward_of(case) if knows_reward else None)
+        context = LossContext(reward=reward_of(case) if knows_reward else None)
         loop = Loop(env, case.graph, case.log_reward, model, knows_reward)
         actions = np.asarray(case.batch.actions)
         ends = [] if knows_reward else [error for row in actions for error in loop.end_errors(row)]
         for method, objective in METHODS.items():
             errors = [error for row in actions for error in loop.errors(method, row)] + ends
-            found = quick_jit(lambda model, one=objective: one.loss(model, model, env, case.batch, aids))(model)
+            found = quick_jit(lambda model, one=objective: one.loss(model, model, env, case.batch, context))(model)
             assert np.isclose(found, np.mean(np.square(errors)), rtol=1e-10), method
         sums = [sum(loop.errors("expected", row)) for row in actions] + ends
-        found = quick_jit(lambda model: ExpectedTrajectoryBalance().loss(model, model, env, case.batch, aids))(model)
+        found = quick_jit(lambda model: ExpectedTrajectoryBalance().loss(model, model, env, case.batch, context))(model)
         assert np.isclose(found, np.mean(np.square(sums)), rtol=1e-10)
         if env is COIN:
             return
         turns = [turn for row in actions for turn in loop.all_actions(row)]
         every = [before + log_pi - answer for before, choices in turns for log_pi, answer in choices] + ends
-        found = quick_jit(lambda model: ExpectedDetailedBalance("all").loss(model, model, env, case.batch, aids))(model)
+        found = quick_jit(lambda model: ExpectedDetailedBalance("all").loss(model, model, env, case.batch, context))(model)
         assert np.isclose(found, np.mean(np.square(every)), rtol=1e-10)
         value, weight = np.sum(np.square(ends)), float(len(ends))
         for before, choices in turns:
@@ -129,7 +129,7 @@ def test_losses_are_those_of_loops(env, knows_reward):
             misfit = np.array([log_pi for log_pi, _ in choices]) - read_off
             value += (before - np.logaddexp.reduce(answers)) ** 2 + np.sum(np.exp(read_off) * misfit**2)
             weight += 2.0
-        found = quick_jit(lambda model: ExpectedFlowMatching().loss(model, model, env, case.batch, aids))(model)
+        found = quick_jit(lambda model: ExpectedFlowMatching().loss(model, model, env, case.batch, context))(model)
         assert np.isclose(found, value / weight, rtol=1e-10)
 
 
@@ -149,13 +149,13 @@ def test_a_learned_backward_policy_counts_in_the_stochastic_gflownet():
             return logits[asked] - np.logaddexp.reduce(logits[possible])
 
         errors = [error for row in np.asarray(case.batch.actions) for error in loop.errors("stochastic", row, log_pb)]
-        aids = Aids(reward=reward_of(case))
-        found = quick_jit(lambda model: StochasticDetailedBalance().loss(model, model, LETTERS, case.batch, aids))(model)
+        context = LossContext(reward=reward_of(case))
+        found = quick_jit(lambda model: StochasticDetailedBalance().loss(model, model, LETTERS, case.batch, context))(model)
     assert np.isclose(found, np.mean(np.square(errors)), rtol=1e-10)
     with jax.enable_x64(True):
-        gradient = quick_jit(jax.grad(lambda model: StochasticDetailedBalance().loss(model, model, LETTERS, case.batch, aids)))(
-            model
-        )
+        gradient = quick_jit(
+            jax.grad(lambda model: StochasticDetailedBalance().loss(model, model, LETTERS, case.batch, context))
+        )(model)
     assert np.any(gradient.policy.backward_logits != 0.0)
 
 
@@ -173,7 +173,7 @@ def test_drawn_outcomes_estimate_the_loss_and_its_gradient_without_bias(env, num
 
         def drawn(model, key):
             keys = jax.random.split(key, batch.log_reward.shape[0])
-            return objective.loss(model, model, env, batch, Aids(reward=reward, keys=keys))
+            return objective.loss(model, model, env, batch, LossContext(reward=reward, keys=keys))
 
         def mean_and_error(model):
             keys = jax.random.split(jax.random.key(1), num_draws)
@@ -259,14 +259,13 @@ def test_t3_tabular_training_reaches_the_solution(objective):
     def train(model):
         def step(carry, _):
             model, state = carry
-            slope = jax.grad(lambda model: objective.loss(model, model, env, batch, Aids(reward=reward)))(model)
+            slope = jax.grad(lambda model: objective.loss(model, model, env, batch, LossContext(reward=reward)))(model)
             updates, state = optimizer.update(slope, state)
             return (optax.apply_updates(model, updates), state), None
 
         return jax.lax.scan(step, (model, optimizer.init(model)), length=num_steps)[0][0]
 
-    sizes = (env.num_features, env.num_values, env.num_actions)
-    trained = train(Model(Tabular(*sizes, child_flow_head=True, key=jax.random.key(0)), jnp.zeros(())))
+    trained = train(Model(Tabular(sizes_of(env, child_flow_head=True), key=jax.random.key(0)), jnp.zeros(())))
     assert abs(float(trained.log_z) - solution.root_value) < 1e-3
     learned, players = model_log_policy(trained, env, case.graph), (case.graph.turn != CHANCE) & ~case.graph.is_terminal
     assert np.max(np.abs(np.exp(learned[players]) - np.exp(solution.log_policy[players]))) < 1e-3
@@ -282,7 +281,7 @@ def test_training_from_samples_lowers_the_distance_to_the_solution(objective):
     case = case_of(env)
     averaging = "value" if isinstance(objective, SoftQ) else "flow"
     target = solve(case.graph, case.log_reward, soft_bellman(), averaging=averaging).log_policy
-    policy = MLP(env.num_features, env.num_values, env.num_actions, hidden=32, child_flow_head=True, key=jax.random.key(0))
+    policy = MLP(sizes_of(env, child_flow_head=True), hidden=32, key=jax.random.key(0))
     training = trainer(env, policy, reward_of(case), objective, adam(1e-2, decay_steps=300), batch_size=32)
     state = training.init(jax.random.key(1))
 
@@ -299,7 +298,7 @@ def test_training_from_samples_lowers_the_distance_to_the_solution(objective):
 
 
 def test_what_does_not_fit_is_refused():
-    policy = Tabular(2, 3, 3, key=jax.random.key(0))
+    policy = Tabular(Sizes(2, 3, 3), key=jax.random.key(0))
     reward = reward_of(case_of(LETTERS))
     with pytest.raises(ValueError, match="child_flow_head=True"):
         trainer(LETTERS, policy, reward, ExpectedDetailedBalance(), adam())
@@ -307,7 +306,7 @@ def test_what_does_not_fit_is_refused():
         trainer(LETTERS, policy, reward, TrajectoryBalance(), adam())
     for objective in (ExpectedFlowMatching(), ExpectedDetailedBalance("all")):
         with pytest.raises(ValueError, match="Hops has chance turns"):
-            trainer(COIN, Tabular(1, 6, 4, child_flow_head=True, key=jax.random.key(0)), reward, objective, adam())
+            trainer(COIN, Tabular(Sizes(1, 6, 4, child_flow_head=True), key=jax.random.key(0)), reward, objective, adam())
     with pytest.raises(ValueError, match="at least 2"):
         SampledExpectedDetailedBalance(1)
     with pytest.raises(ValueError, match='"visited" or "all"'):
@@ -337,10 +336,14 @@ def test_one_bad_reward_among_the_outcomes_is_not_believed():
         reward = Broken(reward_of(case))
         batch = case.batch._replace(log_reward=reward(case.batch.terminal))
         loss, slope = quick_jit(
-            jax.value_and_grad(lambda model: ExpectedDetailedBalance().loss(model, model, LETTERS, batch, Aids(reward=reward)))
+            jax.value_and_grad(
+                lambda model: ExpectedDetailedBalance().loss(model, model, LETTERS, batch, LossContext(reward=reward))
+            )
         )(model)
         kept = jax.tree.map(lambda leaf: leaf[np.isfinite(np.asarray(batch.log_reward))], batch)
-        alone = quick_jit(lambda model: ExpectedDetailedBalance().loss(model, model, LETTERS, kept, Aids(reward=reward)))(model)
+        alone = quick_jit(
+            lambda model: ExpectedDetailedBalance().loss(model, model, LETTERS, kept, LossContext(reward=reward))
+        )(model)
     assert 0 < np.isfinite(np.asarray(batch.log_reward)).sum() < len(batch.log_reward)
     assert np.isclose(loss, alone, rtol=1e-12)
     assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(slope))

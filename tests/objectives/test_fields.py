@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from typing import Any, ClassVar, get_args, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 import equinox as eqx
 import jax
@@ -16,8 +16,8 @@ from narrows.envs import Sequence, Subsets, perturbed
 from narrows.noise import Substitution
 from narrows.objectives import AbstractObjective, VarGrad
 from narrows.objectives.balance import AbstractBalance
-from narrows.objectives.base import Aids
-from narrows.policies import Tabular
+from narrows.objectives.base import LossContext
+from narrows.policies import Tabular, sizes_of
 from narrows.policies.base import Critics, Model
 from narrows.rewards import AbstractReward, PairwiseSubsets, UnwrapPerturbed
 from narrows.trajectories import sample
@@ -29,6 +29,7 @@ NUM = 8
 
 VALUES: dict[str, tuple[Any, ...]] = {
     "reference": (lambda state: jnp.log(jnp.array([0.1, 0.2, 0.3, 0.4])),),
+    "huber": (0.1,),
 }
 """Values to try for fields by name, where their type does not say any."""
 
@@ -47,8 +48,7 @@ def setting(is_noisy: bool):
 
     def model(seed: int) -> Model:
         keys = jax.random.split(jax.random.key(seed), 3)
-        sizes = (env.num_features, env.num_values, env.num_actions)
-        first, *others = (Tabular(*sizes, flow_head=True, child_flow_head=True, key=key) for key in keys)
+        first, *others = (Tabular(sizes_of(env, flow_head=True, child_flow_head=True), key=key) for key in keys)
         # Drawn anew and wide, for tables that begin near zero would hide what clips and floors do.
         first, *others = (scattered(one, key) for one, key in zip((first, *others), keys, strict=True))
         return Model(first, jnp.float32(0.5), Critics((others[0], others[1]), jnp.float32(-0.5)))
@@ -56,7 +56,7 @@ def setting(is_noisy: bool):
     keys = jax.random.split(jax.random.key(9), NUM)
     batch = compile_quickly(lambda model: sample(jax.random.key(7), model, env, NUM))(model(1))
     batch = batch._replace(log_reward=jnp.asarray(np.random.default_rng(0).normal(size=NUM), jnp.float32))
-    return env, model(1), model(2), batch, Aids(reward=reward, keys=keys)
+    return env, model(1), model(2), batch, LossContext(reward=reward, keys=keys)
 
 
 def scattered(policy: Any, key: jax.Array) -> Any:
@@ -67,10 +67,10 @@ def scattered(policy: Any, key: jax.Array) -> Any:
 
 def losses(variants: list[AbstractObjective]) -> np.ndarray:
     """Return the loss of each variant of an objective, from one compiled program."""
-    env, model, target, batch, aids = setting(variants[0].needs_child_flow)
+    env, model, target, batch, context = setting(variants[0].needs.child_flow)
 
     def all_of(model: Model, target: Model, batch: Any) -> jax.Array:
-        return jnp.stack([one.loss(model, target, env, batch, aids) for one in variants])
+        return jnp.stack([one.loss(model, target, env, batch, context) for one in variants])
 
     return np.asarray(compile_quickly(all_of)(model, target, batch))
 
@@ -120,7 +120,7 @@ def dead_fields(kind: type[AbstractObjective]) -> list[str]:
 
 
 def _usage(objective: AbstractObjective) -> tuple[Any, ...]:
-    return objective.passes, objective.target_period
+    return objective.needs.passes, objective.needs.target_period
 
 
 @pytest.mark.parametrize("name", objectives.__all__)
@@ -137,17 +137,10 @@ class Deaf(AbstractBalance):
 
     weight: float = eqx.field(default=1.0, static=True)
     dag_correction: bool = eqx.field(default=True, static=True)
-    needs_flow: ClassVar[bool] = False
-    min_batch_size: ClassVar[int] = 2
-    omega: ClassVar[float] = 1.0
-    alpha: ClassVar[float] = 1.0
-    q: ClassVar[float] = 0.0
 
-    def residual(self, steps, log_reward, log_z):
-        return VarGrad.residual(self, steps, log_reward, log_z)  # pyright: ignore[reportArgumentType]
-
-    def reduce(self, error, weight, total):
-        return VarGrad.reduce(self, error, weight, total)  # pyright: ignore[reportArgumentType]
+    @property
+    def form(self):
+        return VarGrad(self.dag_correction).form
 
 
 def test_a_dead_field_is_found():

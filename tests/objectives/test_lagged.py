@@ -14,7 +14,7 @@ from narrows.envs import Sequence, Subsets
 from narrows.exact import enumerate_graph, model_distribution, solve
 from narrows.metrics.exact import total_variation
 from narrows.objectives import LaggedGeneralMellowmax, VarGrad
-from narrows.policies import MLP, Tabular
+from narrows.policies import MLP, Tabular, sizes_of
 from narrows.rewards import AbstractReward
 from narrows.training import run, trainer
 from narrows.trajectories.behaviour import Behaviour
@@ -135,7 +135,7 @@ def test_training_reaches_the_exact_law(q):
     objective = LaggedGeneralMellowmax(1.0, q)
 
     def make(key):
-        return Tabular(env.num_features, env.num_values, env.num_actions, flow_head=True, key=key)
+        return Tabular(sizes_of(env, flow_head=True), key=key)
 
     optimizer = optax.adam(optax.cosine_decay_schedule(0.05, 300 * 16))
     one = trainer(env, make, Scores(), objective, optimizer, batch_size=64, behaviour=Behaviour(temperature=1.5))
@@ -146,7 +146,7 @@ def test_training_reaches_the_exact_law(q):
 
 def test_what_does_not_fit_is_refused():
     env = Sequence("ACGT", 3, 3)
-    make = lambda key: MLP(env.num_features, env.num_values, env.num_actions, hidden=8, key=key)  # noqa: E731
+    make = lambda key: MLP(sizes_of(env), hidden=8, key=key)  # noqa: E731
     with pytest.raises(ValueError, match="needs a policy with a flow head"):
         trainer(env, make, Scores(), LaggedGeneralMellowmax(), optax.sgd(0.1), batch_size=8)
     with pytest.raises(ValueError, match="in 4 parts, which 10 trajectories"):

@@ -23,7 +23,7 @@ from narrows.objectives import (
 )
 from narrows.objectives.base import Passes
 from narrows.objectives.ppo import generalised_advantages
-from narrows.policies import Tabular
+from narrows.policies import Tabular, sizes_of
 from narrows.policies.base import Critics, Model
 from narrows.rewards.base import AbstractReward
 from narrows.training import Surrogate, run, trainer
@@ -204,8 +204,7 @@ def _trained(truth, objective, steps, rate, batch_size, behaviour=None):
     env, reward, graph, _ = truth
 
     def make(key):
-        heads = {"flow_head": objective.needs_flow, "child_flow_head": objective.needs_child_flow}
-        return Tabular(env.num_features, env.num_values, env.num_actions, key=key, **heads)
+        return Tabular(objective.sizes(env), key=key)
 
     more = {} if behaviour is None else {"behaviour": behaviour}
     optimizer = optax.adam(optax.cosine_decay_schedule(rate, steps))
@@ -256,7 +255,7 @@ def test_ppo_takes_its_passes_over_the_batch(truth):
         objective = ProximalPolicy(**settings)
         one = trainer(
             env,
-            lambda key: Tabular(env.num_features, env.num_values, env.num_actions, flow_head=True, key=key),
+            lambda key: Tabular(sizes_of(env, flow_head=True), key=key),
             reward,
             objective,
             optax.chain(optax.scale_by_schedule(lambda count: -1e-3)),
@@ -286,7 +285,7 @@ def test_any_objective_can_go_through_a_batch_in_parts(truth):
     def after(passes):
         one = trainer(
             env,
-            lambda key: Tabular(env.num_features, env.num_values, env.num_actions, key=key),
+            lambda key: Tabular(sizes_of(env), key=key),
             reward,
             objective,
             optax.chain(optax.scale_by_schedule(lambda count: -1e-2)),
@@ -312,7 +311,7 @@ def test_any_objective_can_go_through_a_batch_in_parts(truth):
 
 def test_what_does_not_fit_is_refused(truth):
     env, reward, _, _ = truth
-    make = lambda key: Tabular(env.num_features, env.num_values, env.num_actions, flow_head=True, key=key)  # noqa: E731
+    make = lambda key: Tabular(sizes_of(env, flow_head=True), key=key)  # noqa: E731
     with pytest.raises(ValueError, match="in 4 parts, which 10 trajectories"):
         trainer(env, make, reward, ProximalPolicy(), optax.sgd(0.1), batch_size=10)
     with pytest.raises(ValueError, match="in 3 parts, which 8 trajectories"):

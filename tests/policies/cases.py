@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from narrows.envs import Prefix
-from narrows.policies import MLP, ColumnNet, ConvNet, FaithfulTransformer, ResidualMLP, Scaled, Tabular, Transformer
+from narrows.policies import MLP, ColumnNet, ConvNet, FaithfulTransformer, ResidualMLP, Scaled, Sizes, Tabular, Transformer
 
 NUM_FEATURES, NUM_VALUES, NUM_ACTIONS, NUM_BACKWARD = 5, 4, 3, 2
 START = NUM_VALUES - 1
@@ -32,7 +32,7 @@ SETTINGS = {
     "columns": (ColumnNet, {**BOARD, "width": 3, "hidden": 8, "blocks": 1, "activation": "tanh"}),
     "convnet": (ConvNet, {**BOARD, "channels": 4, "blocks": 1, "squeeze": 2, "hidden": 8}),
     "residual": (ResidualMLP, {"hidden": 8, "blocks": 2}),
-    "scaled": (lambda *sizes, **given: Scaled(MLP(*sizes, hidden=8, **given), 3.0), {}),
+    "scaled": (lambda sizes, **given: Scaled(MLP(sizes, hidden=8, **given), 3.0), {}),
 }
 
 
@@ -47,13 +47,8 @@ def make(
 ):
     """Return a policy as it is constructed."""
     constructor, settings = SETTINGS[name]
-    given = {
-        "num_backward_actions": num_backward_actions,
-        "flow_head": flow_head,
-        "child_flow_head": child_flow_head,
-        "key": jax.random.key(seed),
-    }
-    return constructor(NUM_FEATURES, NUM_VALUES, NUM_ACTIONS, **settings, **given)
+    sizes = Sizes(NUM_FEATURES, NUM_VALUES, NUM_ACTIONS, num_backward_actions, flow_head, child_flow_head)
+    return constructor(sizes, **settings, key=jax.random.key(seed))
 
 
 @cache

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from narrows.envs import ConnectFour, TicTacToe
-from narrows.policies import ConvNet, FaithfulConvNet, Scaled
+from narrows.policies import ConvNet, FaithfulConvNet, Scaled, Sizes
 from narrows.policies.convnet import Convolution
 
 
@@ -47,7 +47,12 @@ def _with(layer, weight, bias):
 @pytest.mark.parametrize("env", [TicTacToe(), ConnectFour(4, 4, shows_threats=False)])
 def test_the_authors_network_sees_colours_and_has_a_head_for_each_player(env):
     net = FaithfulConvNet(
-        env.num_features, 3, env.num_actions, *env.board, channels=4, blocks=1, squeeze=2, flow_head=True, key=jax.random.key(0)
+        Sizes(env.num_features, 3, env.num_actions, flow_head=True),
+        *env.board,
+        channels=4,
+        blocks=1,
+        squeeze=2,
+        key=jax.random.key(0),
     )
     state = env.reset()
     for action in (0, 1, 2):
@@ -65,7 +70,7 @@ def test_the_authors_network_sees_colours_and_has_a_head_for_each_player(env):
     alone = net.step((), second)[0]
     np.testing.assert_allclose(outputs.forward_logits[1], alone.forward_logits, rtol=1e-5, atol=1e-6)
     with pytest.raises(ValueError, match="shows_threats"):
-        FaithfulConvNet(42, 10, 7, 6, 7, key=jax.random.key(0))
+        FaithfulConvNet(Sizes(42, 10, 7), 6, 7, key=jax.random.key(0))
 
 
 def _picture(env, state):
@@ -74,7 +79,7 @@ def _picture(env, state):
 
 
 def test_a_flow_scale_is_a_factor_of_the_log_flow_alone():
-    net = ConvNet(9, 3, 9, 3, 3, channels=2, blocks=0, squeeze=1, hidden=4, flow_head=True, key=jax.random.key(0))
+    net = ConvNet(Sizes(9, 3, 9, flow_head=True), 3, 3, channels=2, blocks=0, squeeze=1, hidden=4, key=jax.random.key(0))
     observations = jax.random.randint(jax.random.key(1), (5, 9), 0, 3)
     plain, scaled = net.unroll(observations), Scaled(net, 2.0, 7.0).unroll(observations)
     assert scaled.log_flow is not None
@@ -85,4 +90,4 @@ def test_a_flow_scale_is_a_factor_of_the_log_flow_alone():
 
 def test_a_board_of_another_size_is_refused():
     with pytest.raises(ValueError, match="multiple of rows"):
-        ConvNet(42, 10, 7, 5, 5, key=jax.random.key(0))
+        ConvNet(Sizes(42, 10, 7), 5, 5, key=jax.random.key(0))

@@ -25,8 +25,9 @@ from tests.policies.cases import (
 )
 
 from narrows import policies
-from narrows.envs import Prefix, Sequence
-from narrows.policies import MLP, ColumnNet, ConvNet, PolicyOutput, ResidualMLP
+from narrows.envs import Hypergrid, Prefix, Sequence, TicTacToe
+from narrows.objectives import DetailedBalance, ExpectedDetailedBalance
+from narrows.policies import MLP, ColumnNet, ConvNet, PolicyOutput, ResidualMLP, Sizes, sizes_of
 from narrows.policies.base import scan_unroll
 
 every_policy = pytest.mark.parametrize("name", SETTINGS)
@@ -211,7 +212,7 @@ def test_the_key_decides_the_weights(name):
 
 @pytest.mark.parametrize("name", PUBLIC)
 def test_the_first_policy_is_nearly_uniform(name):
-    policy = _constructor(name)(NUM_FEATURES, NUM_VALUES, NUM_ACTIONS, flow_head=True, key=jax.random.key(3))
+    policy = _constructor(name)(Sizes(NUM_FEATURES, NUM_VALUES, NUM_ACTIONS, flow_head=True), key=jax.random.key(3))
     output = unroll(policy, prefixes([0, 1, 2, 0, 1]))
     assert float(jnp.max(jnp.abs(jax.nn.softmax(output.forward_logits) - 1 / NUM_ACTIONS))) < 0.02
     assert float(jnp.max(jnp.abs(output.log_flow))) < 0.05
@@ -253,21 +254,25 @@ def test_policies_without_memory_read_bare_features_too(name):
     assert_close(unroll(policy, observations.tokens), unroll(policy, observations))
 
 
-@pytest.mark.parametrize("name", PUBLIC)
 @pytest.mark.parametrize(
     ("sizes", "message"),
     [
         ((0, 2, 2), "num_features must be a whole number of at least 1, got 0"),
         ((2, 0, 2), "num_values must be a whole number of at least 1, got 0"),
         ((2, 2, -1), "num_actions must be a whole number of at least 1, got -1"),
+        ((2, 2, 2, 0), "num_backward_actions must be .* got 0. Leave it out"),
     ],
 )
-def test_impossible_sizes_are_refused(name, sizes, message):
+def test_impossible_sizes_are_refused(sizes, message):
     with pytest.raises(ValueError, match=message):
-        _constructor(name)(*sizes, key=jax.random.key(0))
+        Sizes(*sizes)
 
 
-@pytest.mark.parametrize("name", PUBLIC)
-def test_an_empty_backward_axis_is_refused(name):
-    with pytest.raises(ValueError, match="num_backward_actions must be .* got 0. Leave it out"):
-        _constructor(name)(2, 2, 2, num_backward_actions=0, key=jax.random.key(0))
+def test_sizes_are_those_of_the_environment_and_the_objective():
+    env = Hypergrid(2, 5)
+    assert sizes_of(env) == Sizes(env.num_features, env.num_values, env.num_actions)
+    assert sizes_of(env, learned_backward=True).num_backward_actions == env.num_backward_actions
+    assert DetailedBalance().sizes(env) == sizes_of(env, flow_head=True)
+    assert ExpectedDetailedBalance().sizes(env) == sizes_of(env, child_flow_head=True)
+    with pytest.raises(ValueError, match="learned_backward needs an environment that can step back; TicTacToe cannot"):
+        sizes_of(TicTacToe(), learned_backward=True)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from narrows.policies import MLP
+from narrows.policies import MLP, Sizes
 from narrows.policies.mlp import sum_of_rows
 
 FEATURES, VALUES, HIDDEN = 6, 5, 8
@@ -37,7 +37,7 @@ def test_its_gradient_is_that_of_the_product_also_for_a_batch():
 
 @pytest.mark.parametrize(("activation", "reference"), [("relu", lambda x: np.maximum(x, 0)), ("tanh", np.tanh)])
 def test_the_network_is_what_numpy_says(activation, reference):
-    policy = MLP(3, 4, 5, hidden=6, depth=3, activation=activation, flow_head=True, key=jax.random.key(0))
+    policy = MLP(Sizes(3, 4, 5, flow_head=True), hidden=6, depth=3, activation=activation, key=jax.random.key(0))
     policy = eqx.tree_at(lambda it: it.bias, policy, jnp.arange(6, dtype=jnp.float32))
     values = [1, 3, 0]
     hidden = reference(np.arange(6) + sum(np.asarray(policy.rows)[place, value] for place, value in enumerate(values)))
@@ -50,7 +50,7 @@ def test_the_network_is_what_numpy_says(activation, reference):
 
 def test_the_variance_of_the_trunk_does_not_depend_on_the_number_of_features():
     for num_features in (2, 200):
-        policy = MLP(num_features, 7, 2, hidden=512, key=jax.random.key(0))
+        policy = MLP(Sizes(num_features, 7, 2), hidden=512, key=jax.random.key(0))
         values = jax.random.randint(jax.random.key(1), (64, num_features), 0, 7)
         first = jax.vmap(sum_of_rows, in_axes=(None, 0))(policy.rows, values)
         assert abs(7 * float(jnp.mean(jnp.square(jax.nn.relu(first)))) - 1.0) < 0.1
@@ -58,7 +58,7 @@ def test_the_variance_of_the_trunk_does_not_depend_on_the_number_of_features():
 
 def test_it_learns_a_function_of_two_features():
     """The sum of the two digits modulo 3, which no sum of functions of each digit is."""
-    policy = MLP(2, 3, 3, hidden=32, key=jax.random.key(0))
+    policy = MLP(Sizes(2, 3, 3), hidden=32, key=jax.random.key(0))
     digits = jnp.array([[a, b] for a in range(3) for b in range(3)])
     optimizer = optax.adam(1e-2)
 
@@ -88,4 +88,4 @@ def test_it_learns_a_function_of_two_features():
 )
 def test_impossible_settings_are_refused(given_settings, message):
     with pytest.raises(ValueError, match=message):
-        MLP(2, 2, 2, **given_settings, key=jax.random.key(0))
+        MLP(Sizes(2, 2, 2), **given_settings, key=jax.random.key(0))

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from narrows.policies import Tabular
+from narrows.policies import Sizes, Tabular
 from narrows.policies.tabular import mixed_radix
 
 
@@ -16,7 +16,7 @@ def test_every_state_has_a_row_of_its_own():
 
 
 def test_heads_are_the_rows_of_the_state():
-    policy = Tabular(2, 3, 4, init_scale=1.0, num_backward_actions=2, flow_head=True, key=jax.random.key(0))
+    policy = Tabular(Sizes(2, 3, 4, num_backward_actions=2, flow_head=True), init_scale=1.0, key=jax.random.key(0))
     output, carry = policy.step(policy.start(), jnp.array([2, 1]))
     row = 2 + 1 * 3
     assert carry == ()
@@ -26,14 +26,14 @@ def test_heads_are_the_rows_of_the_state():
 
 
 def test_tables_start_at_zero_unless_noise_is_asked_for():
-    silent = Tabular(3, 5, 4, num_backward_actions=3, flow_head=True, key=jax.random.key(0))
+    silent = Tabular(Sizes(3, 5, 4, num_backward_actions=3, flow_head=True), key=jax.random.key(0))
     assert all(not np.any(leaf) for leaf in jax.tree.leaves(eqx.filter(silent, eqx.is_array)))
-    noisy = Tabular(5, 10, 10, init_scale=0.3, key=jax.random.key(0))
+    noisy = Tabular(Sizes(5, 10, 10), init_scale=0.3, key=jax.random.key(0))
     assert abs(float(jnp.std(noisy.forward_logits)) - 0.3) < 0.003
 
 
 def test_gradient_reaches_the_visited_row_alone():
-    policy = Tabular(2, 3, 4, key=jax.random.key(0))
+    policy = Tabular(Sizes(2, 3, 4), key=jax.random.key(0))
     gradient = eqx.filter_grad(lambda it: it.unroll(jnp.array([[0, 2], [0, 2]])).forward_logits[:, 1].sum())(policy)
     expected = np.zeros((9, 4), np.float32)
     expected[6, 1] = 2.0
@@ -42,13 +42,13 @@ def test_gradient_reaches_the_visited_row_alone():
 
 def test_a_table_beyond_memory_is_refused_before_it_is_made():
     with pytest.raises(ValueError, match=r"21\^60 rows of 22 entries, expected at most 20,000,000 .* Use the MLP"):
-        Tabular(60, 21, 21, flow_head=True, key=jax.random.key(0))
+        Tabular(Sizes(60, 21, 21, flow_head=True), key=jax.random.key(0))
     with pytest.raises(ValueError, match="at most 20,000,000"):
-        Tabular(1, 10_000_001, 2, key=jax.random.key(0))
-    assert Tabular(1, 1_000_000, 2, key=jax.random.key(0)).forward_logits.shape == (1_000_000, 2)
+        Tabular(Sizes(1, 10_000_001, 2), key=jax.random.key(0))
+    assert Tabular(Sizes(1, 1_000_000, 2), key=jax.random.key(0)).forward_logits.shape == (1_000_000, 2)
 
 
 @pytest.mark.parametrize("scale", [-0.1, float("nan"), float("inf")])
 def test_an_impossible_scale_is_refused(scale):
     with pytest.raises(ValueError, match="init_scale must be at least 0 and finite"):
-        Tabular(2, 2, 2, init_scale=scale, key=jax.random.key(0))
+        Tabular(Sizes(2, 2, 2), init_scale=scale, key=jax.random.key(0))

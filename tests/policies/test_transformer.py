@@ -8,7 +8,7 @@ from tests.policies.cases import START, make_loud, prefixes
 from tests.reference.decoder import forward_logits
 
 from narrows.envs import Hypergrid
-from narrows.policies import Transformer
+from narrows.policies import Sizes, Transformer, sizes_of
 from narrows.policies.attention import attend, causal_mask
 from narrows.policies.base import scan_unroll
 from narrows.policies.transformer import sinusoids
@@ -26,7 +26,7 @@ def scanned(policy, observations):
 
 @pytest.mark.parametrize("norm", ["pre", "post"])
 def test_it_is_the_decoder_of_the_reference(norm):
-    policy = Transformer(5, 4, 3, layers=2, width=12, heads=3, feed_forward=20, norm=norm, key=jax.random.key(0))
+    policy = Transformer(Sizes(5, 4, 3), layers=2, width=12, heads=3, feed_forward=20, norm=norm, key=jax.random.key(0))
     # Biases and scales that matter, heads that are not small.
     leaves, structure = jax.tree.flatten(policy)
     rng = np.random.default_rng(1)
@@ -40,7 +40,7 @@ def test_it_is_the_decoder_of_the_reference(norm):
 
 
 def test_long_sequences_of_a_large_alphabet_agree_in_both_ways():
-    policy = Transformer(60, 257, 256, layers=3, key=jax.random.key(0))
+    policy = Transformer(Sizes(60, 257, 256), layers=3, key=jax.random.key(0))
     tokens = jax.random.randint(jax.random.key(1), (60,), 0, 256).tolist()
     observations = prefixes(tokens, 62, 60, 256)
     left = unrolled(policy, observations).forward_logits
@@ -70,7 +70,7 @@ def test_step_and_unroll_have_the_same_gradient():
 def test_it_learns_to_look_back():
     """The first letter again at every later step: unlearnable from the newest letter and its position alone."""
     length = 6
-    policy = Transformer(length, 4, 3, layers=1, width=16, heads=2, feed_forward=16, key=jax.random.key(0))
+    policy = Transformer(Sizes(length, 4, 3), layers=1, width=16, heads=2, feed_forward=16, key=jax.random.key(0))
     optimizer = optax.adam(1e-2)
 
     def batch_of(key):
@@ -123,7 +123,7 @@ def test_positions_start_as_sinusoids():
 @pytest.mark.parametrize("method", ["step", "unroll"])
 def test_bare_features_are_refused_with_the_policies_that_fit(method):
     env = Hypergrid(2, 4)
-    policy = Transformer(env.num_features, env.num_values, env.num_actions, layers=1, width=8, heads=1, key=jax.random.key(0))
+    policy = Transformer(sizes_of(env), layers=1, width=8, heads=1, key=jax.random.key(0))
     observation = env.observe(env.reset())
     with pytest.raises(ValueError, match="Transformer reads .* Prefix.* Use the MLP, or Tabular"):
         if method == "step":
@@ -147,4 +147,4 @@ def test_bare_features_are_refused_with_the_policies_that_fit(method):
 )
 def test_impossible_settings_are_refused(given_settings, message):
     with pytest.raises(ValueError, match=message):
-        Transformer(4, 4, 4, **given_settings, key=jax.random.key(0))
+        Transformer(Sizes(4, 4, 4), **given_settings, key=jax.random.key(0))

@@ -8,7 +8,7 @@ import numpy as np
 from narrows.envs.base import AbstractEnvironment, AbstractReversibleEnvironment, features
 from narrows.exact import Graph, Solution
 from narrows.operators import GeneralMellowmax
-from narrows.policies import Tabular
+from narrows.policies import Tabular, sizes_of
 from narrows.policies.base import Model
 from narrows.policies.tabular import mixed_radix
 
@@ -18,16 +18,13 @@ def random_model(
 ) -> Model:
     """Return tables of normal numbers, flow head included; float64 where JAX has 64 bits."""
     rng = np.random.default_rng(seed)
-    num_backward_actions = env.num_backward_actions if backward and isinstance(env, AbstractReversibleEnvironment) else None
-    empty = Tabular(
-        env.num_features,
-        env.num_values,
-        env.num_actions,
-        num_backward_actions=num_backward_actions,
+    sizes = sizes_of(
+        env,
+        learned_backward=backward and isinstance(env, AbstractReversibleEnvironment),
         flow_head=True,
         child_flow_head=child_flow,
-        key=jax.random.key(0),
     )
+    empty = Tabular(sizes, key=jax.random.key(0))
     policy = jax.tree.map(lambda leaf: jnp.asarray(scale * rng.normal(size=leaf.shape)), empty)
     return Model(policy, jnp.asarray(scale * rng.normal()))
 

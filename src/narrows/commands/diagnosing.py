@@ -10,7 +10,7 @@ from narrows.doctor import Report
 from narrows.doctor import doctor as look
 from narrows.envs import Hypergrid
 from narrows.objectives import TrajectoryBalance
-from narrows.policies import MLP
+from narrows.policies import MLP, sizes_of
 from narrows.rewards import HypergridReward
 from narrows.training import adam, run, trainer
 
@@ -31,7 +31,7 @@ def render(report: Report) -> str:
 
 def _train_tiny_sampler() -> str:
     env = Hypergrid(2, 4)
-    policy = MLP(env.num_features, env.num_values, env.num_actions, hidden=16, key=jax.random.key(0))
+    policy = MLP(sizes_of(env), hidden=16, key=jax.random.key(0))
     training = trainer(env, policy, HypergridReward(env), TrajectoryBalance(), adam(1e-2), batch_size=16)
     state, history = run(training, training.init(jax.random.key(1)), 200, every=100)
     if not (history[1]["loss"] < history[0]["loss"] and bool(jnp.all(jnp.isfinite(state.model.log_z)))):

@@ -81,7 +81,7 @@ def run(
     if not team.is_first:
         return _follow(out, team)
     with ExitStack() as stack:
-        with team.together():
+        with team.all_or_none():
             about = {"job": str(job), "overrides": changes, "options": options, "devices": team.num}
             folder = RunFolder.create(out, settings, about)
             try:
@@ -135,7 +135,7 @@ def resume(
     if not team.is_first:
         return _follow(folder, team)
     with ExitStack() as stack:
-        with team.together():
+        with team.all_or_none():
             found = RunFolder.open(folder)
             scorer = stack.enter_context(opened_on(workers, score, found.path, timeout, proxy, kappa_of(found.job())))
             if scorer is not None:  # without one, a job that needs it says so
@@ -144,7 +144,7 @@ def resume(
 
 
 def _follow(path: Path, devices: Devices) -> Followed:
-    with devices.together():
+    with devices.all_or_none():
         pass  # here the first process makes or finds the folder
     return follow(path, devices)
 

@@ -19,7 +19,7 @@ from narrows.training.replay import Replay
 from narrows.trajectories.behaviour import Behaviour
 
 Scalar = str | bool | int | float
-POLICY_CONTEXT = tuple("num_features num_values num_actions num_backward_actions flow_head child_flow_head key".split())
+POLICY_CONTEXT = ("sizes", "key")
 """Arguments of a policy that follow from the environment and the objective, not from the job."""
 SECTIONS = tuple("env noise reward policy objective optimizer exploration replay train shortlist data near".split())
 SCORE = "Score"

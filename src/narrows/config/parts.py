@@ -10,7 +10,7 @@ from narrows.config.job import SCORE, SURROGATE, Job, without_surrogate
 from narrows.config.measured import measurements
 from narrows.config.names import NAMES
 from narrows.config.schema import JobError, Section, build_or_explain
-from narrows.envs import AbstractEnvironment, AbstractKernel, AbstractReversibleEnvironment, perturbed
+from narrows.envs import AbstractEnvironment, AbstractKernel, perturbed
 from narrows.envs.check import check_chance
 from narrows.objectives import AbstractObjective
 from narrows.policies import AbstractPolicy
@@ -49,7 +49,7 @@ class Parts:
             behaviour=self.behaviour,
             replay=self.replay,
             surrogate=build_or_explain("optimizer", lambda: _surrogate(job), {}),
-            passes=self.objective.passes._replace(**asked) if asked else None,
+            passes=self.objective.needs.passes._replace(**asked) if asked else None,
             **given,
         )
 
@@ -148,26 +148,11 @@ def _neighbourhood(job: Job, rules: AbstractEnvironment) -> Neighbourhood | None
 
 def _policy_maker(job: Job, env: AbstractEnvironment, objective: AbstractObjective) -> Callable[[jax.Array], AbstractPolicy]:
     settings = {key: value for key, value in job.policy.items() if key not in ("name", "learned_backward")}
-    is_learned = job.policy["learned_backward"]
-    if is_learned and not isinstance(env, AbstractReversibleEnvironment):
-        raise JobError(f"[policy] learned_backward needs an environment that can step back; {type(env).__name__} cannot.")
-    num_backward = env.num_backward_actions if is_learned and isinstance(env, AbstractReversibleEnvironment) else None
+    constructor = NAMES["policy"][job.policy["name"]]
+    sizes = build_or_explain("policy", lambda: objective.sizes(env, learned_backward=job.policy["learned_backward"]), {})
 
     def make(key: jax.Array) -> AbstractPolicy:
-        return build_or_explain(
-            "policy",
-            lambda **fields: NAMES["policy"][job.policy["name"]](
-                env.num_features,
-                env.num_values,
-                env.num_actions,
-                num_backward_actions=num_backward,
-                flow_head=objective.needs_flow,
-                child_flow_head=objective.needs_child_flow,
-                key=key,
-                **fields,
-            ),
-            settings,
-        )
+        return build_or_explain("policy", lambda **fields: constructor(sizes, key=key, **fields), settings)
 
     return make
 

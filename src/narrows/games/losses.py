@@ -11,13 +11,16 @@ from narrows import objectives
 from narrows.envs.game import AbstractGame
 from narrows.games.packing import Packed
 from narrows.games.players import children
-from narrows.objectives.adversarial import AbstractAdversarialBalance
+from narrows.objectives.adversarial import TwoPlayers
+from narrows.objectives.balance import AbstractBalance
 from narrows.operators import masked_log_softmax, masked_logsumexp
 from narrows.policies.base import Model, PolicyOutput
 from narrows.trajectories import Path
 
 BALANCES: Final = tuple(
-    name for name in objectives.__all__ if issubclass(getattr(objectives, name), AbstractAdversarialBalance)
+    name
+    for name in objectives.__all__
+    if issubclass(kind := getattr(objectives, name), AbstractBalance) and isinstance(kind().form.players, TwoPlayers)
 )
 """Names of the objectives that `BalanceLoss` takes."""
 
@@ -53,13 +56,13 @@ class Loss(Protocol):
 class BalanceLoss(eqx.Module):
     """An adversarial balance objective on packed games: the network looks at real positions only."""
 
-    objective: AbstractAdversarialBalance
+    objective: AbstractBalance
 
     needs_whole_games = True
 
     @property
     def needs_flow(self) -> bool:
-        return self.objective.needs_flow
+        return self.objective.needs.flow
 
     def __call__(
         self, model: Model, average: Model, env: AbstractGame, packed: Packed, scale: Float[Array, ""]

@@ -70,8 +70,8 @@ class Recipe:
             raise ValueError(f"network: unknown name {quote(name)}. Known: {', '.join(policies.__all__)}.")
         if name in _BOARD_NETWORKS:
             fields |= {"rows": env.board[0], "columns": env.board[1]}
-        sizes = (env.num_features, env.num_values, env.num_actions)
-        return _construct(f"network {name}", getattr(policies, name), *sizes, **fields, flow_head=True, key=key)
+        sizes = policies.sizes_of(env, flow_head=True)
+        return _construct(f"network {name}", getattr(policies, name), sizes, **fields, key=key)
 
     def make_loss(self) -> Loss:
         """Return the loss on packed games."""

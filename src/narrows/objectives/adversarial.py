@@ -16,7 +16,7 @@ backward policy.
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+from typing import Any, TypeAlias
 
 import equinox as eqx
 import jax
@@ -25,45 +25,39 @@ from jaxtyping import Array, Bool, Float, Int
 
 from narrows.envs.base import CHANCE, AbstractEnvironment
 from narrows.envs.turns import turns_of
-from narrows.objectives.balance import (
-    AbstractResidualObjective,
-    Steps,
-    check_segment_weight,
-    mean_square,
-    segment_residual,
-    trajectory_residual,
-    transition_residual,
-    usable,
-    variance,
-    weighted_mean,
-)
-from narrows.objectives.base import ALONE, AbstractObjective, Aids, Residual, Total
+from narrows.objectives.balance import FROM_ROOT, TRAJECTORY, TRANSITIONS, AbstractBalance, Form, Steps, segments
+from narrows.objectives.base import NO_CONTEXT, AbstractObjective, LossContext, Needs, usable
 from narrows.objectives.children import children_along
+from narrows.objectives.reductions import VARIANCE, regression, weighted_mean
 from narrows.operators import GeneralMellowmax, masked_log_softmax, masked_logsumexp, mellowmax, soft_bellman
 from narrows.policies.base import Model
 from narrows.trajectories import Path, Trajectory, follow, gather
-
-if TYPE_CHECKING:  # a type checker would read an AbstractVar as an argument of the constructor
-    from typing import ClassVar as AbstractVar
-else:
-    from equinox import AbstractVar
 
 Reference: TypeAlias = Callable[[Any], Float[Array, " action"]]
 """A policy to stay near: one state to its actions' log-probabilities, finite where an action is legal. It is never trained."""
 
 
-class AbstractAdversarialBalance(AbstractResidualObjective):
-    """A balance objective of two players; what tells them apart is the reduction along a game."""
+class TwoPlayers(eqx.Module):
+    """The turns of both players of a zero-sum game, or of one alone.
 
-    branch_adjusted: AbstractVar[bool]
-    reference: AbstractVar[Reference | None]
+    Args:
+        branch_adjusted: count the number of legal moves.
+        reference: another policy than the uniform one to count.
+
+    Raises ValueError for a reference policy that would not be read.
+    """
+
+    branch_adjusted: bool = eqx.field(static=True)
+    reference: Reference | None
 
     def __check_init__(self) -> None:
-        check_reference(self.branch_adjusted, self.reference)
+        if self.reference is not None and not self.branch_adjusted:
+            raise ValueError("a reference policy has no meaning with branch_adjusted=False. Leave one of them out.")
 
     @property
     def operator(self) -> GeneralMellowmax:
-        return operator_of(self.branch_adjusted)
+        """The operator of player 0's moves: log-mean-exp of log-flows, or log-sum-exp without branch adjustment."""
+        return mellowmax() if self.branch_adjusted else soft_bellman()
 
     @property
     def trains_backward(self) -> bool:
@@ -73,106 +67,90 @@ class AbstractAdversarialBalance(AbstractResidualObjective):
         return is_without_chance(env)
 
     def steps(self, path: Path) -> Steps:
-        log_pi = gather(masked_log_softmax(path.forward_logits, path.action_mask), path.actions)
-        log_mu = gather(log_reference(path, self.reference, self.branch_adjusted), path.actions)
-        return adversarial_steps(path.turn, log_pi, log_mu, path.log_flow, path.is_valid)
+        return adversarial_steps(path.turn, path.log_pi, gather(self.log_mu(path), path.actions), path.log_flow, path.is_valid)
+
+    def log_mu(self, path: Path) -> Float[Array, "time *batch action"]:
+        """Return `log mu` of every action at each step; zeros where branches are not counted. No gradient flows into it."""
+        mask = path.action_mask
+        if not self.branch_adjusted:
+            return jnp.zeros(mask.shape)
+        if self.reference is None:
+            num_legal = jnp.maximum(jnp.sum(mask, axis=-1, keepdims=True), 1)
+            return jnp.broadcast_to(-jnp.log(num_legal), mask.shape)
+        reference = self.reference
+        for _ in path.turn.shape:
+            reference = jax.vmap(reference)
+        return jax.lax.stop_gradient(reference(path.before))
 
 
-class AdversarialTrajectoryBalance(AbstractAdversarialBalance):
+class AdversarialTrajectoryBalance(AbstractBalance):
     """Trajectory balance of a zero-sum game (eflow eq. 3.7): `(log_z + sum sigma (log pi - log mu) - log_reward)^2`.
 
     Args:
-        branch_adjusted: count the number of legal moves. Without it another game is learned, one with entropy bonuses, which is
-            here to be compared with (eflow 3.3).
+        branch_adjusted: count the number of legal moves. Without it another game is learned, one with entropy bonuses, which
+            serves as a comparison (eflow 3.3).
         reference: another policy than the uniform one to count; it cannot be named in a job.
+        huber: violation from which the loss grows linearly, > 0; None for squares throughout.
     """
 
     branch_adjusted: bool = eqx.field(default=True, static=True)
     reference: Reference | None = None
-    needs_flow: ClassVar[bool] = False
-    min_batch_size: ClassVar[int] = 1
+    huber: float | None = eqx.field(default=None, static=True)
 
-    def residual(self, steps: Steps, log_reward: Float[Array, ""], log_z: Float[Array, ""]) -> Residual:
-        sum_of_terms = trajectory_residual(steps, log_reward)
-        return sum_of_terms._replace(error=log_z + sum_of_terms.error)
-
-    def reduce(
-        self, error: Float[Array, "batch violation"], weight: Float[Array, "batch violation"], total: Total
-    ) -> Float[Array, ""]:
-        return mean_square(error, weight, total)
+    @property
+    def form(self) -> Form:
+        return Form(TwoPlayers(self.branch_adjusted, self.reference), FROM_ROOT, regression(self.huber))
 
 
-class AdversarialDetailedBalance(AbstractAdversarialBalance):
+class AdversarialDetailedBalance(AbstractBalance):
     """Detailed balance of a zero-sum game (eflow eq. 3.8): the squared violation of every move.
 
     Args:
-        branch_adjusted: count the number of legal moves, as in `AdversarialTrajectoryBalance`.
-        reference: another policy than the uniform one to count; it cannot be named in a job.
+        branch_adjusted, reference, huber: as for `AdversarialTrajectoryBalance`.
     """
 
     branch_adjusted: bool = eqx.field(default=True, static=True)
     reference: Reference | None = None
-    needs_flow: ClassVar[bool] = True
-    min_batch_size: ClassVar[int] = 1
+    huber: float | None = eqx.field(default=None, static=True)
 
-    def residual(self, steps: Steps, log_reward: Float[Array, ""], log_z: Float[Array, ""]) -> Residual:
-        return transition_residual(steps, log_reward)
-
-    def reduce(
-        self, error: Float[Array, "batch violation"], weight: Float[Array, "batch violation"], total: Total
-    ) -> Float[Array, ""]:
-        return mean_square(error, weight, total)
+    @property
+    def form(self) -> Form:
+        return Form(TwoPlayers(self.branch_adjusted, self.reference), TRANSITIONS, regression(self.huber))
 
 
-class AdversarialSubTrajectoryBalance(AbstractAdversarialBalance):
+class AdversarialSubTrajectoryBalance(AbstractBalance):
     """Sub-trajectory balance of a zero-sum game (eflow 3.4): every segment, weighted by `lambda_^length`.
 
     The weights of a game's segments sum to one.
 
     Args:
         lambda_: weight of a segment per move of its length, > 0; near 0 it is detailed balance.
-        branch_adjusted: count the number of legal moves, as in `AdversarialTrajectoryBalance`.
-        reference: another policy than the uniform one to count; it cannot be named in a job.
+        branch_adjusted, reference, huber: as for `AdversarialTrajectoryBalance`.
     """
 
     lambda_: float = eqx.field(default=0.9, static=True)
     branch_adjusted: bool = eqx.field(default=True, static=True)
     reference: Reference | None = None
-    needs_flow: ClassVar[bool] = True
-    min_batch_size: ClassVar[int] = 1
+    huber: float | None = eqx.field(default=None, static=True)
 
-    def __check_init__(self) -> None:
-        check_segment_weight(self.lambda_)
-
-    def residual(self, steps: Steps, log_reward: Float[Array, ""], log_z: Float[Array, ""]) -> Residual:
-        return segment_residual(steps, log_reward, self.lambda_)
-
-    def reduce(
-        self, error: Float[Array, "batch violation"], weight: Float[Array, "batch violation"], total: Total
-    ) -> Float[Array, ""]:
-        return mean_square(error, weight, total)
+    @property
+    def form(self) -> Form:
+        return Form(TwoPlayers(self.branch_adjusted, self.reference), segments(self.lambda_), regression(self.huber))
 
 
-class AdversarialVarGrad(AbstractAdversarialBalance):
+class AdversarialVarGrad(AbstractBalance):
     """Trajectory balance of a zero-sum game without a learned `log_z`: the variance of its violations over the batch.
 
     Args:
-        branch_adjusted: count the number of legal moves, as in `AdversarialTrajectoryBalance`.
-        reference: another policy than the uniform one to count; it cannot be named in a job.
+        branch_adjusted, reference: as for `AdversarialTrajectoryBalance`.
     """
 
     branch_adjusted: bool = eqx.field(default=True, static=True)
     reference: Reference | None = None
-    needs_flow: ClassVar[bool] = False
-    min_batch_size: ClassVar[int] = 2
 
-    def residual(self, steps: Steps, log_reward: Float[Array, ""], log_z: Float[Array, ""]) -> Residual:
-        return trajectory_residual(steps, log_reward)
-
-    def reduce(
-        self, error: Float[Array, "batch violation"], weight: Float[Array, "batch violation"], total: Total
-    ) -> Float[Array, ""]:
-        return variance(error, weight, total)
+    @property
+    def form(self) -> Form:
+        return Form(TwoPlayers(self.branch_adjusted, self.reference), TRAJECTORY, VARIANCE)
 
 
 class AdversarialFlowMatching(AbstractObjective):
@@ -183,50 +161,45 @@ class AdversarialFlowMatching(AbstractObjective):
     head is fitted to it in the same step, so that play needs to look at no children.
 
     Args:
-        branch_adjusted: count the number of legal moves, as in `AdversarialTrajectoryBalance`.
-        reference: another policy than the uniform one to count; it cannot be named in a job.
+        branch_adjusted, reference: as for `AdversarialTrajectoryBalance`.
     """
 
     branch_adjusted: bool = eqx.field(default=True, static=True)
     reference: Reference | None = None
-    needs_flow: ClassVar[bool] = True
-    needs_child_flow: ClassVar[bool] = False
-    needs_keys: ClassVar[bool] = False
-    target_period: ClassVar[int | None] = None
-    trains_backward: ClassVar[bool] = False
-    min_batch_size: ClassVar[int] = 1
 
     def __check_init__(self) -> None:
-        check_reference(self.branch_adjusted, self.reference)
+        _ = self.players  # refuses a reference policy that would not be read
+
+    @property
+    def players(self) -> TwoPlayers:
+        return TwoPlayers(self.branch_adjusted, self.reference)
 
     @property
     def operator(self) -> GeneralMellowmax:
-        return operator_of(self.branch_adjusted)
+        return self.players.operator
+
+    @property
+    def needs(self) -> Needs:
+        return Needs(flow=True)
 
     def accounts_for(self, env: AbstractEnvironment) -> bool:
         return is_without_chance(env)
 
     def loss(
-        self,
-        model: Model,
-        target: Model,
-        env: AbstractEnvironment,
-        batch: Trajectory,
-        aids: Aids = ALONE,
+        self, model: Model, target: Model, env: AbstractEnvironment, batch: Trajectory, context: LossContext = NO_CONTEXT
     ) -> Float[Array, ""]:
         batch, is_usable = usable(batch)
-        path = follow(model, env, batch.actions, aids.record)
-        children = children_along(env, model.policy, path, aids.reward)
+        path = follow(model, env, batch.actions, context.cache)
+        children = children_along(env, model.policy, path, context.reward)
         assert path.log_flow is not None, "children_along has refused a policy without a flow head"
-        log_mu, is_legal = log_reference(path, self.reference, self.branch_adjusted), children.is_legal
+        log_mu, is_legal = self.players.log_mu(path), children.is_legal
         inflow = jnp.where(is_legal, signs(path.turn)[..., None] * children.values + log_mu, 0.0)
-        # An all-True stand-in keeps the rows after the end finite.
-        flow = masked_logsumexp(inflow, is_legal | ~path.is_valid[..., None])
+        flow = masked_logsumexp(inflow, is_legal | ~path.is_valid[..., None])  # rows after the end stay finite
         error = jnp.where(path.is_valid, path.log_flow - flow, 0.0)
         read_off = jax.lax.stop_gradient(masked_log_softmax(inflow, is_legal))
         misfit = masked_log_softmax(path.forward_logits, is_legal) - jnp.where(is_legal, read_off, 0.0)
         misfit = jnp.sum(jnp.where(is_legal, jnp.exp(read_off) * jnp.where(is_legal, misfit, 0.0) ** 2, 0.0), axis=-1)
-        return weighted_mean(error**2 + misfit, (path.is_valid & is_usable).astype(error.dtype), aids.total)
+        return weighted_mean(error**2 + misfit, (path.is_valid & is_usable).astype(error.dtype), context.total)
 
 
 def signs(turn: Int[Array, "*batch"]) -> Float[Array, "*batch"]:
@@ -255,30 +228,6 @@ def adversarial_steps(
     return Steps(terms, None if log_flow is None else sign * log_flow, is_valid)
 
 
-def log_reference(path: Path, reference: Reference | None, branch_adjusted: bool) -> Float[Array, "time *batch action"]:
-    """Return `log mu` of every action at each step; zeros where branches are not counted. No gradient flows into it."""
-    mask = path.action_mask
-    if not branch_adjusted:
-        return jnp.zeros(mask.shape)
-    if reference is None:
-        num_legal = jnp.maximum(jnp.sum(mask, axis=-1, keepdims=True), 1)
-        return jnp.broadcast_to(-jnp.log(num_legal), mask.shape)
-    for _ in path.turn.shape:
-        reference = jax.vmap(reference)
-    return jax.lax.stop_gradient(reference(path.before))
-
-
-def operator_of(branch_adjusted: bool) -> GeneralMellowmax:
-    """Return what turns the log-flows of player 0's moves into that of the state: their log-mean-exp or log-sum-exp."""
-    return mellowmax() if branch_adjusted else soft_bellman()
-
-
-def check_reference(branch_adjusted: bool, reference: Reference | None) -> None:
-    """Raise ValueError for a reference policy that would not be read."""
-    if reference is not None and not branch_adjusted:
-        raise ValueError("a reference policy has no meaning with branch_adjusted=False. Leave one of them out.")
-
-
 def is_without_chance(env: AbstractEnvironment) -> bool:
-    """Return whether nature never moves."""
+    """Return whether chance never moves."""
     return CHANCE not in turns_of(env)

@@ -6,10 +6,14 @@ For the values V of an operator with parameters (omega, alpha, q) and every lega
 
 with V of a terminal state its log-reward, d = softmax(alpha Q) and pi = softmax((q alpha + omega) Q). At omega = 1, q = 0,
 V is log F and this is detailed balance; summed along a trajectory it is trajectory balance, and TGM for q > 0.
+
+An objective is made of three parts, its `Form`: whose turns there are (`OnePlayer`, or `TwoPlayers` in `adversarial`), what a
+violation spans (a transition, every segment, the trajectory), and how violations become one number (`reductions`).
 """
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from collections.abc import Callable
+from typing import Final, NamedTuple, Protocol
 
 import equinox as eqx
 import jax
@@ -17,94 +21,118 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from narrows.envs.base import AbstractEnvironment
-from narrows.objectives.base import ALONE, AbstractRegression, Aids, Residual, Total, here
+from narrows.envs.turns import turns_of
+from narrows.objectives.base import NO_CONTEXT, AbstractRegression, LossContext, Needs, Residual, usable
+from narrows.objectives.reductions import VARIANCE, Reduction, Total, regression
 from narrows.operators import GeneralMellowmax, masked_log_softmax
 from narrows.policies.base import Model
-from narrows.trajectories import Path, Record, Trajectory, follow, gather
-
-if TYPE_CHECKING:  # a type checker would read an AbstractVar as an argument of the constructor
-    from typing import ClassVar as AbstractVar
-else:
-    from equinox import AbstractVar
+from narrows.trajectories import Path, SamplerCache, Trajectory, follow, gather
 
 
 class Steps(NamedTuple):
-    """What balance takes of each step of a trajectory: its term, and the log-flow before it where the policy has that head."""
+    """The steps of a trajectory: the term of each, and the log-flow before it where the policy has that head."""
 
     terms: Float[Array, "time *batch"]
     log_flow: Float[Array, "time *batch"] | None
     is_valid: Bool[Array, "time *batch"]
 
 
-class AbstractResidualObjective(AbstractRegression):
-    """What balance objectives share: `steps` of every trajectory, `residual` on each, then a reduction over the batch."""
+class Players(Protocol):
+    """Whose turns there are: the operator of their values, and the term of each step."""
 
     @property
-    def target_period(self) -> int | None:
-        return None
+    def operator(self) -> GeneralMellowmax: ...
 
     @property
-    def needs_child_flow(self) -> bool:
-        return False
+    def trains_backward(self) -> bool: ...
+
+    def accounts_for(self, env: AbstractEnvironment) -> bool: ...
+
+    def steps(self, path: Path) -> Steps: ...
+
+
+class Span(NamedTuple):
+    """What a violation spans.
+
+    Attributes:
+        residual: from the steps of one trajectory, its log-reward and the value of the root to its violations.
+        needs_flow: whether they take values of the states in between.
+    """
+
+    residual: Callable[[Steps, Float[Array, ""], Float[Array, ""]], Residual]
+    needs_flow: bool
+
+
+class Form(NamedTuple):
+    """The parts of a balance objective."""
+
+    players: Players
+    span: Span
+    reduction: Reduction
+
+
+class AbstractBalance(AbstractRegression):
+    """A balance objective: `steps` of every trajectory, `residual` on each, then a reduction over the batch."""
 
     @property
-    def needs_keys(self) -> bool:
-        return False
-
     @abstractmethod
-    def steps(self, path: Path) -> Steps:
-        """Return what balance takes of each step, every array `[time, batch]`."""
-
-    @abstractmethod
-    def residual(self, steps: Steps, log_reward: Float[Array, ""], log_z: Float[Array, ""]) -> Residual:
-        """Return the violations of one trajectory, all zero at the solution (up to one constant where a variance follows)."""
-
-    @abstractmethod
-    def reduce(
-        self, error: Float[Array, "batch violation"], weight: Float[Array, "batch violation"], total: Total
-    ) -> Float[Array, ""]:
-        """Return one number from the violations of a batch."""
-
-    def residuals(self, model: Model, env: AbstractEnvironment, batch: Trajectory, record: Record | None = None) -> Residual:
-        """Return the violations of a batch of trajectories, one row each."""
-        # Tables of logits stay as they lie, time first; only numbers a step are mapped over the batch.
-        steps = self.steps(follow(model, env, batch.actions, record))
-        return jax.vmap(self.residual, in_axes=(1, 0, None))(steps, batch.log_reward, model.log_z)
-
-    def loss(
-        self,
-        model: Model,
-        target: Model,
-        env: AbstractEnvironment,
-        batch: Trajectory,
-        aids: Aids = ALONE,
-    ) -> Float[Array, ""]:
-        return self.reduce(*self.errors(model, target, env, batch, aids), aids.total)
-
-    def errors(self, model: Model, target: Model, env: AbstractEnvironment, batch: Trajectory, aids: Aids = ALONE) -> Residual:
-        batch, is_usable = usable(batch)
-        error, weight = self.residuals(model, env, batch, aids.record)
-        return Residual(error, jnp.where(is_usable[:, None], weight, 0.0))
-
-
-class AbstractBalance(AbstractResidualObjective):
-    """A balance objective of one player, by the parameters of its operator."""
-
-    omega: AbstractVar[float]
-    alpha: AbstractVar[float]
-    q: AbstractVar[float]
-    dag_correction: AbstractVar[bool]
+    def form(self) -> Form:
+        """The parts that the objective is made of."""
 
     def __check_init__(self) -> None:
         _ = self.operator  # refuses parameters out of range
 
     @property
     def operator(self) -> GeneralMellowmax:
-        return GeneralMellowmax(self.omega, self.alpha, self.q)
+        return self.form.players.operator
+
+    @property
+    def needs(self) -> Needs:
+        players, span, reduction = self.form
+        return Needs(flow=span.needs_flow, trains_backward=players.trains_backward, min_batch_size=reduction.min_batch_size)
+
+    def accounts_for(self, env: AbstractEnvironment) -> bool:
+        return self.form.players.accounts_for(env)
+
+    def steps(self, path: Path) -> Steps:
+        """Return what balance takes of each step, every array `[time, batch]`."""
+        return self.form.players.steps(path)
+
+    def residual(self, steps: Steps, log_reward: Float[Array, ""], log_z: Float[Array, ""]) -> Residual:
+        """Return the violations of one trajectory, all zero at the solution (up to one constant where a variance follows)."""
+        return self.form.span.residual(steps, log_reward, log_z / self.operator.omega)
+
+    def reduce(self, error: Float[Array, "*violation"], weight: Float[Array, "*violation"], total: Total) -> Float[Array, ""]:
+        return self.form.reduction.reduce(error, weight, total)
+
+    def residuals(
+        self, model: Model, env: AbstractEnvironment, batch: Trajectory, cache: SamplerCache | None = None
+    ) -> Residual:
+        """Return the violations of a batch of trajectories, one row each."""
+        # Tables of logits stay as they lie, time first; only numbers a step are mapped over the batch.
+        steps = self.steps(follow(model, env, batch.actions, cache))
+        return jax.vmap(self.residual, in_axes=(1, 0, None))(steps, batch.log_reward, model.log_z)
+
+    def errors(
+        self, model: Model, target: Model, env: AbstractEnvironment, batch: Trajectory, context: LossContext = NO_CONTEXT
+    ) -> Residual:
+        batch, is_usable = usable(batch)
+        error, weight = self.residuals(model, env, batch, context.cache)
+        return Residual(error, jnp.where(is_usable[:, None], weight, 0.0))
+
+
+class OnePlayer(eqx.Module):
+    """A single player's turns, by the parameters of the operator; `dag_correction` counts the backward policy."""
+
+    operator: GeneralMellowmax
+    dag_correction: bool = eqx.field(static=True)
 
     @property
     def trains_backward(self) -> bool:
         return self.dag_correction
+
+    def accounts_for(self, env: AbstractEnvironment) -> bool:
+        return turns_of(env) == {0}
 
     def steps(self, path: Path) -> Steps:
         return Steps(step_terms(self.operator, path, self.dag_correction), path.log_flow, path.is_valid)
@@ -116,47 +144,36 @@ class TrajectoryBalance(AbstractBalance):
     Args:
         omega, alpha, q: parameters of the operator; the defaults are the GFlowNet's.
         dag_correction: count the backward policy, so that objects with many trajectories are not favoured.
+        huber: violation from which the loss grows linearly, > 0; None for squares throughout.
     """
 
     omega: float = eqx.field(default=1.0, static=True)
     alpha: float = eqx.field(default=1.0, static=True)
     q: float = eqx.field(default=0.0, static=True)
     dag_correction: bool = eqx.field(default=True, static=True)
-    needs_flow: ClassVar[bool] = False
-    min_batch_size: ClassVar[int] = 1
+    huber: float | None = eqx.field(default=None, static=True)
 
-    def residual(self, steps: Steps, log_reward: Float[Array, ""], log_z: Float[Array, ""]) -> Residual:
-        error = log_z / self.omega + jnp.sum(steps.terms) - log_reward
-        return Residual(error[None], jnp.ones(1))
-
-    def reduce(
-        self, error: Float[Array, "batch violation"], weight: Float[Array, "batch violation"], total: Total
-    ) -> Float[Array, ""]:
-        return mean_square(error, weight, total)
+    @property
+    def form(self) -> Form:
+        return Form(one_player(self.omega, self.alpha, self.q, self.dag_correction), FROM_ROOT, regression(self.huber))
 
 
 class DetailedBalance(AbstractBalance):
     """Detailed balance (Bengio et al. 2023, arXiv:2111.09266): the squared violation of every transition.
 
     Args:
-        omega, alpha, q: parameters of the operator; the defaults are the GFlowNet's.
-        dag_correction: count the backward policy, so that objects with many trajectories are not favoured.
+        omega, alpha, q, dag_correction, huber: as for `TrajectoryBalance`.
     """
 
     omega: float = eqx.field(default=1.0, static=True)
     alpha: float = eqx.field(default=1.0, static=True)
     q: float = eqx.field(default=0.0, static=True)
     dag_correction: bool = eqx.field(default=True, static=True)
-    needs_flow: ClassVar[bool] = True
-    min_batch_size: ClassVar[int] = 1
+    huber: float | None = eqx.field(default=None, static=True)
 
-    def residual(self, steps: Steps, log_reward: Float[Array, ""], log_z: Float[Array, ""]) -> Residual:
-        return transition_residual(steps, log_reward)
-
-    def reduce(
-        self, error: Float[Array, "batch violation"], weight: Float[Array, "batch violation"], total: Total
-    ) -> Float[Array, ""]:
-        return mean_square(error, weight, total)
+    @property
+    def form(self) -> Form:
+        return Form(one_player(self.omega, self.alpha, self.q, self.dag_correction), TRANSITIONS, regression(self.huber))
 
 
 class SubTrajectoryBalance(AbstractBalance):
@@ -166,8 +183,7 @@ class SubTrajectoryBalance(AbstractBalance):
 
     Args:
         lambda_: weight of a segment per step of its length, > 0; near 0 it is detailed balance.
-        omega, alpha, q: parameters of the operator; the defaults are the GFlowNet's.
-        dag_correction: count the backward policy, so that objects with many trajectories are not favoured.
+        omega, alpha, q, dag_correction, huber: as for `TrajectoryBalance`.
     """
 
     lambda_: float = eqx.field(default=0.9, static=True)
@@ -175,19 +191,12 @@ class SubTrajectoryBalance(AbstractBalance):
     alpha: float = eqx.field(default=1.0, static=True)
     q: float = eqx.field(default=0.0, static=True)
     dag_correction: bool = eqx.field(default=True, static=True)
-    needs_flow: ClassVar[bool] = True
-    min_batch_size: ClassVar[int] = 1
+    huber: float | None = eqx.field(default=None, static=True)
 
-    def __check_init__(self) -> None:
-        check_segment_weight(self.lambda_)
-
-    def residual(self, steps: Steps, log_reward: Float[Array, ""], log_z: Float[Array, ""]) -> Residual:
-        return segment_residual(steps, log_reward, self.lambda_)
-
-    def reduce(
-        self, error: Float[Array, "batch violation"], weight: Float[Array, "batch violation"], total: Total
-    ) -> Float[Array, ""]:
-        return mean_square(error, weight, total)
+    @property
+    def form(self) -> Form:
+        players = one_player(self.omega, self.alpha, self.q, self.dag_correction)
+        return Form(players, segments(self.lambda_), regression(self.huber))
 
 
 class VarGrad(AbstractBalance):
@@ -198,19 +207,10 @@ class VarGrad(AbstractBalance):
     """
 
     dag_correction: bool = eqx.field(default=True, static=True)
-    needs_flow: ClassVar[bool] = False
-    min_batch_size: ClassVar[int] = 2
-    omega: ClassVar[float] = 1.0
-    alpha: ClassVar[float] = 1.0
-    q: ClassVar[float] = 0.0
 
-    def residual(self, steps: Steps, log_reward: Float[Array, ""], log_z: Float[Array, ""]) -> Residual:
-        return trajectory_residual(steps, log_reward)
-
-    def reduce(
-        self, error: Float[Array, "batch violation"], weight: Float[Array, "batch violation"], total: Total
-    ) -> Float[Array, ""]:
-        return variance(error, weight, total)
+    @property
+    def form(self) -> Form:
+        return Form(one_player(1.0, 1.0, 0.0, self.dag_correction), TRAJECTORY, VARIANCE)
 
 
 class TrajectoryGeneralMellowmax(AbstractBalance):
@@ -223,23 +223,22 @@ class TrajectoryGeneralMellowmax(AbstractBalance):
         alpha: inverse temperature of the reference policy, >= 0.
         q: pull towards the reference policy, in [0, 1]; 0 is a GFlowNet.
         dag_correction: count the backward policy (tgm 1.3); the paper's tasks are trees, where it is zero. For q > 0
-            the law that is learned depends on the backward policy, and a learned one is whatever training made of it.
+            the distribution that is learned depends on the backward policy, and a learned one is whatever training made of it.
     """
 
     omega: float = eqx.field(default=1.0, static=True)
     alpha: float = eqx.field(default=1.0, static=True)
     q: float = eqx.field(default=1.0, static=True)
     dag_correction: bool = eqx.field(default=True, static=True)
-    needs_flow: ClassVar[bool] = False
-    min_batch_size: ClassVar[int] = 2
 
-    def residual(self, steps: Steps, log_reward: Float[Array, ""], log_z: Float[Array, ""]) -> Residual:
-        return trajectory_residual(steps, log_reward)
+    @property
+    def form(self) -> Form:
+        return Form(one_player(self.omega, self.alpha, self.q, self.dag_correction), TRAJECTORY, VARIANCE)
 
-    def reduce(
-        self, error: Float[Array, "batch violation"], weight: Float[Array, "batch violation"], total: Total
-    ) -> Float[Array, ""]:
-        return variance(error, weight, total)
+
+def one_player(omega: float, alpha: float, q: float, dag_correction: bool) -> OnePlayer:
+    """Return a single player's turns; ValueError for parameters that are none of an operator."""
+    return OnePlayer(GeneralMellowmax(omega, alpha, q), dag_correction)
 
 
 def step_terms(operator: GeneralMellowmax, path: Path, dag_correction: bool) -> Float[Array, "time *batch"]:
@@ -247,7 +246,7 @@ def step_terms(operator: GeneralMellowmax, path: Path, dag_correction: bool) -> 
 
     The forward logits are the policy's, `(q alpha + omega) Q`, so the reference's are a fraction of them.
     """
-    terms = gather(masked_log_softmax(path.forward_logits, path.action_mask), path.actions)
+    terms = path.log_pi
     if operator.q > 0.0:
         reference_logits = (operator.alpha / operator.policy_scale) * path.forward_logits
         # Each is gathered before the subtraction: at an illegal action it would be -inf minus -inf.
@@ -267,6 +266,11 @@ def path_values(steps: Steps, log_reward: Float[Array, ""]) -> Float[Array, " st
 def trajectory_residual(steps: Steps, log_reward: Float[Array, ""]) -> Residual:
     """Return rho = `sum term - log_reward` of one trajectory (tgm eq. 2), minus the root's value at the solution."""
     return Residual((jnp.sum(steps.terms) - log_reward)[None], jnp.ones(1))
+
+
+def root_residual(steps: Steps, log_reward: Float[Array, ""], root: Float[Array, ""]) -> Residual:
+    """Return `V(root) + sum term - log_reward` of one trajectory."""
+    return Residual((root + jnp.sum(steps.terms) - log_reward)[None], jnp.ones(1))
 
 
 def transition_residual(steps: Steps, log_reward: Float[Array, ""]) -> Residual:
@@ -289,38 +293,18 @@ def segment_residual(steps: Steps, log_reward: Float[Array, ""], lambda_: float)
     return Residual(error.reshape(-1), (weight / jnp.sum(weight)).reshape(-1))
 
 
-def check_segment_weight(lambda_: float) -> None:
-    """Raise ValueError unless the weight of a segment per step of its length is positive and finite."""
+TRAJECTORY: Final = Span(lambda steps, log_reward, root: trajectory_residual(steps, log_reward), needs_flow=False)
+"""The whole trajectory, up to the value of the root, which a variance takes out."""
+
+FROM_ROOT: Final = Span(root_residual, needs_flow=False)
+"""The whole trajectory, with a learned value of the root."""
+
+TRANSITIONS: Final = Span(lambda steps, log_reward, root: transition_residual(steps, log_reward), needs_flow=True)
+"""Every transition."""
+
+
+def segments(lambda_: float) -> Span:
+    """Return the span of every segment, weighted by `lambda_^length`; ValueError unless that is positive and finite."""
     if not 0.0 < lambda_ < float("inf"):
         raise ValueError(f"lambda_ must be positive and finite, got {lambda_}. 0.9 is usual.")
-
-
-def usable(batch: Trajectory) -> tuple[Trajectory, Bool[Array, " batch"]]:
-    """Return the batch with a harmless reward in place of each non-finite one, and which items may train."""
-    is_usable = jnp.isfinite(batch.log_reward)
-    return batch._replace(log_reward=jnp.where(is_usable, batch.log_reward, 0.0)), is_usable
-
-
-def mean_square(
-    error: Float[Array, "batch violation"], weight: Float[Array, "batch violation"], total: Total = here
-) -> Float[Array, ""]:
-    """Return the weighted mean of squares, 0 where no weight is left."""
-    return weighted_mean(error**2, weight, total)
-
-
-def weighted_mean(
-    value: Float[Array, "*violation"], weight: Float[Array, "*violation"], total: Total = here
-) -> Float[Array, ""]:
-    """Return the weighted mean, 0 where no weight is left."""
-    values, weights = total(jnp.stack([jnp.sum(weight * value), jnp.sum(weight)]))
-    return values / jnp.maximum(weights, jnp.finfo(value.dtype).tiny)
-
-
-def variance(
-    error: Float[Array, "batch violation"], weight: Float[Array, "batch violation"], total: Total = here
-) -> Float[Array, ""]:
-    """Return the weighted population variance, 0 where no weight is left."""
-    errors, weights = total(jnp.stack([jnp.sum(weight * error), jnp.sum(weight)]))
-    # Around the mean the sum of squares is smallest, so no gradient flows through it.
-    mean = jax.lax.stop_gradient(errors / jnp.maximum(weights, jnp.finfo(error.dtype).tiny))
-    return mean_square(error - mean, weight, total)
+    return Span(lambda steps, log_reward, root: segment_residual(steps, log_reward, lambda_), needs_flow=True)

@@ -1,54 +1,42 @@
-"""What an objective is: a batch of trajectories -> one number to minimise."""
+"""The contract of an objective: a batch of trajectories to one number to minimise, and what that needs."""
 
 from abc import abstractmethod
-from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import equinox as eqx
-from jaxtyping import Array, Float, Key
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Key
 
 from narrows.envs.base import AbstractEnvironment
 from narrows.envs.turns import turns_of
+from narrows.objectives.reductions import Total, identity_total
 from narrows.operators import GeneralMellowmax, Maximum
 from narrows.policies.base import Model
+from narrows.policies.sizes import Sizes, sizes_of
 from narrows.rewards.base import AbstractReward
-from narrows.trajectories import Record, Trajectory
-
-if TYPE_CHECKING:  # a type checker would read an AbstractVar as an argument of the constructor
-    from typing import ClassVar as AbstractVar
-else:
-    from equinox import AbstractVar
+from narrows.trajectories import SamplerCache, Trajectory
 
 
-Total = Callable[[Float[Array, "*sums"]], Float[Array, "*sums"]]
-"""From sums over the items at hand to sums over all items of a batch, wherever they are."""
-
-
-def here(part: Float[Array, "*sums"]) -> Float[Array, "*sums"]:
-    """Return the sums as they are: the `Total` of a batch that is all at hand."""
-    return part
-
-
-class Aids(NamedTuple):
-    """What a training step lends to a loss beside the batch.
+class LossContext(NamedTuple):
+    """The arguments of a loss beside models, environment and batch.
 
     Attributes:
-        record: what the sampler kept of the first trajectories of the batch under this very model.
+        cache: what the sampler kept of the first trajectories of the batch under this very model.
         total: makes sums over these items sums over the batch, of which other devices may have the rest. A loss takes its
             means from such sums; no sum through which a gradient flows may go into another.
         reward: the log-reward of any finished object, where that can be had inside a compiled step; else None, and the batch's
             own log-rewards are all that is known.
-        keys: randomness for each item of the batch, for an objective that draws, `needs_keys`; None for the others.
+        keys: randomness for each item of the batch, for an objective that needs `keys`; None for the others.
     """
 
-    record: Record | None = None
-    total: Total = here
+    cache: SamplerCache | None = None
+    total: Total = identity_total
     reward: AbstractReward | None = None
     keys: Key[Array, " batch"] | None = None
 
 
-ALONE = Aids()
-"""No aids: a loss then computes everything itself."""
+NO_CONTEXT = LossContext()
+"""Nothing beside the batch: a loss then computes everything itself."""
 
 
 class Passes(NamedTuple):
@@ -68,6 +56,32 @@ class Passes(NamedTuple):
         return self.epochs * self.minibatches
 
 
+class Needs(NamedTuple):
+    """What an objective needs of the model, of the batch and of the step that trains it.
+
+    Attributes:
+        flow: a policy with a head for the log-flow.
+        child_flow: a policy with a head for the log-flows of the states that actions lead to.
+        critics: a model with `Critics`.
+        keys: a random key for each item of the batch.
+        on_policy: trajectories of the model alone; others would teach it wrong.
+        trains_backward: whether a learned backward policy gets a gradient.
+        min_batch_size: trajectories that one loss takes at least.
+        target_period: updates after which the target copy of the model is renewed; None for no such copy.
+        passes: how each batch is used.
+    """
+
+    flow: bool = False
+    child_flow: bool = False
+    critics: bool = False
+    keys: bool = False
+    on_policy: bool = False
+    trains_backward: bool = False
+    min_batch_size: int = 1
+    target_period: int | None = None
+    passes: Passes = Passes()
+
+
 class Residual(NamedTuple):
     """Errors that an objective brings to zero, and how much each counts."""
 
@@ -76,50 +90,31 @@ class Residual(NamedTuple):
 
 
 class AbstractObjective(eqx.Module):
-    """A loss whose minimiser is the policy of `operator` (`exact.solve` gives it where states can be enumerated).
-
-    `needs_flow` and `needs_child_flow` ask for a policy with those heads; `needs_keys` says whether the loss draws random
-    numbers; `target_period` is the number of updates after which the target copy of the model is renewed, None for an objective
-    without one; `trains_backward` says whether a learned backward policy gets a gradient, and `min_batch_size` how many
-    trajectories one loss takes at least. `needs_critics` asks for a model with `Critics`, `is_on_policy` for trajectories of
-    the model alone, and `passes` says how each batch is used.
-    """
-
-    operator: AbstractVar[GeneralMellowmax | Maximum]
-    needs_flow: AbstractVar[bool]
-    needs_child_flow: AbstractVar[bool]
-    needs_keys: AbstractVar[bool]
-    target_period: AbstractVar[int | None]
-    trains_backward: AbstractVar[bool]
-    min_batch_size: AbstractVar[int]
+    """A loss whose minimiser is the policy of `operator` (`exact.solve` gives it where states can be enumerated)."""
 
     @property
-    def needs_critics(self) -> bool:
-        """Whether the model must have critics: by default not."""
-        return False
+    @abstractmethod
+    def operator(self) -> GeneralMellowmax | Maximum:
+        """The operator whose policy is the minimiser."""
 
     @property
-    def is_on_policy(self) -> bool:
-        """Whether other trajectories than the model's own would teach it wrong: by default not."""
-        return False
-
-    @property
-    def passes(self) -> "Passes":
-        """How often a batch is gone through, and in how many parts: by default once, as a whole."""
-        return Passes()
+    @abstractmethod
+    def needs(self) -> Needs:
+        """What must be there for the loss to be computed and trained."""
 
     def accounts_for(self, env: AbstractEnvironment) -> bool:
         """Return whether the constraints hold in such an environment: by default one where a single player has every turn."""
         return turns_of(env) == {0}
 
+    def sizes(self, env: AbstractEnvironment, *, learned_backward: bool = False) -> Sizes:
+        """Return the sizes of a policy for an environment, with the heads that this objective needs."""
+        return sizes_of(
+            env, learned_backward=learned_backward, flow_head=self.needs.flow, child_flow_head=self.needs.child_flow
+        )
+
     @abstractmethod
     def loss(
-        self,
-        model: Model,
-        target: Model,
-        env: AbstractEnvironment,
-        batch: Trajectory,
-        aids: Aids = ALONE,
+        self, model: Model, target: Model, env: AbstractEnvironment, batch: Trajectory, context: LossContext = NO_CONTEXT
     ) -> Float[Array, ""]:
         """Return the loss of a batch. Items whose `log_reward` is not finite count for nothing.
 
@@ -128,21 +123,40 @@ class AbstractObjective(eqx.Module):
             target: its target copy; the model itself for an objective without one.
             env: the rules.
             batch: complete trajectories.
-            aids: what training lends beside them.
+            context: what training gives beside them.
         """
 
 
 class AbstractRegression(AbstractObjective):
     """An objective whose loss is a reduction of errors, so that it can be trained through a surrogate.
 
-    `loss` is `reduce(*errors(...))`. The errors are predictions whose operator is the identity, and a forward step in them asks
-    for `(1 - step_size)` times what they are (`narrows.vi`).
+    The errors are predictions whose operator is the identity, and a forward step in them asks for `(1 - step_size)` times what
+    they are (`narrows.vi`).
     """
 
     @abstractmethod
-    def errors(self, model: Model, target: Model, env: AbstractEnvironment, batch: Trajectory, aids: Aids = ALONE) -> Residual:
+    def errors(
+        self, model: Model, target: Model, env: AbstractEnvironment, batch: Trajectory, context: LossContext = NO_CONTEXT
+    ) -> Residual:
         """Return the errors of a batch, arguments as in `loss`."""
 
     @abstractmethod
     def reduce(self, error: Float[Array, "*violation"], weight: Float[Array, "*violation"], total: Total) -> Float[Array, ""]:
         """Return one number from errors."""
+
+    def loss(
+        self, model: Model, target: Model, env: AbstractEnvironment, batch: Trajectory, context: LossContext = NO_CONTEXT
+    ) -> Float[Array, ""]:
+        return self.reduce(*self.errors(model, target, env, batch, context), context.total)
+
+
+def usable(batch: Trajectory) -> tuple[Trajectory, Bool[Array, " batch"]]:
+    """Return the batch with a harmless reward in place of each non-finite one, and which items may train."""
+    is_usable = jnp.isfinite(batch.log_reward)
+    return batch._replace(log_reward=jnp.where(is_usable, batch.log_reward, 0.0)), is_usable
+
+
+def check_target_period(target_period: int | None) -> None:
+    """Raise ValueError unless the updates between renewals of a target copy are at least 1."""
+    if target_period is None or target_period < 1:
+        raise ValueError(f"target_period must be at least 1, got {target_period}.")

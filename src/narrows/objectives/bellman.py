@@ -1,30 +1,84 @@
-"""The transition-level general mellowmax loss: Bellman errors against a target copy (tgm 3.3)."""
+"""Q-learning against a target copy, and the transition-level general mellowmax loss (tgm 3.3)."""
 
-from typing import ClassVar
+from abc import abstractmethod
+from typing import TYPE_CHECKING
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from narrows.envs.base import AbstractEnvironment
-from narrows.objectives.balance import mean_square, usable
-from narrows.objectives.base import ALONE, AbstractRegression, Aids, Residual, Total
+from narrows.objectives.base import NO_CONTEXT, AbstractRegression, LossContext, Needs, Residual, check_target_period, usable
+from narrows.objectives.reductions import Total, regression
 from narrows.operators import GeneralMellowmax
 from narrows.policies.base import Model
 from narrows.sizes import Count
-from narrows.trajectories import Path, Trajectory, follow, gather
+from narrows.trajectories import Path, Trajectory, follow, gather, shift_back
+
+if TYPE_CHECKING:  # a type checker would read an AbstractVar as an argument of the constructor
+    from typing import ClassVar as AbstractVar
+else:
+    from equinox import AbstractVar
 
 
-class BellmanGeneralMellowmax(AbstractRegression):
+class AbstractQLearning(AbstractRegression):
+    """Errors `Q(s, a) - r - bonus(s, a) - V_target(s')` of every transition, V of a terminal state its log-reward.
+
+    With `dag_correction`, `(1/omega) log P_B` is added to the reward of every transition (tgm 1.3).
+    """
+
+    target_period: AbstractVar[int | None]
+    huber: AbstractVar[float | None]
+    dag_correction: AbstractVar[bool]
+
+    def __check_init__(self) -> None:
+        _ = self.operator, regression(self.huber)  # refuse parameters out of range
+        check_target_period(self.target_period)
+
+    @property
+    def needs(self) -> Needs:
+        return Needs(target_period=self.target_period)
+
+    @abstractmethod
+    def q_values(self, logits: Float[Array, "*any"]) -> Float[Array, "*any"]:
+        """Return the action values that a policy's logits stand for."""
+
+    @abstractmethod
+    def target_values(self, target: Path, mask: Bool[Array, "time batch action"]) -> Float[Array, "time batch"]:
+        """Return the value of the state before each step."""
+
+    @abstractmethod
+    def bonus(self, target: Path) -> Float[Array, "time batch"] | float:
+        """Return what is added to the reward of each step."""
+
+    def errors(
+        self, model: Model, target: Model, env: AbstractEnvironment, batch: Trajectory, context: LossContext = NO_CONTEXT
+    ) -> Residual:
+        batch, is_usable = usable(batch)
+        path, target_path = follow(model, env, batch.actions, context.cache), follow(target, env, batch.actions)
+        following = shift_back(self.target_values(target_path, path.mask_or_all))
+        goal = jnp.where(path.is_last, batch.log_reward, following) + self.bonus(target_path)
+        if self.dag_correction:
+            goal = goal + path.log_pb / self.operator.omega
+        error = self.q_values(gather(path.forward_logits, path.actions)) - jax.lax.stop_gradient(goal)
+        error = jnp.where(path.is_valid, error, 0.0)
+        return Residual(error.T, (path.is_valid & is_usable).astype(error.dtype).T)
+
+    def reduce(self, error: Float[Array, "*violation"], weight: Float[Array, "*violation"], total: Total) -> Float[Array, ""]:
+        return regression(self.huber).reduce(error, weight, total)
+
+
+class BellmanGeneralMellowmax(AbstractQLearning):
     """Mean of `(Q(s, a) - r - GM(Q_target(s')))^2` over the transitions of a batch.
 
-    The reward arrives at the end only, so credit travels one step a target renewal; it is here as an ablation and for tests.
+    The reward arrives at the end only, so credit travels one step a target renewal; an ablation.
 
     Args:
         omega, alpha, q: parameters of the operator, as for TGM.
         target_period: updates between renewals of the target copy, >= 1.
         dag_correction: add `(1/omega) log P_B` to the reward of every transition (tgm 1.3).
+        huber: error from which the loss grows linearly, > 0; None for squares throughout.
     """
 
     omega: float = eqx.field(default=4.0, static=True)
@@ -32,51 +86,17 @@ class BellmanGeneralMellowmax(AbstractRegression):
     q: float = eqx.field(default=0.5, static=True)
     target_period: Count | None = eqx.field(default=100, static=True)
     dag_correction: bool = eqx.field(default=True, static=True)
-    needs_flow: ClassVar[bool] = False
-    needs_child_flow: ClassVar[bool] = False
-    needs_keys: ClassVar[bool] = False
-    trains_backward: ClassVar[bool] = False
-    min_batch_size: ClassVar[int] = 1
-
-    def __check_init__(self) -> None:
-        _ = self.operator
-        if self.target_period is None or self.target_period < 1:
-            raise ValueError(f"target_period must be at least 1, got {self.target_period}.")
+    huber: float | None = eqx.field(default=None, static=True)
 
     @property
     def operator(self) -> GeneralMellowmax:
         return GeneralMellowmax(self.omega, self.alpha, self.q)
 
-    def loss(
-        self,
-        model: Model,
-        target: Model,
-        env: AbstractEnvironment,
-        batch: Trajectory,
-        aids: Aids = ALONE,
-    ) -> Float[Array, ""]:
-        return self.reduce(*self.errors(model, target, env, batch, aids), aids.total)
+    def q_values(self, logits: Float[Array, "*any"]) -> Float[Array, "*any"]:
+        return logits / self.operator.policy_scale
 
-    def errors(self, model: Model, target: Model, env: AbstractEnvironment, batch: Trajectory, aids: Aids = ALONE) -> Residual:
-        batch, is_usable = usable(batch)
-        path, target_path = follow(model, env, batch.actions, aids.record), follow(target, env, batch.actions)
-        error, weight = jax.vmap(self._errors, in_axes=(1, 1, 0))(path, target_path, batch.log_reward)
-        return Residual(error, jnp.where(is_usable[:, None], weight, 0.0))
+    def target_values(self, target: Path, mask: Bool[Array, "time batch action"]) -> Float[Array, "time batch"]:
+        return self.operator.value(self.q_values(target.forward_logits), mask)
 
-    def reduce(
-        self, error: Float[Array, "batch violation"], weight: Float[Array, "batch violation"], total: Total
-    ) -> Float[Array, ""]:
-        return mean_square(error, weight, total)
-
-    def _errors(
-        self, path: Path, target_path: Path, log_reward: Float[Array, ""]
-    ) -> tuple[Float[Array, " time"], Float[Array, " time"]]:
-        operator = self.operator
-        # An all-True stand-in keeps the rows after the end finite.
-        mask = path.action_mask | ~path.is_valid[:, None]
-        next_values = jnp.append(operator.value(target_path.forward_logits / operator.policy_scale, mask)[1:], 0.0)
-        is_last = path.is_valid & ~jnp.append(path.is_valid[1:], False)
-        log_pb = jax.lax.stop_gradient(path.log_pb) if self.dag_correction else jnp.zeros_like(path.log_pb)
-        goal = jnp.where(is_last, log_reward, next_values) + log_pb / operator.omega
-        error = gather(path.forward_logits, path.actions) / operator.policy_scale - jax.lax.stop_gradient(goal)
-        return jnp.where(path.is_valid, error, 0.0), path.is_valid.astype(error.dtype)
+    def bonus(self, target: Path) -> float:
+        return 0.0

@@ -1,4 +1,4 @@
-"""The states one move away from those of trajectories: what a flow head says of each, or the reward where a game ends there."""
+"""The states one move away from those of trajectories: the log-flow of each, or the reward where a game ends there."""
 
 from typing import Any, NamedTuple
 
@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from narrows.envs.base import AbstractEnvironment
-from narrows.objectives.nature import known_log_reward
+from narrows.objectives.chance import known_log_reward
 from narrows.policies.base import AbstractPolicy
 from narrows.rewards.base import AbstractReward
 from narrows.trajectories import Path
@@ -53,8 +53,8 @@ def children_along(env: AbstractEnvironment, policy: AbstractPolicy, path: Path,
         raise ValueError("this objective needs a policy with a flow head. Construct the policy with flow_head=True.")
     if reward is None:
         raise ValueError(
-            "this objective asks for the reward of every game that ends one move away and needs one in JAX, such as Outcome. "
-            "Use a reward that a job can name, or an objective that reads the rewards of whole games."
+            "this objective asks for the reward of every game that ends one move away and needs one in JAX, such as "
+            "GameResult. Use a reward that a job can name, or an objective that reads the rewards of whole games."
         )
     actions = jnp.broadcast_to(jnp.arange(env.num_actions, dtype=jnp.int32), path.action_mask.shape)
     before = jax.tree.map(lambda leaf: leaf[:-1], path.states)

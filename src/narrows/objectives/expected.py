@@ -1,7 +1,7 @@
-"""Flow networks where nature has turns: expected flow networks, and the formulations they are measured against (eflow 2).
+"""Flow networks with chance turns: expected flow networks, and the formulations they are measured against (eflow 2).
 
-At a player's turn the flow is shared out by the policy, `F(s) pi(a|s) = F(s, a)` (2.1), and at nature's it is an average over
-her outcomes `o` that each method takes in its own way:
+At a player's turn the flow is shared out by the policy, `F(s) pi(a|s) = F(s, a)` (2.1), and at a chance turn it is an average
+over the outcomes `o` that each method takes in its own way:
 
     expected flow network   log F(s, a) = log sum_o P(o) F(s_o)      (2.2), the arithmetic mean; always satisfiable
     soft Q, MaxEnt RL       log F(s, a) = sum_o P(o) log F(s_o)      the geometric mean; always satisfiable
@@ -21,9 +21,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 from narrows.envs.base import AbstractEnvironment
-from narrows.objectives.balance import mean_square, usable, weighted_mean
-from narrows.objectives.base import ALONE, AbstractObjective, AbstractRegression, Aids, Residual, Total
-from narrows.objectives.nature import Nature, nature_along
+from narrows.objectives.base import NO_CONTEXT, AbstractObjective, AbstractRegression, LossContext, Needs, Residual, usable
+from narrows.objectives.chance import ChanceTurns, chance_turns
+from narrows.objectives.reductions import Total, mean_square, weighted_mean
 from narrows.objectives.turns import Terms, Turns, shares_outcomes
 from narrows.operators import GeneralMellowmax, masked_log_softmax, masked_logsumexp
 from narrows.policies.base import Model
@@ -39,78 +39,48 @@ MAX_EXPONENT: Final = 20.0
 
 
 class AbstractChanceBalance(AbstractObjective):
-    """Balance at the players' turns and at nature's, with the average over her outcomes left to be defined."""
+    """Balance at the players' turns and at chance turns; subclasses say how outcomes are averaged."""
 
     @property
     def operator(self) -> GeneralMellowmax:
         return GeneralMellowmax(1.0, 0.0, 0.0)
 
     @property
-    def needs_flow(self) -> bool:
-        return False
+    def needs(self) -> Needs:
+        return Needs(child_flow=True, keys=self.draws, trains_backward=self.trains_backward)
 
     @property
-    def needs_child_flow(self) -> bool:
-        return True
-
-    @property
-    def target_period(self) -> int | None:
-        return None
-
-    @property
-    def min_batch_size(self) -> int:
-        return 1
-
-    @property
-    def needs_keys(self) -> bool:
+    def draws(self) -> bool:
+        """Whether the loss draws random numbers: by default not."""
         return False
 
     @property
     def trains_backward(self) -> bool:
+        """Whether the loss reads the backward policy: by default not."""
         return False
 
     def accounts_for(self, env: AbstractEnvironment) -> bool:
         return True
 
-    @abstractmethod
-    def terms(self, turns: Turns, nature: Nature, aids: Aids) -> Terms:
-        """Return what is added up for each item of the batch."""
-
-    def loss(
-        self,
-        model: Model,
-        target: Model,
-        env: AbstractEnvironment,
-        batch: Trajectory,
-        aids: Aids = ALONE,
-    ) -> Float[Array, ""]:
-        batch, is_usable = usable(batch)
-        turns = turns_along(model, env, batch, aids)
-        terms = self.terms(turns, turns.nature, aids)
-        if aids.reward is None:
-            terms = terms.and_also(turns.ends().squared())
-        return weighted_mean(terms.value, jnp.where(is_usable, terms.weight, 0.0), aids.total)
-
 
 class AbstractChanceViolations(AbstractChanceBalance, AbstractRegression):
-    """Balance whose loss is the mean square of violations, which are left to be defined."""
+    """Balance whose loss is the mean square of violations; subclasses give those."""
 
     @abstractmethod
-    def violations(self, turns: Turns, nature: Nature, aids: Aids) -> Terms:
+    def violations(self, turns: Turns, chance: ChanceTurns) -> Terms:
         """Return what is to be zero in each item of the batch."""
 
-    def terms(self, turns: Turns, nature: Nature, aids: Aids) -> Terms:
-        return self.violations(turns, nature, aids).squared()
-
-    def errors(self, model: Model, target: Model, env: AbstractEnvironment, batch: Trajectory, aids: Aids = ALONE) -> Residual:
+    def errors(
+        self, model: Model, target: Model, env: AbstractEnvironment, batch: Trajectory, context: LossContext = NO_CONTEXT
+    ) -> Residual:
         batch, is_usable = usable(batch)
-        turns = turns_along(model, env, batch, aids)
-        terms = self.violations(turns, turns.nature, aids)
-        if aids.reward is None:
-            terms = terms.and_also(turns.ends())
+        turns = turns_along(model, env, batch, context)
+        terms = self.violations(turns, turns.chance)
+        if context.reward is None:
+            terms = terms.concat(turns.ends())
         return Residual(terms.value, jnp.where(is_usable, terms.weight, 0.0))
 
-    def reduce(self, error: Float[Array, "term batch"], weight: Float[Array, "term batch"], total: Total) -> Float[Array, ""]:
+    def reduce(self, error: Float[Array, "*violation"], weight: Float[Array, "*violation"], total: Total) -> Float[Array, ""]:
         return mean_square(error, weight, total)
 
 
@@ -131,13 +101,13 @@ class ExpectedDetailedBalance(AbstractChanceViolations):
     def accounts_for(self, env: AbstractEnvironment) -> bool:
         return self.actions == "visited" or shares_outcomes(env)
 
-    def violations(self, turns: Turns, nature: Nature, aids: Aids) -> Terms:
-        flows = nature.log_flow(nature.all_outcomes, of_any_action=self.actions == "all")
-        arrival = gather(flows, nature.came)
+    def violations(self, turns: Turns, chance: ChanceTurns) -> Terms:
+        flows = chance.log_flow(chance.all_outcomes, of_any_action=self.actions == "all")
+        arrival = gather(flows, chance.came)
         if self.actions == "visited":
-            return turns.errors(arrival, nature.expected(flows))
+            return turns.errors(arrival, chance.expected(flows))
         choices = turns.choices(flows)
-        flow = turns.of_players(turns.flow(arrival))
+        flow = turns.player_rows(turns.flow(arrival))
         error = flow[..., None] + choices.log_policy - choices.answer
         return choices.terms(error, jnp.ones_like(error))
 
@@ -145,12 +115,12 @@ class ExpectedDetailedBalance(AbstractChanceViolations):
 class ExpectedTrajectoryBalance(AbstractChanceViolations):
     """The trajectory form of expected detailed balance (eflow eq. L3): the sum of the violations along a trajectory, squared.
 
-    `log_z + sum log pi + sum over nature's turns of (log F(s_o) - log sum_o P(o) F(s_o)) - log_reward`.
+    `log_z + sum log pi + sum over chance turns of (log F(s_o) - log sum_o P(o) F(s_o)) - log_reward`.
     """
 
-    def violations(self, turns: Turns, nature: Nature, aids: Aids) -> Terms:
-        flows = nature.log_flow(nature.all_outcomes)
-        errors = turns.errors(gather(flows, nature.came), nature.expected(flows))
+    def violations(self, turns: Turns, chance: ChanceTurns) -> Terms:
+        flows = chance.log_flow(chance.all_outcomes)
+        errors = turns.errors(gather(flows, chance.came), chance.expected(flows))
         error = jnp.sum(errors.value, axis=0, keepdims=True)
         return Terms(error, jnp.ones_like(error))
 
@@ -165,24 +135,24 @@ class ExpectedFlowMatching(AbstractChanceViolations):
     def accounts_for(self, env: AbstractEnvironment) -> bool:
         return shares_outcomes(env)
 
-    def violations(self, turns: Turns, nature: Nature, aids: Aids) -> Terms:
-        flows = nature.log_flow(nature.all_outcomes, of_any_action=True)
+    def violations(self, turns: Turns, chance: ChanceTurns) -> Terms:
+        flows = chance.log_flow(chance.all_outcomes, of_any_action=True)
         choices = turns.choices(flows)
         is_turn = jnp.any(choices.is_legal, axis=-1)
         # An all-True stand-in keeps the rows after the end finite.
         inflow = masked_logsumexp(choices.answer, choices.is_legal | ~is_turn[..., None])
-        flow = turns.of_players(turns.flow(gather(flows, nature.came)))
+        flow = turns.player_rows(turns.flow(gather(flows, chance.came)))
         matching = Terms(jnp.where(is_turn, flow - inflow, 0.0), is_turn.astype(flow.dtype))
         read_off = jax.lax.stop_gradient(masked_log_softmax(choices.answer, choices.is_legal))
         misfit = choices.log_policy - jnp.where(choices.is_legal, read_off, 0.0)
-        return matching.and_also(choices.terms(misfit, jnp.exp(read_off)))
+        return matching.concat(choices.terms(misfit, jnp.exp(read_off)))
 
 
 class SampledExpectedDetailedBalance(AbstractChanceBalance):
-    """Expected detailed balance from a few outcomes of each of nature's turns, for when there are thousands (eflow 2.6).
+    """Expected detailed balance from a few outcomes of each chance turn, where there are thousands (eflow 2.6).
 
-    For a player's turn with `x = log F(s) pi(a|s)`, and outcomes `o_1 .. o_n` drawn independently from a law `q` with weights
-    `w = P / q`,
+    For a player's turn with `x = log F(s) pi(a|s)`, and outcomes `o_1 .. o_n` drawn independently from a distribution `q` with
+    weights `w = P / q`,
 
         mean over i != j of (e^x - w_i F(o_i)) (e^x - w_j F(o_j)) / c^2
 
@@ -196,7 +166,7 @@ class SampledExpectedDetailedBalance(AbstractChanceBalance):
     nor takes a gradient. Rewards are asked for the drawn outcomes only, and the head learns them, to draw by them.
 
     Args:
-        num_outcomes: outcomes drawn at each turn of nature's, >= 2.
+        num_outcomes: outcomes drawn at each chance turn, >= 2.
     """
 
     num_outcomes: Few = eqx.field(default=2, static=True)
@@ -206,36 +176,47 @@ class SampledExpectedDetailedBalance(AbstractChanceBalance):
             raise ValueError(f"num_outcomes must be at least 2, got {self.num_outcomes}: with one the estimate is biased.")
 
     @property
-    def needs_keys(self) -> bool:
+    def draws(self) -> bool:
         return True
 
-    def terms(self, turns: Turns, nature: Nature, aids: Aids) -> Terms:
-        if aids.keys is None:
-            raise ValueError("this objective draws outcomes and needs aids with a key for each item of the batch.")
-        log_q, believed = self._proposal(nature)
-        outcomes = jnp.concatenate([nature.came[..., None], self._draw(log_q, aids.keys)], axis=-1)
-        known, is_known = nature.known(outcomes)
-        heads = jnp.take_along_axis(nature.head, outcomes, axis=-1)
+    def loss(
+        self, model: Model, target: Model, env: AbstractEnvironment, batch: Trajectory, context: LossContext = NO_CONTEXT
+    ) -> Float[Array, ""]:
+        if context.keys is None:
+            raise ValueError("this objective draws outcomes and needs a LossContext with a key for each item of the batch.")
+        batch, is_usable = usable(batch)
+        turns = turns_along(model, env, batch, context)
+        terms = self._terms(turns, turns.chance, context.keys)
+        if context.reward is None:
+            terms = terms.concat(turns.ends().squared())
+        return weighted_mean(terms.value, jnp.where(is_usable, terms.weight, 0.0), context.total)
+
+    def _terms(self, turns: Turns, chance: ChanceTurns, keys: Key[Array, " batch"]) -> Terms:
+        """Return the estimates of squared violations, and the head's error at the outcomes drawn."""
+        log_q, believed = self._proposal(chance)
+        outcomes = jnp.concatenate([chance.came[..., None], self._draw(log_q, keys)], axis=-1)
+        known, is_known = chance.known(outcomes)
+        heads = jnp.take_along_axis(chance.head, outcomes, axis=-1)
         flows = jnp.where(is_known, known, heads)
-        log_weight = jnp.take_along_axis(nature.log_probs - log_q, outcomes, axis=-1)
+        log_weight = jnp.take_along_axis(chance.log_probs - log_q, outcomes, axis=-1)
         arrival, drawn = flows[..., 0], jax.lax.stop_gradient(flows + log_weight)[..., 1:]
-        direct, is_drawn = turns.errors(arrival, arrival).squared(), turns.is_answered | turns.is_lone
-        own = jnp.where(turns.is_lone, 0.0, turns.log_pi) + turns.flow(arrival)
-        scale = jax.lax.stop_gradient((own + jnp.logaddexp(own, turns.answered(jnp.maximum(believed, arrival)))) / 2.0)
-        exponents = jnp.concatenate([own[..., None], turns.answered(drawn)], axis=-1) - scale[..., None]
+        direct, is_drawn = turns.errors(arrival, arrival).squared(), turns.is_answered | turns.is_unpaired
+        own = jnp.where(turns.is_unpaired, 0.0, turns.path.log_pi) + turns.flow(arrival)
+        scale = jax.lax.stop_gradient((own + jnp.logaddexp(own, turns.at_player_turns(jnp.maximum(believed, arrival)))) / 2.0)
+        exponents = jnp.concatenate([own[..., None], turns.at_player_turns(drawn)], axis=-1) - scale[..., None]
         exponents = jnp.exp(jnp.minimum(jnp.where(is_drawn[..., None], exponents, 0.0), MAX_EXPONENT))
         gap = exponents[..., :1] - exponents[..., 1:]
         pairs = (jnp.sum(gap, axis=-1) ** 2 - jnp.sum(gap**2, axis=-1)) / (self.num_outcomes * (self.num_outcomes - 1))
         # The weights do not depend on what is drawn, or the mean over them would be biased.
         misfit = jnp.mean(jnp.where(is_known, heads - known, 0.0) ** 2, axis=-1)
-        return Terms(jnp.where(is_drawn, pairs + turns.answered(misfit), direct.value), direct.weight)
+        return Terms(jnp.where(is_drawn, pairs + turns.at_player_turns(misfit), direct.value), direct.weight)
 
-    def _proposal(self, nature: Nature) -> tuple[Float[Array, "turn batch action"], Float[Array, "turn batch"]]:
-        """Return the law that outcomes are drawn from, and the log-flow that the head expects of them."""
-        law, head = nature.log_probs, jax.lax.stop_gradient(nature.head)
-        believed = nature.expected(head)
-        by_flow = law + head - believed[..., None]
-        return jnp.logaddexp(by_flow + jnp.log1p(-SHARE_OF_KERNEL), law + jnp.log(SHARE_OF_KERNEL)), believed
+    def _proposal(self, chance: ChanceTurns) -> tuple[Float[Array, "turn batch action"], Float[Array, "turn batch"]]:
+        """Return the distribution that outcomes are drawn from, and the log-flow that the head expects of them."""
+        log_p, head = chance.log_probs, jax.lax.stop_gradient(chance.head)
+        believed = chance.expected(head)
+        by_flow = log_p + head - believed[..., None]
+        return jnp.logaddexp(by_flow + jnp.log1p(-SHARE_OF_KERNEL), log_p + jnp.log(SHARE_OF_KERNEL)), believed
 
     def _draw(self, log_q: Float[Array, "turn batch action"], keys: Key[Array, " batch"]) -> Int[Array, "turn batch outcome"]:
         uniforms = jax.vmap(lambda key: jax.random.uniform(key, (log_q.shape[0], self.num_outcomes)), out_axes=1)(keys)
@@ -248,26 +229,26 @@ class SoftQ(AbstractChanceViolations):
     It averages log-flows where an expected flow network averages flows: `log F(s, a) = sum_o P(o) log F(s_o)`.
     """
 
-    def violations(self, turns: Turns, nature: Nature, aids: Aids) -> Terms:
-        flows = nature.log_flow(nature.all_outcomes)
-        is_possible = nature.log_probs > -jnp.inf
-        answer = jnp.sum(jnp.exp(nature.log_probs) * jnp.where(is_possible, flows, 0.0), axis=-1)
-        return turns.errors(gather(flows, nature.came), answer)
+    def violations(self, turns: Turns, chance: ChanceTurns) -> Terms:
+        flows = chance.log_flow(chance.all_outcomes)
+        is_possible = chance.log_probs > -jnp.inf
+        answer = jnp.sum(jnp.exp(chance.log_probs) * jnp.where(is_possible, flows, 0.0), axis=-1)
+        return turns.errors(gather(flows, chance.came), answer)
 
 
 class NaiveDetailedBalance(AbstractChanceViolations):
     """Detailed balance that takes the outcome for the action's doing: `F(s) pi(a|s) = F(s_o)` for whatever came (eflow 2.5).
 
-    No policy satisfies it under noise; where it ends depends on what is sampled. It is here to be compared with.
+    No policy satisfies it under noise, and where it ends depends on what is sampled: a comparison.
     """
 
-    def violations(self, turns: Turns, nature: Nature, aids: Aids) -> Terms:
-        arrival = nature.log_flow(nature.came[..., None])[..., 0]
+    def violations(self, turns: Turns, chance: ChanceTurns) -> Terms:
+        arrival = chance.log_flow(chance.came[..., None])[..., 0]
         return turns.errors(arrival, arrival)
 
 
 class StochasticDetailedBalance(AbstractChanceViolations):
-    """The stochastic GFlowNet (Pan et al. 2023, arXiv:2302.09465): nature's outcomes are edges of fixed probability.
+    """The stochastic GFlowNet (Pan et al. 2023, arXiv:2302.09465): outcomes are edges of fixed probability.
 
     `F(s) pi(a|s) P(o|s, a) = F(s_o) P_B((s, a)|s_o)`, which asks of a policy that it sample in proportion to the reward.
 
@@ -282,14 +263,14 @@ class StochasticDetailedBalance(AbstractChanceViolations):
     def trains_backward(self) -> bool:
         return self.dag_correction
 
-    def violations(self, turns: Turns, nature: Nature, aids: Aids) -> Terms:
-        arrival = nature.log_flow(nature.came[..., None])[..., 0]
-        log_prob = jnp.maximum(gather(nature.log_probs, nature.came), jnp.finfo(arrival.dtype).min)
-        answer = arrival - log_prob + (nature.log_pb if self.dag_correction else 0.0)
+    def violations(self, turns: Turns, chance: ChanceTurns) -> Terms:
+        arrival = chance.log_flow(chance.came[..., None])[..., 0]
+        log_prob = jnp.maximum(gather(chance.log_probs, chance.came), jnp.finfo(arrival.dtype).min)
+        answer = arrival - log_prob + (chance.log_pb if self.dag_correction else 0.0)
         return turns.errors(arrival, answer)
 
 
-def turns_along(model: Model, env: AbstractEnvironment, batch: Trajectory, aids: Aids) -> Turns:
-    """Return the turns of a batch of trajectories, the players' and nature's."""
-    path = follow(model, env, batch.actions, aids.record)
-    return Turns(env, path, nature_along(env, path, aids.reward, batch.log_reward), model.log_z)
+def turns_along(model: Model, env: AbstractEnvironment, batch: Trajectory, context: LossContext) -> Turns:
+    """Return the turns of a batch of trajectories, the players' and those of chance."""
+    path = follow(model, env, batch.actions, context.cache)
+    return Turns(env, path, chance_turns(env, path, context.reward, batch.log_reward), model.log_z)

@@ -1,19 +1,26 @@
 """General mellowmax whose reference is a lagged copy of the policy, with a value head that shapes what the network sees."""
 
-from typing import ClassVar
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from narrows.envs.base import AbstractEnvironment
-from narrows.objectives.balance import mean_square, usable, variance
-from narrows.objectives.base import ALONE, AbstractRegression, Aids, Passes, Residual, Total
-from narrows.operators import GeneralMellowmax, masked_log_softmax, soft_bellman
+from narrows.objectives.base import (
+    NO_CONTEXT,
+    AbstractRegression,
+    LossContext,
+    Needs,
+    Passes,
+    Residual,
+    check_target_period,
+    usable,
+)
+from narrows.objectives.reductions import Total, mean_square, variance
+from narrows.operators import GeneralMellowmax, soft_bellman
 from narrows.policies.base import Model
 from narrows.sizes import Count
-from narrows.trajectories import Path, Trajectory, follow, gather
+from narrows.trajectories import Path, Trajectory, follow
 
 
 class LaggedGeneralMellowmax(AbstractRegression):
@@ -24,16 +31,16 @@ class LaggedGeneralMellowmax(AbstractRegression):
 
     The constraint of TGM along a trajectory (arXiv:2506.17007, thm 4.1) holds for any reference `d` that is held fixed; here it
     is a copy of the policy, renewed every `target_period` steps, as in Trust-PCL (Nachum et al. 2018, arXiv:1707.01891). The
-    reward counts `1 - q`, so that the policy moves that share of the way, in log-probability, from its copy to the law of a
-    flow network at omega, and the fixed point is that law whatever `q` is: where every copy is fitted exactly, the k-th of
-    them is at inverse temperature `omega (1 - q^k)`. At q = 0 there is no reference and this is VarGrad with values.
+    reward counts `1 - q`, so that the policy moves that share of the way, in log-probability, from its copy to the
+    distribution of a flow network at omega, which is the fixed point whatever `q` is: where every copy is fitted exactly, the
+    k-th of them is at inverse temperature `omega (1 - q^k)`. At q = 0 there is no reference and this is VarGrad with values.
 
     `V` predicts what the reward will be from each state that was passed. It enters no other term: its gradient outweighs the
     policy's in what the two share, and so the network's features become those that tell rewards apart, of which the policy
     is a readout. `docs/robustness_results.md` compares it with TGM, PPO and others where the reward is a wrong proxy.
 
     Args:
-        omega: inverse temperature of the law, > 0.
+        omega: inverse temperature of the distribution, > 0.
         q: pull towards the copy, in [0, 1).
         value_weight: of the value head's error, >= 0; at 0 no value head is needed.
         target_period: training steps between renewals of the copy, >= 1.
@@ -48,9 +55,6 @@ class LaggedGeneralMellowmax(AbstractRegression):
     epochs: int = eqx.field(default=4, static=True)
     minibatches: int = eqx.field(default=4, static=True)
     dag_correction: bool = eqx.field(default=True, static=True)
-    needs_child_flow: ClassVar[bool] = False
-    needs_keys: ClassVar[bool] = False
-    min_batch_size: ClassVar[int] = 2
 
     def __check_init__(self) -> None:
         _ = soft_bellman(self.omega)  # refuses an omega out of range
@@ -58,8 +62,9 @@ class LaggedGeneralMellowmax(AbstractRegression):
             raise ValueError(f"q must lie in [0, 1), got {self.q}. At 1 the policy would never stop moving; 0.9 is usual.")
         if not 0.0 <= self.value_weight < float("inf"):
             raise ValueError(f"value_weight must be at least 0 and finite, got {self.value_weight}. 100 is usual.")
-        for name, value in (("target_period", self.target_period), ("epochs", self.epochs), ("minibatches", self.minibatches)):
-            if value is None or value < 1:
+        check_target_period(self.target_period)
+        for name, value in (("epochs", self.epochs), ("minibatches", self.minibatches)):
+            if value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}.")
 
     @property
@@ -67,31 +72,21 @@ class LaggedGeneralMellowmax(AbstractRegression):
         return soft_bellman(self.omega)
 
     @property
-    def needs_flow(self) -> bool:
-        return self.value_weight > 0.0
+    def needs(self) -> Needs:
+        return Needs(
+            flow=self.value_weight > 0.0,
+            trains_backward=self.dag_correction,
+            min_batch_size=2,
+            target_period=self.target_period,
+            passes=Passes(self.epochs, self.minibatches),
+        )
 
-    @property
-    def trains_backward(self) -> bool:
-        return self.dag_correction
-
-    @property
-    def passes(self) -> Passes:
-        return Passes(self.epochs, self.minibatches)
-
-    def loss(
-        self,
-        model: Model,
-        target: Model,
-        env: AbstractEnvironment,
-        batch: Trajectory,
-        aids: Aids = ALONE,
-    ) -> Float[Array, ""]:
-        return self.reduce(*self.errors(model, target, env, batch, aids), aids.total)
-
-    def errors(self, model: Model, target: Model, env: AbstractEnvironment, batch: Trajectory, aids: Aids = ALONE) -> Residual:
+    def errors(
+        self, model: Model, target: Model, env: AbstractEnvironment, batch: Trajectory, context: LossContext = NO_CONTEXT
+    ) -> Residual:
         """Return rho first and then, with a value head, what it is off by before each step: `[batch, 1 + time]`."""
         batch, is_usable = usable(batch)
-        path = follow(model, env, batch.actions, aids.record)
+        path = follow(model, env, batch.actions, context.cache)
         goal = (1.0 - self.q) * batch.log_reward
         error = (jnp.sum(self._terms(path, target, env, batch), axis=0) - goal)[None]
         weight = jnp.ones_like(error)
@@ -110,11 +105,9 @@ class LaggedGeneralMellowmax(AbstractRegression):
 
     def _terms(self, path: Path, target: Model, env: AbstractEnvironment, batch: Trajectory) -> Float[Array, "time batch"]:
         """Return `(1/omega) (log pi - q log d - (1 - q) log P_B)` of each step, zero after the end."""
-        terms = gather(masked_log_softmax(path.forward_logits, path.action_mask), path.actions)
+        terms = path.log_pi
         if self.q > 0.0:
-            before = follow(target, env, batch.actions)
-            log_reference = gather(masked_log_softmax(before.forward_logits, path.action_mask), path.actions)
-            terms = terms - self.q * jax.lax.stop_gradient(log_reference)
+            terms = terms - self.q * jax.lax.stop_gradient(follow(target, env, batch.actions).log_pi)
         if self.dag_correction:
             terms = terms - (1.0 - self.q) * path.log_pb
         return jnp.where(path.is_valid, terms, 0.0) / self.omega

@@ -1,6 +1,6 @@
-"""Proximal policy optimisation: the largest expected reward, with no law of the objects in view."""
+"""Proximal policy optimisation: the largest expected reward, with no distribution of the objects in view."""
 
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
@@ -8,11 +8,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from narrows.envs.base import AbstractEnvironment
-from narrows.objectives.balance import usable, weighted_mean
-from narrows.objectives.base import ALONE, AbstractObjective, Aids, Passes, Total
+from narrows.objectives.base import NO_CONTEXT, AbstractObjective, LossContext, Needs, Passes, usable
+from narrows.objectives.reductions import Total, weighted_mean
 from narrows.operators import Maximum, masked_log_softmax
 from narrows.policies.base import Model
-from narrows.trajectories import Path, Trajectory, follow, gather
+from narrows.trajectories import Path, Trajectory, follow, gather, shift_back
 
 
 class ProximalPolicy(AbstractObjective):
@@ -21,9 +21,9 @@ class ProximalPolicy(AbstractObjective):
         -E[min(rho A, clip(rho, 1 - clip, 1 + clip) A)] + value_weight E[(V - R)^2] / 2 - entropy_weight E[H(pi)]
 
     rho being the ratio of an action's probability to what it was when the batch came. Its optimum is the best object alone: an
-    entropy bonus at each step keeps it from getting there, but gives no law that could be written down. The reward comes with
-    the last action and nothing is discounted, for else a longer object would be worth less. Of the published defaults those of
-    CleanRL are taken, but for the discount of 0.99.
+    entropy bonus at each step keeps it from getting there, but gives no distribution that could be written down. The reward
+    comes with the last action and nothing is discounted, for else a longer object would be worth less. Of the published
+    defaults those of CleanRL are taken, but for the discount of 0.99.
 
     Args:
         clip: how far the ratio may go from 1, > 0; values move as far, where `clips_value`.
@@ -42,13 +42,6 @@ class ProximalPolicy(AbstractObjective):
     clips_value: bool = eqx.field(default=True, static=True)
     epochs: int = eqx.field(default=4, static=True)
     minibatches: int = eqx.field(default=4, static=True)
-    needs_flow: ClassVar[bool] = True
-    needs_child_flow: ClassVar[bool] = False
-    needs_keys: ClassVar[bool] = False
-    trains_backward: ClassVar[bool] = False
-    min_batch_size: ClassVar[int] = 1
-    target_period: ClassVar[int | None] = 1
-    """The copy is the policy that sampled: what it said of each action is what ratios are of."""
 
     def __check_init__(self) -> None:
         if not self.clip > 0.0:
@@ -67,40 +60,27 @@ class ProximalPolicy(AbstractObjective):
         return Maximum()
 
     @property
-    def is_on_policy(self) -> bool:
-        return True
-
-    @property
-    def passes(self) -> Passes:
-        return Passes(self.epochs, self.minibatches)
+    def needs(self) -> Needs:
+        # The target copy is the policy that sampled: ratios are to its probabilities.
+        return Needs(flow=True, on_policy=True, target_period=1, passes=Passes(self.epochs, self.minibatches))
 
     def loss(
-        self,
-        model: Model,
-        target: Model,
-        env: AbstractEnvironment,
-        batch: Trajectory,
-        aids: Aids = ALONE,
+        self, model: Model, target: Model, env: AbstractEnvironment, batch: Trajectory, context: LossContext = NO_CONTEXT
     ) -> Float[Array, ""]:
         batch, is_usable = usable(batch)
-        path, before = follow(model, env, batch.actions, aids.record), follow(target, env, batch.actions)
+        path, before = follow(model, env, batch.actions, context.cache), follow(target, env, batch.actions)
         weight = (path.is_valid & is_usable).astype(batch.log_reward.dtype)
         old_value = jax.lax.stop_gradient(_value_head(before))
         advantage = generalised_advantages(old_value, batch.log_reward, path.is_valid, self.trace)
-        gain = self._policy_gain(path, before, advantage, weight, aids.total)
+        gain = self._policy_gain(path, before, advantage, weight, context.total)
         error = self._value_error(_value_head(path), old_value, old_value + advantage)
-        return weighted_mean(0.5 * self.value_weight * error - gain, weight, aids.total)
+        return weighted_mean(0.5 * self.value_weight * error - gain, weight, context.total)
 
     def _policy_gain(
-        self,
-        path: Path,
-        before: Path,
-        advantage: Float[Array, "time batch"],
-        weight: Float[Array, "time batch"],
-        total: Total,
+        self, path: Path, before: Path, advantage: Float[Array, "time batch"], weight: Float[Array, "time batch"], total: Total
     ) -> Float[Array, "time batch"]:
         """Return the clipped surrogate of each action and the entropy bonus of its state."""
-        mask = path.action_mask | ~path.is_valid[..., None]
+        mask = path.mask_or_all
         log_probs = masked_log_softmax(path.forward_logits, mask)
         old = jax.lax.stop_gradient(gather(masked_log_softmax(before.forward_logits, mask), path.actions))
         # A policy that has moved far must not overflow where its ratio is not even used.
@@ -130,16 +110,13 @@ class _Backward(NamedTuple):
 
 
 def generalised_advantages(
-    value: Float[Array, "time batch"],
-    log_reward: Float[Array, " batch"],
-    is_valid: Bool[Array, "time batch"],
-    trace: float,
+    value: Float[Array, "time batch"], log_reward: Float[Array, " batch"], is_valid: Bool[Array, "time batch"], trace: float
 ) -> Float[Array, "time batch"]:
     """Return `sum_k trace^k delta_{t+k}` with `delta_t = r_t + V_{t+1} - V_t`, the reward coming with the last step.
 
     Schulman et al. 2016 (arXiv:1506.02438), eq. 16, undiscounted; zero after the end.
     """
-    is_last = is_valid & ~jnp.concatenate([is_valid[1:], jnp.zeros_like(is_valid[:1])])
+    is_last = is_valid & ~shift_back(is_valid)
 
     def back(after: _Backward, step: tuple[Array, Array, Array]) -> tuple[_Backward, Array]:
         value, valid, last = step

@@ -1,6 +1,6 @@
 """Soft actor-critic for actions that can be listed."""
 
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
@@ -8,13 +8,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from narrows.envs.base import AbstractEnvironment
-from narrows.objectives.balance import usable, weighted_mean
-from narrows.objectives.base import ALONE, AbstractObjective, Aids
+from narrows.objectives.base import NO_CONTEXT, AbstractObjective, LossContext, Needs, check_target_period, usable
 from narrows.objectives.ppo import entropy_of
+from narrows.objectives.reductions import weighted_mean
 from narrows.operators import GeneralMellowmax, masked_log_softmax
 from narrows.policies.base import AbstractPolicy, Critics, Model
 from narrows.sizes import Count
-from narrows.trajectories import Path, Trajectory, follow, gather
+from narrows.trajectories import Path, Trajectory, follow, gather, shift_back
 
 
 class DiscreteSAC(AbstractObjective):
@@ -23,7 +23,7 @@ class DiscreteSAC(AbstractObjective):
         critics    (Q_j(s, a) - r - sum_a' pi(a'|s') (min_j Q'_j(s', a') - kappa log pi(a'|s')))^2,   Q' a target copy
         actor      sum_a pi(a|s) (kappa log pi(a|s) - min_j Q_j(s, a))
 
-    With kappa held fixed the optimum is the soft one at omega = 1 / kappa, a flow network's law. Tuned, kappa goes where the
+    With kappa held fixed the optimum is the soft one at omega = 1 / kappa, that of a flow network. Tuned, kappa goes where the
     policy's mean entropy is `target_entropy` of the largest there could be (arXiv:1812.05905), which the reward has no part in:
     near 1, as published for games, a policy hardly prefers anything. Undiscounted.
 
@@ -40,11 +40,6 @@ class DiscreteSAC(AbstractObjective):
     target_entropy: float = eqx.field(default=0.89, static=True)
     target_period: Count | None = eqx.field(default=500, static=True)
     dag_correction: bool = eqx.field(default=True, static=True)
-    needs_flow: ClassVar[bool] = False
-    needs_child_flow: ClassVar[bool] = False
-    needs_keys: ClassVar[bool] = False
-    trains_backward: ClassVar[bool] = False
-    min_batch_size: ClassVar[int] = 1
 
     def __check_init__(self) -> None:
         if not 0.0 < self.temperature < float("inf"):
@@ -53,27 +48,21 @@ class DiscreteSAC(AbstractObjective):
             raise ValueError(
                 f"target_entropy must lie between 0 and 1, got {self.target_entropy}. It is a share; 0.89 is usual."
             )
-        if self.target_period is None or self.target_period < 1:
-            raise ValueError(f"target_period must be at least 1, got {self.target_period}.")
+        check_target_period(self.target_period)
 
     @property
     def operator(self) -> GeneralMellowmax:
         return GeneralMellowmax(1.0 / self.temperature, 0.0, 0.0)
 
     @property
-    def needs_critics(self) -> bool:
-        return True
+    def needs(self) -> Needs:
+        return Needs(critics=True, target_period=self.target_period)
 
     def loss(
-        self,
-        model: Model,
-        target: Model,
-        env: AbstractEnvironment,
-        batch: Trajectory,
-        aids: Aids = ALONE,
+        self, model: Model, target: Model, env: AbstractEnvironment, batch: Trajectory, context: LossContext = NO_CONTEXT
     ) -> Float[Array, ""]:
         batch, is_usable = usable(batch)
-        path = follow(model, env, batch.actions, aids.record)
+        path = follow(model, env, batch.actions, context.cache)
         weight = (path.is_valid & is_usable).astype(batch.log_reward.dtype)
         kappa = jnp.exp(_critics(model).log_temperature) if self.tunes_temperature else jnp.asarray(self.temperature)
         actor = _actor_of(path)
@@ -86,7 +75,7 @@ class DiscreteSAC(AbstractObjective):
         if self.tunes_temperature:
             excess = actor.entropy - self.target_entropy * jnp.log(jnp.maximum(jnp.sum(path.action_mask, axis=-1), 1))
             each = each + kappa * jax.lax.stop_gradient(excess)
-        return weighted_mean(each, weight, aids.total)
+        return weighted_mean(each, weight, context.total)
 
     def _goal(
         self,
@@ -98,10 +87,8 @@ class DiscreteSAC(AbstractObjective):
     ) -> Float[Array, "time batch"]:
         """Return what the critics are to say of each action that was taken."""
         soft = actor.mean(jnp.minimum(*target_values) - kappa * actor.log_probs)
-        later = jnp.concatenate([soft[1:], jnp.zeros_like(soft[:1])])
-        is_last = path.is_valid & ~jnp.concatenate([path.is_valid[1:], jnp.zeros_like(path.is_valid[:1])])
         bonus = kappa * path.log_pb if self.dag_correction else 0.0
-        return jax.lax.stop_gradient(jnp.where(is_last, log_reward, later) + bonus)
+        return jax.lax.stop_gradient(jnp.where(path.is_last, log_reward, shift_back(soft)) + bonus)
 
 
 class _Actor(NamedTuple):
@@ -121,8 +108,8 @@ class _Actor(NamedTuple):
 
 
 def _actor_of(path: Path) -> _Actor:
-    # An all-True stand-in keeps the rows after the end finite; a finite log-probability, the products with probability 0.
-    mask = path.action_mask | ~path.is_valid[..., None]
+    mask = path.mask_or_all
+    # A finite log-probability keeps the products with probability 0 finite.
     return _Actor(jnp.where(mask, masked_log_softmax(path.forward_logits, mask), 0.0), mask)
 
 

@@ -1,21 +1,20 @@
-"""Constraints of flow at the players' turns and at nature's, along a batch of trajectories."""
+"""Constraints of flow at the players' turns and at chance turns, along a batch of trajectories."""
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from narrows.envs.base import CHANCE, AbstractEnvironment
 from narrows.envs.perturbation import AbstractPerturbed
 from narrows.envs.turns import turns_of
-from narrows.objectives.nature import Nature
+from narrows.objectives.chance import ChanceTurns
 from narrows.operators import masked_log_softmax, masked_logsumexp
-from narrows.trajectories import Path, gather
+from narrows.trajectories import Path, gather, per_step, shift_back
 
 
 class Terms(NamedTuple):
-    """What a loss is the weighted mean of: a value and a weight, for any number of things in each item of the batch."""
+    """The terms of a weighted mean: a value and a weight, for any number of things in each item of the batch."""
 
     value: Float[Array, "term batch"]
     weight: Float[Array, "term batch"]
@@ -24,13 +23,13 @@ class Terms(NamedTuple):
         """Return the squares of the values, weighted alike."""
         return Terms(self.value**2, self.weight)
 
-    def and_also(self, other: "Terms") -> "Terms":
+    def concat(self, other: "Terms") -> "Terms":
         """Return both."""
         return Terms(jnp.concatenate([self.value, other.value]), jnp.concatenate([self.weight, other.weight]))
 
 
 class Choices(NamedTuple):
-    """Every action at the players' turns: what the policy says of it, and the log-flow of the state in which nature answers."""
+    """Every action at the players' turns: the policy's log-probability, and the log-flow of the chance turn after it."""
 
     log_policy: Float[Array, "turn batch action"]
     answer: Float[Array, "turn batch action"]
@@ -46,15 +45,15 @@ class Choices(NamedTuple):
 
 
 class Turns(NamedTuple):
-    """The turns of a batch of trajectories, of which `nature` has some as its rows; other arrays are `[time, batch]`."""
+    """The turns of a batch of trajectories, of which `chance` has some as its rows; other arrays are `[time, batch]`."""
 
     env: AbstractEnvironment
     path: Path
-    nature: Nature
+    chance: ChanceTurns
     log_z: Float[Array, ""]
 
     @property
-    def is_natures(self) -> Bool[Array, "time batch"]:
+    def is_chance(self) -> Bool[Array, "time batch"]:
         return self.path.is_valid & (self.path.turn == CHANCE)
 
     @property
@@ -63,38 +62,29 @@ class Turns(NamedTuple):
 
     @property
     def is_answered(self) -> Bool[Array, "time batch"]:
-        """The players' turns after which nature has hers."""
-        return self.is_players & self.onward(self.is_natures)
+        """The players' turns that a chance turn follows."""
+        return self.is_players & shift_back(self.is_chance)
 
     @property
-    def is_lone(self) -> Bool[Array, "time batch"]:
-        """Nature's turns that follow on none of a player's: the first of all, or one more after her own."""
-        return self.is_natures & ~jnp.concatenate([jnp.zeros_like(self.is_players[:1]), self.is_players[:-1]])
-
-    @property
-    def log_pi(self) -> Float[Array, "time batch"]:
-        """The policy's log-probability of each action."""
-        return gather(masked_log_softmax(self.path.forward_logits, self.path.action_mask), self.path.actions)
+    def is_unpaired(self) -> Bool[Array, "time batch"]:
+        """Chance turns that follow none of a player's: the first of all, or one after another."""
+        return self.is_chance & ~jnp.concatenate([jnp.zeros_like(self.is_players[:1]), self.is_players[:-1]])
 
     def spread(self, rows: Float[Array, "turn batch *outcome"]) -> Float[Array, "time batch *outcome"]:
-        """Return numbers of nature's turns at their times, zeros at the players' where the two alternate."""
+        """Return numbers of chance turns at their times, zeros at the players' where the two alternate."""
         if not isinstance(self.env, AbstractPerturbed):
             return rows
         return jnp.stack([jnp.zeros_like(rows), rows], axis=1).reshape(-1, *rows.shape[1:])
 
-    def of_players(self, numbers: Float[Array, "time batch"]) -> Float[Array, "turn batch"]:
-        """Return the rows of the players' turns where these and nature's alternate, else every row."""
+    def player_rows(self, numbers: Float[Array, "time batch"]) -> Float[Array, "turn batch"]:
+        """Return the rows of the players' turns where these and chance turns alternate, else every row."""
         return numbers[::2] if isinstance(self.env, AbstractPerturbed) else numbers
 
-    def onward(self, numbers: Array) -> Array:
-        """Return each time's number of the next time, zero at the last."""
-        return jnp.concatenate([numbers[1:], jnp.zeros_like(numbers[:1])])
-
-    def answered(self, rows: Float[Array, "turn batch *outcome"]) -> Float[Array, "time batch *outcome"]:
-        """Return numbers of nature's turns at the turns of the players that she answers, and at her own lone ones."""
+    def at_player_turns(self, rows: Float[Array, "turn batch *outcome"]) -> Float[Array, "time batch *outcome"]:
+        """Return numbers of chance turns at the players' turns before them, and at unpaired ones."""
         numbers = self.spread(rows)
-        is_lone = self.is_lone.reshape(*self.is_lone.shape, *(1,) * (numbers.ndim - 2))
-        return jnp.where(is_lone, numbers, self.onward(numbers))
+        is_unpaired = self.is_unpaired.reshape(*self.is_unpaired.shape, *(1,) * (numbers.ndim - 2))
+        return jnp.where(is_unpaired, numbers, shift_back(numbers))
 
     def flow(self, arrival: Float[Array, "turn batch"]) -> Float[Array, "time batch"]:
         """Return the log-flow of the state before each turn: `log_z` at the root, then that of what came."""
@@ -106,15 +96,15 @@ class Turns(NamedTuple):
 
         Args:
             arrival: log-flow of the state that came.
-            answer: log-flow of the state in which nature answers: what a method takes for her average.
+            answer: log-flow of the chance turn: what a method takes for the average over outcomes.
 
-        At a lone turn of nature's the flow of the state is held against her average directly.
+        At an unpaired chance turn the flow of the state is compared with the average directly.
         """
         answer = self.spread(answer)
-        onward = jnp.where(self.is_answered, self.onward(answer), self.spread(arrival))
+        following = jnp.where(self.is_answered, shift_back(answer), self.spread(arrival))
         flow = self.flow(arrival)
-        error = jnp.where(self.is_players, flow + self.log_pi - onward, flow - answer)
-        counts = self.is_players | self.is_lone
+        error = jnp.where(self.is_players, flow + self.path.log_pi - following, flow - answer)
+        counts = self.is_players | self.is_unpaired
         return Terms(jnp.where(counts, error, 0.0), counts.astype(error.dtype))
 
     def choices(self, flows: Float[Array, "turn batch action"]) -> Choices:
@@ -128,18 +118,18 @@ class Turns(NamedTuple):
         log_policy = jnp.where(mask, masked_log_softmax(self.path.forward_logits[rows], mask), 0.0)
         if not isinstance(self.env, AbstractPerturbed):
             return Choices(log_policy, flows, mask)
-        law = jax.vmap(jax.vmap(self.env.kernel.all_log_probs))(self.nature.states)
+        log_p = per_step(self.env.kernel.all_log_probs)(self.chance.states)
         # Rows of illegal actions have no meaning, and maybe no probability above zero.
-        law = jnp.where(mask[..., None], law, 0.0)
-        return Choices(log_policy, masked_logsumexp(law + flows[..., None, :], law > -jnp.inf), mask)
+        log_p = jnp.where(mask[..., None], log_p, 0.0)
+        return Choices(log_policy, masked_logsumexp(log_p + flows[..., None, :], log_p > -jnp.inf), mask)
 
     def ends(self) -> Terms:
         """Return the head's error at the object that each trajectory ended in.
 
-        Where no other reward is known, the head is all there is for nature's other outcomes, and it learns from these.
+        Where no other reward is known, the head is all there is for other outcomes, and it learns from these.
         """
-        error = gather(self.nature.head, self.nature.came) - self.nature.log_reward
-        return Terms(jnp.where(self.nature.is_end, error, 0.0), self.nature.is_end.astype(error.dtype))
+        error = gather(self.chance.head, self.chance.came) - self.chance.log_reward
+        return Terms(jnp.where(self.chance.is_end, error, 0.0), self.chance.is_end.astype(error.dtype))
 
 
 def shares_outcomes(env: AbstractEnvironment) -> bool:

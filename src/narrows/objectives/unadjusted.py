@@ -1,19 +1,17 @@
 """The unadjusted adversarial flow network: each player has a flow and takes the other for chance (eflow eqs. 3.1, 3.2)."""
 
-from typing import ClassVar
-
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Shaped
+from jaxtyping import Array, Float
 
 from narrows.envs.base import AbstractEnvironment
 from narrows.objectives.adversarial import is_without_chance, signs
-from narrows.objectives.balance import usable, weighted_mean
-from narrows.objectives.base import ALONE, AbstractObjective, Aids
+from narrows.objectives.base import NO_CONTEXT, AbstractObjective, LossContext, Needs, usable
 from narrows.objectives.children import children_along
+from narrows.objectives.reductions import weighted_mean
 from narrows.operators import GeneralMellowmax, masked_log_softmax, masked_logsumexp, soft_bellman
 from narrows.policies.base import Model
-from narrows.trajectories import Trajectory, follow, gather
+from narrows.trajectories import Trajectory, follow, gather, shift_back
 
 
 class UnadjustedExpectedDetailedBalance(AbstractObjective):
@@ -28,44 +26,30 @@ class UnadjustedExpectedDetailedBalance(AbstractObjective):
     is asked for every state one move away, which takes a policy without memory and a reward in JAX. `log_z` is not trained.
     """
 
-    needs_flow: ClassVar[bool] = True
-    needs_child_flow: ClassVar[bool] = False
-    needs_keys: ClassVar[bool] = False
-    target_period: ClassVar[int | None] = None
-    trains_backward: ClassVar[bool] = False
-    min_batch_size: ClassVar[int] = 1
-
     @property
     def operator(self) -> GeneralMellowmax:
         return soft_bellman()
+
+    @property
+    def needs(self) -> Needs:
+        return Needs(flow=True)
 
     def accounts_for(self, env: AbstractEnvironment) -> bool:
         return is_without_chance(env)
 
     def loss(
-        self,
-        model: Model,
-        target: Model,
-        env: AbstractEnvironment,
-        batch: Trajectory,
-        aids: Aids = ALONE,
+        self, model: Model, target: Model, env: AbstractEnvironment, batch: Trajectory, context: LossContext = NO_CONTEXT
     ) -> Float[Array, ""]:
         batch, is_usable = usable(batch)
-        path = follow(model, env, batch.actions, aids.record)
-        children = children_along(env, model.policy, path, aids.reward)
+        path = follow(model, env, batch.actions, context.cache)
+        children = children_along(env, model.policy, path, context.reward)
         assert path.log_flow is not None, "children_along has refused a policy without a flow head"
         sign, log_policy = signs(path.turn), masked_log_softmax(path.forward_logits, path.action_mask)
         replies = jnp.where(children.is_legal, jax.lax.stop_gradient(log_policy) + children.values_of_waiting(sign), 0.0)
-        # An all-True stand-in keeps the rows after the end finite.
-        expected = masked_logsumexp(replies, children.is_legal | ~path.is_valid[..., None])
-        is_own = _onward(path.turn) == path.turn
-        after = jnp.where(is_own, _onward(path.log_flow), _onward(expected))
-        is_last = ~_onward(path.is_valid)
+        expected = masked_logsumexp(replies, children.is_legal | ~path.is_valid[..., None])  # rows after the end stay finite
+        is_own = shift_back(path.turn) == path.turn
+        after = jnp.where(is_own, shift_back(path.log_flow), shift_back(expected))
+        is_last = ~shift_back(path.is_valid)
         error = path.log_flow + gather(log_policy, path.actions) - jnp.where(is_last, sign * batch.log_reward, after)
         error = jnp.where(path.is_valid, error, 0.0)
-        return weighted_mean(error**2, (path.is_valid & is_usable).astype(error.dtype), aids.total)
-
-
-def _onward(numbers: Shaped[Array, "time batch"]) -> Shaped[Array, "time batch"]:
-    """Return each time's number of the next time, zero at the last."""
-    return jnp.concatenate([numbers[1:], jnp.zeros_like(numbers[:1])])
+        return weighted_mean(error**2, (path.is_valid & is_usable).astype(error.dtype), context.total)

@@ -3,14 +3,15 @@
 from narrows.policies.base import AbstractPolicy as AbstractPolicy
 from narrows.policies.base import PolicyOutput as PolicyOutput
 from narrows.policies.base import Scaled as Scaled
-from narrows.policies.columns import ColumnNet
+from narrows.policies.board_columns import ColumnNet
 from narrows.policies.convnet import ConvNet
-from narrows.policies.faithful import FaithfulConvNet
+from narrows.policies.eflow_network import FaithfulConvNet
 from narrows.policies.mlp import MLP
-from narrows.policies.post_norm import FaithfulTransformer
 from narrows.policies.residual import ResidualMLP
+from narrows.policies.sizes import Sizes as Sizes
+from narrows.policies.sizes import sizes_of as sizes_of
 from narrows.policies.tabular import Tabular
-from narrows.policies.transformer import Transformer
+from narrows.policies.transformer import FaithfulTransformer, Transformer
 
 __all__ = [
     "ColumnNet",

@@ -36,8 +36,8 @@ def resized(caches: tuple[Cache, ...], num_positions: int) -> tuple[Cache, ...]:
     return tuple(Cache(resize(cache.keys, -1), resize(cache.values, -2)) for cache in caches)
 
 
-class BlockTape(NamedTuple):
-    """What the four products of a block gave for one token, or for `[time, batch]` of them."""
+class BlockResiduals(NamedTuple):
+    """The results of the four products of a block for one token, or for `[time, batch]` of them."""
 
     projected: Float[Array, "*time three_width"]
     merged: Float[Array, "*time width"]
@@ -89,8 +89,8 @@ class Block(eqx.Module):
 
     def step(
         self, cache: Cache, hidden: Float[Array, " width"], position: Int[Array, ""]
-    ) -> tuple[Float[Array, " width"], Cache, BlockTape]:
-        """Return the layer's output for the token at `position`, the cache that remembers it, and the tape."""
+    ) -> tuple[Float[Array, " width"], Cache, BlockResiduals]:
+        """Return the layer's output for the token at `position`, the cache that remembers it, and the residuals."""
         projected = self.project(self._into_attention(hidden))
         query, key, value = projected.reshape(3, self.heads, -1)
         cache = Cache(cache.keys.at[:, :, position].set(key), cache.values.at[:, position].set(value))
@@ -102,23 +102,23 @@ class Block(eqx.Module):
         hidden = self._after_attention(hidden, merged)
         up = self.up(self._into_feed_forward(hidden))
         down = self.down(activate(self.activation, up))
-        return self._after_feed_forward(hidden, down), cache, BlockTape(projected, merged, up, down)
+        return self._after_feed_forward(hidden, down), cache, BlockResiduals(projected, merged, up, down)
 
     def unroll(
         self,
         hidden: Float[Array, "time batch width"],
         mask: Bool[Array, "batch time time"],
-        tape: BlockTape | None = None,
+        residuals: BlockResiduals | None = None,
     ) -> Float[Array, "time batch width"]:
         """Return the layer's output for every time, where time `t` attends to each `s <= t` with `mask[:, t, s]`."""
         time, batch, _ = hidden.shape
-        projected = recall(self.project, tape and tape.projected, self._into_attention(hidden))
+        projected = recall(self.project, residuals and residuals.projected, self._into_attention(hidden))
         parts = projected.reshape(time, batch, 3, self.heads, -1).transpose(2, 1, 3, 0, 4)
         attended = attend(self._scaled(parts[0]), parts[1], parts[2], mask[:, None])
         attended = attended.transpose(2, 0, 1, 3).reshape(time, batch, -1)
-        hidden = self._after_attention(hidden, recall(self.merge, tape and tape.merged, attended))
-        up = recall(self.up, tape and tape.up, self._into_feed_forward(hidden))
-        down = recall(self.down, tape and tape.down, activate(self.activation, up))
+        hidden = self._after_attention(hidden, recall(self.merge, residuals and residuals.merged, attended))
+        up = recall(self.up, residuals and residuals.up, self._into_feed_forward(hidden))
+        down = recall(self.down, residuals and residuals.down, activate(self.activation, up))
         return self._after_feed_forward(hidden, down)
 
     def _scaled(self, query: Float[Array, "*any head_width"]) -> Float[Array, "*any head_width"]:

@@ -1,4 +1,4 @@
-"""What a policy is: one network, every head in one call, one step at a time or a whole trajectory at once."""
+"""The contract of a policy: one network, every head in one call, one step at a time or a whole trajectory at once."""
 
 from abc import abstractmethod
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from narrows.envs.base import features
+from narrows.policies.sizes import Sizes
 
 if TYPE_CHECKING:  # a type checker would read an AbstractVar as an argument of the constructor
     from typing import ClassVar as AbstractVar
@@ -16,19 +17,18 @@ else:
     from equinox import AbstractVar
 
 Carry: TypeAlias = Any
-"""What a policy remembers between steps: a pytree of arrays, `()` for a policy without memory."""
+"""The memory of a policy between steps: a pytree of arrays, `()` for a policy without memory."""
 
 
-Tape: TypeAlias = Any
-"""What a policy keeps of one step so that its gradient needs no second forward pass: a pytree of arrays, `()` for nothing."""
+Residuals: TypeAlias = Any
+"""Results of one step that are kept so that the gradient needs no second forward pass: a pytree of arrays, `()` for nothing."""
 
 
 class PolicyOutput(NamedTuple):
     """Every head of a policy. Logits are unmasked: whoever reads them knows the state and its legal actions.
 
-    `log_flow` is that of the state, `child_log_flow` that of the state which each action leads to once it takes place: where
-    nature answers, one look at a state gives the flows of all her outcomes, for which the children themselves would else have
-    to be looked at one by one.
+    `log_flow` is that of the state, `child_log_flow` that of the state which each action leads to once it takes place: at a
+    chance turn one look at a state gives the flows of all outcomes, whose states would else have to be looked at one by one.
     """
 
     forward_logits: Float[Array, "*time action"]
@@ -44,8 +44,15 @@ class AbstractPolicy(eqx.Module):
     heads.
     """
 
-    has_backward_head: AbstractVar[bool]
-    has_flow_head: AbstractVar[bool]
+    @property
+    @abstractmethod
+    def has_backward_head(self) -> bool:
+        """Whether there are `backward_logits`."""
+
+    @property
+    @abstractmethod
+    def has_flow_head(self) -> bool:
+        """Whether there is a `log_flow`."""
 
     @abstractmethod
     def start(self) -> Carry:
@@ -74,25 +81,43 @@ class AbstractPolicy(eqx.Module):
 
     @property
     def has_growing_memory(self) -> bool:
-        """Whether a memory with room for fewer steps makes a step cheaper: `with_room` then gives one."""
+        """Whether a memory with room for fewer steps makes a step cheaper: `grow_cache` then gives one."""
         return False
 
-    def with_room(self, carry: Carry, num_steps: int) -> Carry:
+    def grow_cache(self, carry: Carry, num_steps: int) -> Carry:
         """Return the memory, or a batch of them, with room for the first `num_steps` steps of a trajectory."""
         return carry
 
-    def step_taped(self, carry: Carry, observation: PyTree[Array]) -> tuple[PolicyOutput, Carry, Tape]:
-        """Return what `step` does, and what `unroll_taped` will read."""
+    def step_with_residuals(self, carry: Carry, observation: PyTree[Array]) -> tuple[PolicyOutput, Carry, Residuals]:
+        """Return what `step` does, and what `unroll_from_residuals` will read."""
         output, carry = self.step(carry, observation)
         return output, carry, ()
 
-    def unroll_taped(self, observations: PyTree[Array], tape: Tape) -> PolicyOutput:
-        """Return what `unroll` does with the same gradient, reading from the tape what it would compute again."""
+    def unroll_from_residuals(self, observations: PyTree[Array], residuals: Residuals) -> PolicyOutput:
+        """Return what `unroll` does with the same gradient, reading from the residuals what it would compute again."""
         return self.unroll(observations)
 
 
+class AbstractNetwork(AbstractPolicy):
+    """A policy whose heads are those that its `sizes` ask for."""
+
+    sizes: AbstractVar[Sizes]
+
+    @property
+    def has_backward_head(self) -> bool:
+        return self.sizes.num_backward_actions is not None
+
+    @property
+    def has_flow_head(self) -> bool:
+        return self.sizes.flow_head
+
+    @property
+    def has_child_flow_head(self) -> bool:
+        return self.sizes.child_flow_head
+
+
 class Critics(eqx.Module):
-    """What an actor learns from: two networks whose forward logits are read as action values, and how much entropy counts.
+    """The teachers of an actor: two networks whose forward logits are read as action values, and the weight of entropy.
 
     `log_temperature` is the logarithm of the entropy's weight in nats of reward.
     """
@@ -102,7 +127,7 @@ class Critics(eqx.Module):
 
 
 class Model(eqx.Module):
-    """What is trained: a policy and, for the objectives that learn them, the target's log-partition function and critics."""
+    """The trained parameters: a policy and, for objectives that learn them, the log-partition function and critics."""
 
     policy: AbstractPolicy
     log_z: Float[Array, ""]
@@ -119,16 +144,15 @@ class Scaled(AbstractPolicy):
 
     policy: AbstractPolicy
     scale: float = eqx.field(static=True)
-    flow_scale: float = eqx.field(static=True)
-    has_backward_head: bool = eqx.field(static=True)
-    has_flow_head: bool = eqx.field(static=True)
+    flow_scale: float = eqx.field(default=1.0, static=True)
 
-    def __init__(self, policy: AbstractPolicy, scale: float, flow_scale: float = 1.0) -> None:
-        self.policy = policy
-        self.scale = scale
-        self.flow_scale = flow_scale
-        self.has_backward_head = policy.has_backward_head
-        self.has_flow_head = policy.has_flow_head
+    @property
+    def has_backward_head(self) -> bool:
+        return self.policy.has_backward_head
+
+    @property
+    def has_flow_head(self) -> bool:
+        return self.policy.has_flow_head
 
     @property
     def has_child_flow_head(self) -> bool:
@@ -148,15 +172,15 @@ class Scaled(AbstractPolicy):
     def has_growing_memory(self) -> bool:
         return self.policy.has_growing_memory
 
-    def with_room(self, carry: Carry, num_steps: int) -> Carry:
-        return self.policy.with_room(carry, num_steps)
+    def grow_cache(self, carry: Carry, num_steps: int) -> Carry:
+        return self.policy.grow_cache(carry, num_steps)
 
-    def step_taped(self, carry: Carry, observation: PyTree[Array]) -> tuple[PolicyOutput, Carry, Tape]:
-        output, carry, tape = self.policy.step_taped(carry, observation)
-        return self._scale(output), carry, tape
+    def step_with_residuals(self, carry: Carry, observation: PyTree[Array]) -> tuple[PolicyOutput, Carry, Residuals]:
+        output, carry, residuals = self.policy.step_with_residuals(carry, observation)
+        return self._scale(output), carry, residuals
 
-    def unroll_taped(self, observations: PyTree[Array], tape: Tape) -> PolicyOutput:
-        return self._scale(self.policy.unroll_taped(observations, tape))
+    def unroll_from_residuals(self, observations: PyTree[Array], residuals: Residuals) -> PolicyOutput:
+        return self._scale(self.policy.unroll_from_residuals(observations, residuals))
 
     def _scale(self, output: PolicyOutput) -> PolicyOutput:
         output = output._replace(forward_logits=self.scale * output.forward_logits)

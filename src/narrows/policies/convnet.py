@@ -6,16 +6,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from narrows.policies.base import PolicyOutput
-from narrows.policies.layers import (
-    Activation,
-    Affine,
-    Heads,
-    activate,
-    check_activation,
-    check_at_least,
-    check_environment_sizes,
-)
-from narrows.policies.whole import AbstractWholeState
+from narrows.policies.layers import Activation, Affine, Heads, activate, check_activation
+from narrows.policies.memoryless import AbstractMemoryless
+from narrows.policies.sizes import Sizes, check_at_least, check_board
 from narrows.sizes import Few
 
 
@@ -86,24 +79,20 @@ class Block(eqx.Module):
         return planes + self.second(activate(activation, self.first(activate(activation, planes))))
 
 
-class ConvNet(AbstractWholeState):
+class ConvNet(AbstractMemoryless):
     """Residual convolutions, then a dense layer over the whole board, then the heads.
 
     A cell's features come in as one-hot planes. Where a cell lies is learned as a bias of its own in the first layer: rows and
     parities of rows matter in Connect-4, and zeros around the board say little of them.
 
     Args:
-        num_features, num_values, num_actions: of the environment; the features are those of each cell, row by row.
-        rows: of the board.
-        columns: of the board; `num_features` is a multiple of `rows * columns`.
+        sizes: of the environment and the objective, such as `objective.sizes(env)`.
+        rows, columns: of the board, whose features come cell by cell, row by row.
         channels: planes in the trunk.
         blocks: pairs of convolutions.
         squeeze: planes that each cell gives to the dense layer.
         hidden: units of the dense layer.
         activation: between the layers.
-        num_backward_actions: size of a backward head, None for the uniform backward policy.
-        flow_head: whether to have a head for the log-flow.
-        child_flow_head: whether to have a head for the log-flows that actions lead to.
         key: of the initial weights.
 
     Raises ValueError for sizes that do not fit together.
@@ -116,16 +105,12 @@ class ConvNet(AbstractWholeState):
     dense: Affine
     heads: Heads
     board: tuple[int, int] = eqx.field(static=True)
-    num_values: int = eqx.field(static=True)
     activation: Activation = eqx.field(static=True)
-    has_backward_head: bool = eqx.field(static=True)
-    has_flow_head: bool = eqx.field(static=True)
+    sizes: Sizes = eqx.field(static=True)
 
     def __init__(
         self,
-        num_features: int,
-        num_values: int,
-        num_actions: int,
+        sizes: Sizes,
         rows: int,
         columns: int,
         channels: int = 32,
@@ -134,49 +119,31 @@ class ConvNet(AbstractWholeState):
         hidden: int = 128,
         activation: Activation = "relu",
         *,
-        num_backward_actions: int | None = None,
-        flow_head: bool = False,
-        child_flow_head: bool = False,
         key: PRNGKeyArray,
     ) -> None:
-        check_environment_sizes(num_features, num_values, num_actions, num_backward_actions)
-        check_at_least("rows", rows, 1, "It is the height of the board.")
-        check_at_least("columns", columns, 1, "It is the width of the board.")
-        if num_features % (rows * columns):
-            raise ValueError(
-                f"num_features must be a multiple of rows * columns = {rows * columns}, got {num_features}. Give the size of "
-                "the environment's board."
-            )
+        check_board(sizes, rows, columns)
         check_at_least("channels", channels, 1, "It is the number of planes in the trunk; try 32.")
         check_at_least("blocks", blocks, 0, "It is the number of pairs of convolutions; try 3.")
         check_at_least("squeeze", squeeze, 1, "It is the number of planes that the dense layer reads; try 16.")
         check_at_least("hidden", hidden, 1, "It is the number of units of the dense layer; try 128.")
         check_activation(activation)
         stem_key, squeeze_key, dense_key, head_key, *block_keys = jax.random.split(key, 4 + blocks)
-        num_planes = num_features // (rows * columns) * num_values
+        num_planes = sizes.num_features // (rows * columns) * sizes.num_values
         # Of the one-hot planes of a cell one in `num_values` is lit.
-        self.stem = Convolution(num_planes, channels, (2.0 * num_values) ** 0.5, stem_key)
+        self.stem = Convolution(num_planes, channels, (2.0 * sizes.num_values) ** 0.5, stem_key)
         self.places = jnp.zeros((rows, columns, channels), jnp.float32)
         # Each block adds its part of one more unit of variance, however many there are.
         self.blocks = tuple(Block(channels, (1.0 / max(blocks, 1)) ** 0.5, block_key) for block_key in block_keys)
         self.squeeze = Affine(channels, squeeze, 2**0.5, squeeze_key)
         self.dense = Affine(rows * columns * squeeze, hidden, 2**0.5, dense_key)
-        self.heads = Heads(hidden, num_actions, num_backward_actions, flow_head, head_key, "f32", child_flow_head)
+        self.heads = Heads(hidden, sizes, head_key)
         self.board = (rows, columns)
-        self.num_values = num_values
         self.activation = activation
-        self.has_backward_head = num_backward_actions is not None
-        self.has_flow_head = flow_head
-
-    @property
-    def has_child_flow_head(self) -> bool:
-        """Whether there is a head for the log-flows of the states that actions lead to."""
-        return self.heads.child_flow is not None
+        self.sizes = sizes
 
     def read(self, values: Int[Array, "position feature"]) -> PolicyOutput:
-        """Return the heads for a list of positions."""
         by_cell = values.reshape(-1, *self.board, values.shape[-1] // (self.board[0] * self.board[1]))
-        planes = jax.nn.one_hot(by_cell, self.num_values, dtype=jnp.float32)
+        planes = jax.nn.one_hot(by_cell, self.sizes.num_values, dtype=jnp.float32)
         hidden = self.stem(planes.reshape(*planes.shape[:3], -1)) + self.places[None]
         for block in self.blocks:
             hidden = block(hidden, self.activation)

@@ -1,4 +1,4 @@
-"""What the networks share: initialised layers, the heads that sit on a trunk, and the checks of their sizes."""
+"""Building blocks of the networks: initialised layers, the heads that sit on a trunk, and checks of names."""
 
 import functools
 from collections.abc import Callable
@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from narrows.policies.base import PolicyOutput
+from narrows.policies.sizes import Sizes
 
 HEAD_GAIN: Final = 0.01
 """The standard deviation of a head's first outputs for a trunk of unit variance: the first policy is uniform over the legal
@@ -19,7 +20,7 @@ actions to about one per cent. Exactly zero would give the trunk no gradient in 
 Activation: TypeAlias = Literal["relu", "gelu", "silu", "tanh"]
 
 Precision: TypeAlias = Literal["f32", "bf16"]
-"""What the factors of a matrix product are rounded to; sums, parameters and everything else stay float32. Recent server CPUs
+"""The format that factors of a matrix product are rounded to; sums, parameters and all else stay float32. Recent server CPUs
 and every accelerator multiply bfloat16 faster, 1.4 to 1.9 times on a CPU with AVX512-BF16 (`benchmarks speed`).
 """
 
@@ -122,25 +123,17 @@ class Heads(eqx.Module):
     flow: Affine | None
     child_flow: Affine | None
 
-    def __init__(
-        self,
-        width: int,
-        num_actions: int,
-        num_backward_actions: int | None,
-        flow_head: bool,
-        key: PRNGKeyArray,
-        precision: Precision = "f32",
-        child_flow_head: bool = False,
-    ) -> None:
+    def __init__(self, width: int, sizes: Sizes, key: PRNGKeyArray, precision: Precision = "f32") -> None:
         forward_key, backward_key, flow_key = jax.random.split(key, 3)
 
         def head(num_out: int, key: PRNGKeyArray) -> Affine:
             return Affine(width, num_out, HEAD_GAIN, key, precision)
 
-        self.forward = head(num_actions, forward_key)
-        self.backward = None if num_backward_actions is None else head(num_backward_actions, backward_key)
-        self.flow = head(1, flow_key) if flow_head else None
-        self.child_flow = head(num_actions, jax.random.fold_in(flow_key, 1)) if child_flow_head else None
+        num_backward = sizes.num_backward_actions
+        self.forward = head(sizes.num_actions, forward_key)
+        self.backward = None if num_backward is None else head(num_backward, backward_key)
+        self.flow = head(1, flow_key) if sizes.flow_head else None
+        self.child_flow = head(sizes.num_actions, jax.random.fold_in(flow_key, 1)) if sizes.child_flow_head else None
 
     def __call__(self, hidden: Float[Array, "*time width"]) -> PolicyOutput:
         """Return every head for the trunk's output, of one state or of several."""
@@ -150,28 +143,6 @@ class Heads(eqx.Module):
             log_flow=None if self.flow is None else self.flow(hidden)[..., 0],
             child_log_flow=None if self.child_flow is None else self.child_flow(hidden),
         )
-
-
-def check_environment_sizes(num_features: int, num_values: int, num_actions: int, num_backward_actions: int | None) -> None:
-    """Raise ValueError unless the sizes that an environment gives to its policy can be those of one."""
-    check_at_least("num_features", num_features, 1, "It is the environment's number of integers in an observation.")
-    check_at_least("num_values", num_values, 1, "It is how many values a feature of the environment can take.")
-    check_at_least("num_actions", num_actions, 1, "It is the length of the environment's action axis.")
-    if num_backward_actions is not None:
-        hint = "Leave it out (None) for the uniform backward policy."
-        check_at_least("num_backward_actions", num_backward_actions, 1, hint)
-
-
-def check_at_least(name: str, value: int, minimum: int, hint: str) -> None:
-    """Raise ValueError with a hint unless `value` is a whole number of at least `minimum`.
-
-    >>> check_at_least("depth", 0, 1, "The published network has 2.")
-    Traceback (most recent call last):
-    ...
-    ValueError: depth must be a whole number of at least 1, got 0. The published network has 2.
-    """
-    if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
-        raise ValueError(f"{name} must be a whole number of at least {minimum}, got {value!r}. {hint}")
 
 
 def check_activation(name: str) -> None:

@@ -9,46 +9,33 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from narrows.envs.base import features
-from narrows.policies.base import AbstractPolicy, PolicyOutput
-from narrows.policies.layers import (
-    Activation,
-    Affine,
-    Heads,
-    Precision,
-    activate,
-    check_activation,
-    check_at_least,
-    check_environment_sizes,
-    check_precision,
-    recall,
-)
+from narrows.policies.base import AbstractNetwork, PolicyOutput
+from narrows.policies.layers import Activation, Affine, Heads, Precision, activate, check_activation, check_precision, recall
+from narrows.policies.sizes import Sizes, check_at_least
 from narrows.sizes import Few
 
 UNROLLED_FEATURES: Final = 8
 """Up to this many features the rows are added in one expression: a loop costs more than so few additions."""
 
 
-class MLP(AbstractPolicy):
-    """Run a multilayer perceptron on the one-hot features of a state, with linear heads on one trunk.
+class MLP(AbstractNetwork):
+    """A multilayer perceptron on the one-hot features of a state, with linear heads on one trunk.
 
     The first layer holds one row per feature and value and adds up the rows of the features at hand, which is the product of
     a matrix with the one-hot vector without ever making that vector. Forward logits start within about one per cent of
     zero: the first policy is nearly uniform over legal actions.
 
     Args:
-        num_features, num_values, num_actions: sizes of the environment.
+        sizes: of the environment and the objective, such as `objective.sizes(env)`.
         hidden: units of each hidden layer.
         depth: number of hidden layers, the first one included.
         activation: "relu", "gelu", "silu" or "tanh".
         precision: "f32", or "bf16" to round the factors of matrix products to bfloat16, faster where the processor has it.
-        num_backward_actions: length of the backward action axis for a learned backward policy; None for the uniform one.
-        flow_head: whether to have a head for the log-flow.
-        child_flow_head: whether to have a head for the log-flow of the state that each action leads to.
         key: randomness of the initial weights.
 
     Raises ValueError for sizes below 1 and for an unknown activation or precision.
 
-    >>> policy = MLP(2, 3, 4, hidden=16, key=jax.random.key(0))
+    >>> policy = MLP(Sizes(2, 3, 4), hidden=16, key=jax.random.key(0))
     >>> output, carry = policy.step(policy.start(), jnp.array([0, 2]))
     >>> output.forward_logits.shape
     (4,)
@@ -59,25 +46,18 @@ class MLP(AbstractPolicy):
     layers: tuple[Affine, ...]
     heads: Heads
     activation: Activation = eqx.field(static=True)
-    has_backward_head: bool = eqx.field(static=True)
-    has_flow_head: bool = eqx.field(static=True)
+    sizes: Sizes = eqx.field(static=True)
 
     def __init__(
         self,
-        num_features: int,
-        num_values: int,
-        num_actions: int,
+        sizes: Sizes,
         hidden: int = 256,
         depth: Few = 2,
         activation: Activation = "relu",
         precision: Precision = "f32",
         *,
-        num_backward_actions: int | None = None,
-        flow_head: bool = False,
-        child_flow_head: bool = False,
         key: PRNGKeyArray,
     ) -> None:
-        check_environment_sizes(num_features, num_values, num_actions, num_backward_actions)
         check_at_least("hidden", hidden, 1, "It is the number of units of each hidden layer; try 256.")
         check_at_least("depth", depth, 1, "It is the number of hidden layers; try 2.")
         check_activation(activation)
@@ -85,47 +65,38 @@ class MLP(AbstractPolicy):
         rows_key, head_key, *layer_keys = jax.random.split(key, 1 + depth)
         # As for a dense layer on the one-hot vector. Rows of unit variance for the sum, sqrt(num_values) larger, behave like
         # random features instead: on the 20^4 hypergrid they take about twice as many steps to the same loss.
-        shape = (num_features, num_values, hidden)
-        self.rows = jax.random.normal(rows_key, shape, jnp.float32) * (2.0 / (num_features * num_values)) ** 0.5
+        shape = (sizes.num_features, sizes.num_values, hidden)
+        self.rows = jax.random.normal(rows_key, shape, jnp.float32) * (2.0 / (sizes.num_features * sizes.num_values)) ** 0.5
         self.bias = jnp.zeros(hidden, jnp.float32)
         self.layers = tuple(Affine(hidden, hidden, 2**0.5, layer_key, precision) for layer_key in layer_keys)
-        self.heads = Heads(hidden, num_actions, num_backward_actions, flow_head, head_key, precision, child_flow_head)
+        self.heads = Heads(hidden, sizes, head_key, precision)
         self.activation = activation
-        self.has_backward_head = num_backward_actions is not None
-        self.has_flow_head = flow_head
-
-    @property
-    def has_child_flow_head(self) -> bool:
-        """Whether there is a head for the log-flows of the states that actions lead to."""
-        return self.heads.child_flow is not None
+        self.sizes = sizes
 
     def start(self) -> tuple[()]:
-        """Return no memory: the network reads the whole state."""
         return ()
 
     def step(self, carry: tuple[()], observation: PyTree[Array]) -> tuple[PolicyOutput, tuple[()]]:
-        """Return the heads for one state."""
         return self._forward(features(observation))[0], carry
 
     def unroll(self, observations: PyTree[Array]) -> PolicyOutput:
-        """Return the heads for every state of a trajectory."""
         return self._forward(features(observations))[0]
 
-    def step_taped(
+    def step_with_residuals(
         self, carry: tuple[()], observation: PyTree[Array]
     ) -> tuple[PolicyOutput, tuple[()], tuple[Float[Array, " hidden"], ...]]:
-        """Return the heads for one state, and on the tape what each layer gave before its activation."""
-        output, tape = self._forward(features(observation))
-        return output, carry, tape
+        output, residuals = self._forward(features(observation))
+        return output, carry, residuals
 
-    def unroll_taped(self, observations: PyTree[Array], tape: tuple[Float[Array, "*time hidden"], ...]) -> PolicyOutput:
-        """Return the heads for every state of a trajectory without the products that the tape has the results of."""
-        return self._forward(features(observations), tape)[0]
+    def unroll_from_residuals(
+        self, observations: PyTree[Array], residuals: tuple[Float[Array, "*time hidden"], ...]
+    ) -> PolicyOutput:
+        return self._forward(features(observations), residuals)[0]
 
     def _forward(
-        self, values: Int[Array, "*time feature"], tape: tuple[Float[Array, "*time hidden"], ...] | None = None
+        self, values: Int[Array, "*time feature"], residuals: tuple[Float[Array, "*time hidden"], ...] | None = None
     ) -> tuple[PolicyOutput, tuple[Float[Array, "*time hidden"], ...]]:
-        known = (None,) * (1 + len(self.layers)) if tape is None else tape
+        known = (None,) * (1 + len(self.layers)) if residuals is None else residuals
         sums = [recall(_first_layer, known[0], self.rows, self.bias, values)]
         for layer, value in zip(self.layers, known[1:], strict=True):
             sums.append(recall(layer, value, activate(self.activation, sums[-1])))

@@ -6,18 +6,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from narrows.policies.base import PolicyOutput
-from narrows.policies.layers import (
-    Activation,
-    Affine,
-    Heads,
-    Precision,
-    activate,
-    check_activation,
-    check_at_least,
-    check_environment_sizes,
-    check_precision,
-)
-from narrows.policies.whole import AbstractWholeState
+from narrows.policies.layers import Activation, Affine, Heads, Precision, activate, check_activation, check_precision
+from narrows.policies.memoryless import AbstractMemoryless
+from narrows.policies.sizes import Sizes, check_at_least
 from narrows.sizes import Few
 
 
@@ -36,72 +27,55 @@ class DenseBlock(eqx.Module):
         return inputs + self.second(activate(activation, self.first(activate(activation, inputs))))
 
 
-class ResidualMLP(AbstractWholeState):
+class ResidualMLP(AbstractMemoryless):
     """One dense layer on the one-hot features, blocks of two dense layers each with a way past them, then the heads.
 
     The first layer is a product with the one-hot vector, which on a CPU that multiplies bfloat16 takes less time than looking
     up a row of it for every feature, as `MLP` does.
 
     Args:
-        num_features, num_values, num_actions: of the environment.
+        sizes: of the environment and the objective, such as `objective.sizes(env)`.
         hidden: units of every layer.
         blocks: pairs of layers.
         activation: between the layers.
         precision: what the factors of products are rounded to.
-        num_backward_actions: size of a backward head, None for the uniform backward policy.
-        flow_head: whether to have a head for the log-flow.
-        child_flow_head: whether to have a head for the log-flows that actions lead to.
         key: of the initial weights.
     """
 
     first: Affine
     blocks: tuple[DenseBlock, ...]
     heads: Heads
-    num_values: int = eqx.field(static=True)
     activation: Activation = eqx.field(static=True)
-    has_backward_head: bool = eqx.field(static=True)
-    has_flow_head: bool = eqx.field(static=True)
+    sizes: Sizes = eqx.field(static=True)
 
     def __init__(
         self,
-        num_features: int,
-        num_values: int,
-        num_actions: int,
+        sizes: Sizes,
         hidden: int = 256,
         blocks: Few = 2,
         activation: Activation = "relu",
         precision: Precision = "f32",
         *,
-        num_backward_actions: int | None = None,
-        flow_head: bool = False,
-        child_flow_head: bool = False,
         key: PRNGKeyArray,
     ) -> None:
-        check_environment_sizes(num_features, num_values, num_actions, num_backward_actions)
         check_at_least("hidden", hidden, 1, "It is the number of units of each layer; try 256.")
         check_at_least("blocks", blocks, 0, "It is the number of pairs of layers; try 2.")
         check_activation(activation)
         check_precision(precision)
         first_key, head_key, *block_keys = jax.random.split(key, 2 + blocks)
         # Of the one-hot numbers of a feature one in `num_values` is not zero.
-        self.first = Affine(num_features * num_values, hidden, (2.0 * num_values) ** 0.5, first_key, precision)
+        self.first = Affine(
+            sizes.num_features * sizes.num_values, hidden, (2.0 * sizes.num_values) ** 0.5, first_key, precision
+        )
         gain = (1.0 / max(blocks, 1)) ** 0.5
         self.blocks = tuple(DenseBlock(hidden, gain, block_key, precision) for block_key in block_keys)
-        self.heads = Heads(hidden, num_actions, num_backward_actions, flow_head, head_key, precision, child_flow_head)
-        self.num_values = num_values
+        self.heads = Heads(hidden, sizes, head_key, precision)
         self.activation = activation
-        self.has_backward_head = num_backward_actions is not None
-        self.has_flow_head = flow_head
-
-    @property
-    def has_child_flow_head(self) -> bool:
-        """Whether there is a head for the log-flows of the states that actions lead to."""
-        return self.heads.child_flow is not None
+        self.sizes = sizes
 
     def read(self, values: Int[Array, "position feature"]) -> PolicyOutput:
-        """Return the heads for a list of states."""
         dtype = jnp.bfloat16 if self.first.precision == "bf16" else jnp.float32
-        lit = jax.nn.one_hot(values, self.num_values, dtype=dtype)
+        lit = jax.nn.one_hot(values, self.sizes.num_values, dtype=dtype)
         hidden = self.first(lit.reshape(lit.shape[0], -1))
         for block in self.blocks:
             hidden = block(hidden, self.activation)

@@ -89,7 +89,7 @@ def execute(
     """
     with contextlib.ExitStack() as stack:
         should_stop = stack.enter_context(interruptible())
-        with devices.together():
+        with devices.all_or_none():
             job = folder.job()
             parts = build(job, score)
             table = measurements(job)
@@ -140,7 +140,7 @@ def follow(path: Path, devices: Devices) -> Followed:
     Raises RunError, JobError and DataError as `execute` does, and RuntimeError where the first process could not begin.
     """
     with interruptible() as should_stop:
-        with devices.together():
+        with devices.all_or_none():
             job = RunFolder.open(path).job()
             parts = build(job)
             trainer = parts.trainer(job, devices=devices, **_given(job, parts, measurements(job)))
@@ -171,7 +171,7 @@ def _train(
         job.train.num_steps,
         every=job.train.every,
         observers=[] if keeper is None else [keep],
-        should_stop=lambda: devices.agree(should_stop() or bool(errors)),
+        should_stop=lambda: devices.any_process(should_stop() or bool(errors)),
     )
     if errors:
         raise errors[0]

@@ -16,7 +16,7 @@ from narrows.config.schema import Section
 from narrows.policies.base import Model
 from narrows.runs.folder import RunError
 from narrows.training import Devices, Trainer
-from narrows.trajectories import sample_recorded
+from narrows.trajectories import sample_with_cache
 
 _MOST_STATES = 2**31 - 1
 """States of a batch that can be told apart: arrays are indexed in 32 bits."""
@@ -71,12 +71,12 @@ def needs_of(job: Job, parts: Parts, trainer: Trainer) -> list[Need]:
     state = jax.eval_shape(trainer.init, key)
 
     def draw(key: jax.Array, model: Model) -> tuple[Any, Any, Any]:
-        fresh, record = sample_recorded(key, model, parts.env, job.train.batch_size, behaviour=parts.behaviour)
-        return fresh, record, (fresh.terminal, fresh.log_reward)
+        fresh, cache = sample_with_cache(key, model, parts.env, job.train.batch_size, behaviour=parts.behaviour)
+        return fresh, cache, (fresh.terminal, fresh.log_reward)
 
-    fresh, record, told = jax.eval_shape(draw, key, state.model)
+    fresh, cache, told = jax.eval_shape(draw, key, state.model)
     others = job.train.given_per_step + (0 if parts.replay is None else parts.replay.batch_size)
-    batch = _size(fresh) * (job.train.batch_size + others) // job.train.batch_size + _size(record)
+    batch = _size(fresh) * (job.train.batch_size + others) // job.train.batch_size + _size(cache)
     num_told = min(job.train.every, job.train.num_steps)
     network = _size((state.model, state.target, state.opt_state)) + _size(state.model)  # and a gradient
     train, capacity = job.train, 0 if job.replay is None else job.replay["capacity"]

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
 
 from narrows.config import SECTIONS, Job
 from narrows.files import sha256_of
@@ -10,6 +11,8 @@ from narrows.files import sha256_of
 INPUTS = "inputs"
 _FREE_SECTIONS = ("train", "shortlist", "data", "near")
 _FREE_SETTINGS = {"num_steps", "every", "checkpoint_every", "max_set_aside"}
+_ADDED_SETTINGS = {"objective": {"huber": None}, "policy": {"learns_positions": True, "head_hidden": None}}
+"""Settings that older runs do not have, with the value that stands for what those runs do: they then decide nothing."""
 
 
 def input_hashes(folder: Path) -> dict[str, str]:
@@ -39,13 +42,18 @@ def what_decides(job: Job) -> dict[str, str]:
     tables = {section: getattr(job, section) for section in SECTIONS if section not in _FREE_SECTIONS}
     tables["train"] = {name: value for name, value in vars(job.train).items() if name not in _FREE_SETTINGS}
     # As text, which JSON holds whatever the value, infinity included.
-    texts = {section: repr(table and sorted(table.items())) for section, table in tables.items()}
+    texts = {section: repr(table and sorted(_settled(section, table))) for section, table in tables.items()}
     if job.noise is not None and "path" in job.noise:
         # The law of the noise is in its file, from which each command reads it anew.
         texts["noise"] += f", {sha256_of(job.folder / job.noise['path'])}"
     if job.near is not None and job.data is not None:
         texts["near"] = f"{job.near}, {sha256_of(job.folder / job.data.path)}"
     return {"seed": str(job.seed), **texts}
+
+
+def _settled(section: str, table: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    added = _ADDED_SETTINGS.get(section, {}).items()
+    return [item for item in table.items() if item not in added]
 
 
 def changed_sections(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:

@@ -10,13 +10,13 @@ import optax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from narrows.envs.base import AbstractEnvironment
-from narrows.objectives.base import AbstractObjective, AbstractRegression, Aids, Passes
+from narrows.objectives.base import AbstractObjective, AbstractRegression, LossContext, Passes
 from narrows.policies.base import Model
 from narrows.trajectories import Trajectory
 
-LossOf = Callable[[Model, Aids], Float[Array, ""]]
-PartialLossOf = Callable[[Model, Aids, Trajectory], Float[Array, ""]]
-"""The loss of part of a batch, with the aids of that part."""
+LossOf = Callable[[Model, LossContext], Float[Array, ""]]
+PartialLossOf = Callable[[Model, LossContext, Trajectory], Float[Array, ""]]
+"""The loss of part of a batch, with the context of that part."""
 
 
 @dataclass(frozen=True)
@@ -55,26 +55,21 @@ class Surrogate:
         target: Model,
         env: AbstractEnvironment,
         batch: Trajectory,
-        aids: Aids,
+        context: LossContext,
     ) -> LossOf:
         """Return the surrogate loss of a batch, its target frozen at `model`."""
         assert isinstance(objective, AbstractRegression), "check has refused anything else"
-        start = jax.lax.stop_gradient(objective.errors(model, target, env, batch, aids).error)
+        start = jax.lax.stop_gradient(objective.errors(model, target, env, batch, context).error)
 
-        def loss(model: Model, aids: Aids) -> Float[Array, ""]:
-            error, weight = objective.errors(model, target, env, batch, aids)
-            return objective.reduce(error - (1.0 - self.step_size) * start, weight, aids.total)
+        def loss(model: Model, context: LossContext) -> Float[Array, ""]:
+            error, weight = objective.errors(model, target, env, batch, context)
+            return objective.reduce(error - (1.0 - self.step_size) * start, weight, context.total)
 
         return loss
 
 
-def loss_on(objective: AbstractObjective, target: Model, env: AbstractEnvironment, batch: Trajectory) -> LossOf:
-    """Return the loss of a batch as it is."""
-    return lambda model, aids: objective.loss(model, target, env, batch, aids)
-
-
 class Descent(NamedTuple):
-    """Where the steps led.
+    """The model after some steps of the optimiser.
 
     Attributes:
         loss: before the first of them.
@@ -87,88 +82,67 @@ class Descent(NamedTuple):
     is_finite: Bool[Array, ""]
 
 
-def descend(
-    loss_of: LossOf,
-    optimizer: optax.GradientTransformation,
-    model: Model,
-    opt_state: Any,
-    aids: Aids,
-    num_steps: int,
-    add: Callable[[Any], Any],
-) -> Descent:
-    """Take steps of the optimiser on one loss.
+class Descender(NamedTuple):
+    """Steps of the optimiser; `add` makes gradients over the items at hand gradients over the whole batch."""
 
-    Args:
-        add: makes gradients over the items at hand gradients over the whole batch.
-    """
+    optimizer: optax.GradientTransformation
+    add: Callable[[Any], Any]
 
-    def once(model: Model, opt_state: Any, aids: Aids) -> Descent:
-        return _once(loss_of, optimizer, model, opt_state, aids, add)
+    def once(self, loss_of: LossOf, model: Model, opt_state: Any, context: LossContext) -> Descent:
+        """Take one step on a loss."""
+        loss, gradient = jax.value_and_grad(loss_of)(model, context)
+        gradient = self.add(gradient)
+        params: Any = model  # any pytree to optax, whose annotations name a few containers only
+        updates, opt_state = self.optimizer.update(gradient, opt_state, params)
+        moved: Any = optax.apply_updates(params, updates)
+        is_finite = jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm(gradient)) & jnp.isfinite(optax.tree.norm(updates))
+        return Descent(moved, opt_state, loss, is_finite)
 
-    first = once(model, opt_state, aids)
-    if num_steps == 1:
-        return first
-    # The record tells what the sampler's own model said, which from here on is another one.
-    later = aids._replace(record=None)
+    def repeat(self, loss_of: LossOf, model: Model, opt_state: Any, context: LossContext, num_steps: int) -> Descent:
+        """Take several steps on one loss."""
+        first = self.once(loss_of, model, opt_state, context)
+        if num_steps == 1:
+            return first
+        # The cache is of the sampler's own model, which from here on is another one.
+        later = context._replace(cache=None)
 
-    def again(before: Descent, _: None) -> tuple[Descent, None]:
-        after = once(before.model, before.opt_state, later)
-        return after._replace(loss=before.loss, is_finite=before.is_finite & after.is_finite), None
+        def again(before: Descent, _: None) -> tuple[Descent, None]:
+            after = self.once(loss_of, before.model, before.opt_state, later)
+            return after._replace(loss=before.loss, is_finite=before.is_finite & after.is_finite), None
 
-    return jax.lax.scan(again, first, length=num_steps - 1)[0]
+        return jax.lax.scan(again, first, length=num_steps - 1)[0]
 
+    def in_parts(
+        self,
+        loss_of: PartialLossOf,
+        model: Model,
+        opt_state: Any,
+        context: LossContext,
+        batch: Trajectory,
+        passes: Passes,
+        key: PRNGKeyArray,
+    ) -> Descent:
+        """Go through a batch several times in parts, drawn anew each time: one step on each.
 
-def descend_in_parts(
-    loss_of: PartialLossOf,
-    optimizer: optax.GradientTransformation,
-    model: Model,
-    opt_state: Any,
-    batch: Trajectory,
-    aids: Aids,
-    passes: Passes,
-    key: PRNGKeyArray,
-    add: Callable[[Any], Any],
-) -> Descent:
-    """Go through a batch several times in parts, drawn anew each time: one step of the optimiser on each.
+        Args:
+            passes: how often, and in how many parts.
+            key: what the order is drawn with, the same on every device that has a share of the batch.
+        """
+        size = batch.log_reward.shape[0]
 
-    Args:
-        passes: how often, and in how many parts.
-        key: what the order is drawn with, the same on every device that has a share of the batch.
-        add: makes gradients over the items at hand gradients over the whole part.
-    """
-    size = batch.log_reward.shape[0]
+        def parts(key: PRNGKeyArray) -> Int[Array, "part item"]:
+            return jax.random.permutation(key, size).reshape(passes.minibatches, -1)
 
-    def parts(key: PRNGKeyArray) -> Int[Array, "part item"]:
-        return jax.random.permutation(key, size).reshape(passes.minibatches, -1)
+        order = jax.vmap(parts)(jax.random.split(key, passes.epochs)).reshape(passes.num_steps, -1)
+        # The cache is of the whole batch, and of a model that is another one after the first step.
+        context = context._replace(cache=None)
 
-    order = jax.vmap(parts)(jax.random.split(key, passes.epochs)).reshape(passes.num_steps, -1)
-    # The record is of the whole batch, and of a model that is another one after the first step.
-    aids = aids._replace(record=None)
+        def one(before: Descent, items: Int[Array, " item"]) -> tuple[Descent, Float[Array, ""]]:
+            part = jax.tree.map(lambda leaf: leaf[items], batch)
+            own = context if context.keys is None else context._replace(keys=context.keys[items])
+            after = self.once(lambda model, context: loss_of(model, context, part), before.model, before.opt_state, own)
+            return after._replace(is_finite=before.is_finite & after.is_finite), after.loss
 
-    def one(before: Descent, items: Int[Array, " item"]) -> tuple[Descent, Float[Array, ""]]:
-        part = jax.tree.map(lambda leaf: leaf[items], batch)
-        own = aids if aids.keys is None else aids._replace(keys=aids.keys[items])
-        after = _once(lambda model, aids: loss_of(model, aids, part), optimizer, before.model, before.opt_state, own, add)
-        return after._replace(is_finite=before.is_finite & after.is_finite), after.loss
-
-    start = Descent(model, opt_state, jnp.zeros((), batch.log_reward.dtype), jnp.ones((), bool))
-    end, losses = jax.lax.scan(one, start, order)
-    return end._replace(loss=losses[0])
-
-
-def _once(
-    loss_of: LossOf,
-    optimizer: optax.GradientTransformation,
-    model: Model,
-    opt_state: Any,
-    aids: Aids,
-    add: Callable[[Any], Any],
-) -> Descent:
-    """Take one step of the optimiser."""
-    loss, gradient = jax.value_and_grad(loss_of)(model, aids)
-    gradient = add(gradient)
-    params: Any = model  # any pytree to optax, whose annotations name a few containers only
-    updates, opt_state = optimizer.update(gradient, opt_state, params)
-    moved: Any = optax.apply_updates(params, updates)
-    is_finite = jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm(gradient)) & jnp.isfinite(optax.tree.norm(updates))
-    return Descent(moved, opt_state, loss, is_finite)
+        start = Descent(model, opt_state, jnp.zeros((), batch.log_reward.dtype), jnp.ones((), bool))
+        end, losses = jax.lax.scan(one, start, order)
+        return end._replace(loss=losses[0])

@@ -33,7 +33,7 @@ ITEMS_OVER_TIME: Final[Any] = PartitionSpec(None, _AXIS)
 class Devices:
     """The devices that share each batch. Without a mesh: one, which JAX chooses, and nothing is asked of another.
 
-    Its methods between `share` and `whole` are for use inside a function that was `spread`.
+    Its methods from `share` to `all_gather` are for use inside a function given to `shard_map`.
     """
 
     mesh: Mesh | None = None
@@ -69,13 +69,13 @@ class Devices:
         """Return whether this is the first of the processes that train together, or the only one: the one that writes."""
         return not self.has_others or jax.process_index() == 0
 
-    def spread(self, function: Callable, takes: tuple[Any, ...], gives: Any) -> Callable:
+    def shard_map(self, function: Callable, in_specs: tuple[Any, ...], out_specs: Any) -> Callable:
         """Return the function of a whole batch that runs `function` of a share on every device.
 
         Args:
             function: pure, in terms of a share.
-            takes: `SAME`, `ITEMS` or `ITEMS_OVER_TIME` for each argument; also for those a call may leave out.
-            gives: one of these for the result or each of its parts; what is `SAME` must be computed alike on every device.
+            in_specs: `SAME`, `ITEMS` or `ITEMS_OVER_TIME` for each argument; also for those a call may leave out.
+            out_specs: one of these for the result or each of its parts; what is `SAME` must be computed alike on every device.
         """
         if self.mesh is None:
             return function
@@ -83,8 +83,8 @@ class Devices:
         def run(*arguments: Any) -> Any:
             # Unchecked: the check follows through every loop which arrays differ between devices, and would want each zero
             # that a sampling loop starts from declared as one that will.
-            specs = takes[: len(arguments)]
-            return jax.shard_map(function, mesh=self.mesh, in_specs=specs, out_specs=gives, check_vma=False)(*arguments)
+            specs = in_specs[: len(arguments)]
+            return jax.shard_map(function, mesh=self.mesh, in_specs=specs, out_specs=out_specs, check_vma=False)(*arguments)
 
         return run
 
@@ -117,7 +117,7 @@ class Devices:
             start += leaf.size
         return jax.tree.unflatten(structure, found)
 
-    def whole(self, tree: Any) -> Any:
+    def all_gather(self, tree: Any) -> Any:
         """Return all items of a batch, of which each device has its share, in order."""
         if self.mesh is None:
             return tree
@@ -128,22 +128,22 @@ class Devices:
         if num_items % self.num:
             raise ValueError(f"{name} {num_items} cannot be shared alike by {self.num} devices. Make it a multiple of them.")
 
-    def agree(self, wish: bool) -> bool:
+    def any_process(self, wish: bool) -> bool:
         """Return whether any process has the wish; every process must ask."""
         return bool(np.any(multihost_utils.process_allgather(np.array(wish)))) if self.has_others else wish
 
     @contextmanager
-    def together(self) -> Iterator[None]:
-        """Hold a block that may fail in one process alone: then none goes on, where it would wait for the one that failed.
+    def all_or_none(self) -> Iterator[None]:
+        """Run a block that may fail in one process alone: then none goes on, where it would wait for the one that failed.
 
         Raises RuntimeError if the block has failed in another process; every process must enter such a block.
         """
         try:
             yield
         except BaseException:
-            self.agree(True)
+            self.any_process(True)
             raise
-        if self.agree(False):
+        if self.any_process(False):
             raise RuntimeError("another process could not begin, so this one ends. Its message says why.")
 
     def place(self, state: Any) -> Any:
@@ -169,7 +169,7 @@ ONE: Final = Devices()
 
 
 def simulate(num: int) -> None:
-    """Let a CPU pass for `num` devices, one thread each, unless JAX has started: then `Devices.first` says what is missing."""
+    """Make a CPU appear as `num` devices, one thread each, unless JAX has started, as `Devices.first` then says."""
     with suppress(RuntimeError):
         jax.config.update("jax_num_cpu_devices", num)
 

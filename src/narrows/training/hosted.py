@@ -16,7 +16,7 @@ from narrows.training.state import Step, StepInfo, Trainer, TrainState
 from narrows.trajectories import Trajectory
 
 Draw = Callable[[TrainState], tuple[PRNGKeyArray, Trajectory, *tuple[Any, ...]]]
-"""Compiled: fresh trajectories of a state, the key that remains, and what sampling has computed that the update can use."""
+"""Compiled: fresh trajectories of a state, the key that remains, and the cache of sampling that the update can use."""
 Update = Callable[..., tuple[TrainState, StepInfo]]
 """Compiled: train on a state, a key, trajectories with log-rewards, the log-rewards of given objects or None, and what `Draw`
 added, if the model is still the same. All log-rewards are less the reference."""
@@ -42,7 +42,7 @@ def hosted(
     """
 
     def learn(
-        state: TrainState, key: PRNGKeyArray, fresh: Trajectory, log_reward: Float[np.ndarray, " batch"], *record: Any
+        state: TrainState, key: PRNGKeyArray, fresh: Trajectory, log_reward: Float[np.ndarray, " batch"], *cache: Any
     ) -> tuple[TrainState, StepInfo]:
         taken = reference.number(state.reference)
         if state.reference is not None and math.isnan(taken):
@@ -52,13 +52,13 @@ def hosted(
         taken = 0.0 if math.isnan(taken) else taken
         known = None if given is None else jnp.asarray(reference.less(given, taken))
         numbers = reference.less(log_reward, taken)
-        state, info = update(state, key, fresh._replace(log_reward=jnp.asarray(numbers)), known, *record)
+        state, info = update(state, key, fresh._replace(log_reward=jnp.asarray(numbers)), known, *cache)
         # What training cannot hold is no score to a reader either.
         return state, info._replace(log_reward=np.where(np.isfinite(numbers), log_reward, numbers))
 
     def step(state: TrainState) -> tuple[TrainState, StepInfo]:
-        key, fresh, *record = draw(state)
-        return learn(state, key, fresh, reward(fresh.terminal), *record)
+        key, fresh, *cache = draw(state)
+        return learn(state, key, fresh, reward(fresh.terminal), *cache)
 
     score = reward.score
     if not isinstance(score, AbstractAsyncScore) or score.pending == 1:

@@ -15,7 +15,7 @@ from narrows.training.state import StepInfo, Trainer, TrainState
 
 
 class Chunk(NamedTuple):
-    """What happened between two looks: `num_steps` steps up to and including step `last_step` (counted from 1).
+    """The steps between two looks: `num_steps` steps up to and including step `last_step` (counted from 1).
 
     `state` is good until the observer returns: its buffers are then given to the next chunk. `loss` is the mean over the steps
     that trained, NaN if none did.

@@ -1,4 +1,4 @@
-"""The reference of a run: what is taken off every log-reward, in double precision, before single precision gets hold of it.
+"""The reference of a run: the number taken off every log-reward, in double precision, before single precision gets hold of it.
 
 An offset that all scores share asks for nothing: nothing is discounted and every trajectory ends in one object, so that every
 objective's values, and `log_z`, move by the offset, and its policies stay. But what training computes in single precision

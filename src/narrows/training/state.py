@@ -1,4 +1,4 @@
-"""What a training step carries, what it leaves for a reader, and what known objects it is given."""
+"""The state of training, the information of a step for a reader, and known objects to train on."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -14,7 +14,7 @@ from narrows.training.replay import BufferState
 class TrainState(NamedTuple):
     """Everything the next step depends on, and nothing else: restoring it continues bit for bit.
 
-    `reference` holds the bits of what is taken off every log-reward (`training.reference`), None where nothing is.
+    `reference` holds the bits of the number taken off every log-reward (`training.reference`), None where nothing is.
     """
 
     model: Model
@@ -27,7 +27,7 @@ class TrainState(NamedTuple):
 
 
 class StepInfo(NamedTuple):
-    """What one step leaves for a reader: its loss and the objects it sampled.
+    """The information of one step for a reader: its loss and the objects it sampled.
 
     `log_reward` is what the reward says, float64 where the state has a reference; only a step that is pure leaves it less the
     reference, which `run` puts back.

@@ -5,20 +5,22 @@ A trajectory is kept as its actions; states are replayed where they are needed. 
 """
 
 from narrows.envs.base import NO_ACTION
-from narrows.trajectories.path import Path, Scores, follow, gather, score
-from narrows.trajectories.sampling import Record, Share, Trajectory, sample, sample_backward, sample_recorded
+from narrows.trajectories.path import Path, PathScores, follow, gather, log_probs_along, per_step, shift_back
+from narrows.trajectories.sampling import SamplerCache, Share, Trajectory, sample, sample_backward, sample_with_cache
 
 __all__ = [
     "NO_ACTION",
     "Path",
-    "Record",
-    "Scores",
+    "PathScores",
+    "SamplerCache",
     "Share",
     "Trajectory",
     "follow",
     "gather",
+    "log_probs_along",
+    "per_step",
     "sample",
     "sample_backward",
-    "sample_recorded",
-    "score",
+    "sample_with_cache",
+    "shift_back",
 ]

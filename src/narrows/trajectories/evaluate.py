@@ -2,7 +2,7 @@
 
 What a loss needs of a policy is a table of outputs, one row a step. The gradient with respect to the parameters is then one
 sum over rows, which this module takes in chunks: only rows of real steps, a working set that stays in the processor's cache,
-and no second forward pass where the sampler kept a record.
+and no second forward pass where the sampler kept its cache.
 """
 
 from typing import Any, Final, NamedTuple
@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int, PyTree
 
-from narrows.policies.base import AbstractPolicy, PolicyOutput, Tape
-from narrows.trajectories.sampling import Record
+from narrows.policies.base import AbstractPolicy, PolicyOutput, Residuals
+from narrows.trajectories.sampling import SamplerCache
 
 CPU_ROWS: Final = 256
 """Rows a chunk on a CPU. Fewer make small matrices, more outgrow the second-level cache and waste more of the last chunk."""
@@ -23,20 +23,17 @@ ACCELERATOR_ROWS: Final = 65_536
 
 
 class Rows(NamedTuple):
-    """What a policy is run on, every leaf `[time, item, ...]`.
+    """The input of a policy, every leaf `[time, item, ...]`.
 
     An item is what the policy must see together: a whole trajectory if it has a memory, else one step.
     """
 
     observations: PyTree[Array]
-    tape: Tape | None
+    residuals: Residuals | None
 
 
 def evaluate(
-    policy: AbstractPolicy,
-    observations: PyTree[Array],
-    is_needed: Bool[Array, "time batch"],
-    record: Record | None = None,
+    policy: AbstractPolicy, observations: PyTree[Array], is_needed: Bool[Array, "time batch"], cache: SamplerCache | None = None
 ) -> PolicyOutput:
     """Return a policy's heads for the observations of a batch of trajectories, every leaf `[time, batch, ...]`.
 
@@ -44,10 +41,11 @@ def evaluate(
         policy: the policy; the result is differentiable in its parameters, in reverse mode.
         observations: what it saw.
         is_needed: which rows are read. The others hold finite values without meaning, and no gradient flows from them.
-        record: what the sampler kept of the same rows under the same parameters.
+        cache: what the sampler kept of the same rows under the same parameters.
     """
     shape = is_needed.shape
-    rows, output = Rows(observations, None if record is None else record.tape), None if record is None else record.output
+    residuals, output = (None, None) if cache is None else (cache.residuals, cache.output)
+    rows = Rows(observations, residuals)
     if not policy.has_memory:
         rows, output, is_needed = (_merge(tree) for tree in (rows, output, is_needed))
     per_chunk = _items_per_chunk(is_needed.shape)
@@ -154,9 +152,9 @@ def _gradient(
 def _run(policy: AbstractPolicy, rows: Rows) -> PolicyOutput:
     """Return the heads for every item."""
 
-    if rows.tape is None:
+    if rows.residuals is None:
         return policy.unroll(rows.observations)
-    return policy.unroll_taped(rows.observations, rows.tape)
+    return policy.unroll_from_residuals(rows.observations, rows.residuals)
 
 
 def _items_per_chunk(shape: tuple[int, ...]) -> int:

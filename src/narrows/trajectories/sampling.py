@@ -8,12 +8,12 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from narrows.envs.base import CHANCE, NO_ACTION, AbstractEnvironment, AbstractReversibleEnvironment
 from narrows.envs.perturbation import AbstractPerturbed
-from narrows.policies.base import Model, PolicyOutput, Tape
+from narrows.policies.base import Model, PolicyOutput, Residuals
 from narrows.trajectories.behaviour import Behaviour, on_policy
 from narrows.trajectories.draw import draw
 
-ROOM = 32
-"""Steps for which a memory that grows is given room at a time: a step costs what the room does, a room is a loop to compile."""
+CACHE_STEP = 32
+"""Steps by which a cache grows: a step costs as much as its cache is long, and each length is one more loop to compile."""
 
 
 class Trajectory(NamedTuple):
@@ -28,15 +28,15 @@ class Trajectory(NamedTuple):
     log_reward: Float[Array, "*batch"]
 
 
-class Record(NamedTuple):
-    """What the policy said and kept while a batch was sampled, every array `[time, batch, ...]`; rows after the end are free.
+class SamplerCache(NamedTuple):
+    """The policy's outputs and residuals while a batch was sampled, `[time, batch, ...]`; rows after the end are free.
 
-    In an `AbstractPerturbed` environment there is one row for a player's turn and nature's answer to it. As long as the
+    In an `AbstractPerturbed` environment there is one row for a player's turn and the chance turn after it. As long as the
     parameters are the same, a loss reads it instead of running the policy a second time.
     """
 
     output: PolicyOutput
-    tape: Tape
+    residuals: Residuals
 
 
 class Share(NamedTuple):
@@ -65,21 +65,16 @@ _ALL: Final = Share()
 
 
 def sample(
-    key: PRNGKeyArray,
-    model: Model,
-    env: AbstractEnvironment,
-    num: int,
-    *,
-    behaviour: Behaviour = on_policy,
+    key: PRNGKeyArray, model: Model, env: AbstractEnvironment, num: int, *, behaviour: Behaviour = on_policy
 ) -> Trajectory:
     """Sample `num` trajectories; the loop stops as soon as the last of them has ended. `log_reward` is NaN.
 
     At a `CHANCE` turn the outcome is drawn from the environment's own probabilities, whatever the policy.
     """
-    return _sample(_uniforms(key, env, num, _ALL), model, env, behaviour, is_recording=False)[0]
+    return _sample(_uniforms(key, env, num, _ALL), model, env, behaviour, keeps_cache=False)[0]
 
 
-def sample_recorded(
+def sample_with_cache(
     key: PRNGKeyArray,
     model: Model,
     env: AbstractEnvironment,
@@ -87,12 +82,12 @@ def sample_recorded(
     *,
     behaviour: Behaviour = on_policy,
     share: Share = _ALL,
-) -> tuple[Trajectory, Record]:
+) -> tuple[Trajectory, SamplerCache]:
     """Sample as `sample` does, the same trajectories, and keep what the policy computed on the way.
 
     With a `share` the result is that part of the `num` trajectories.
     """
-    return _sample(_uniforms(key, env, num, share), model, env, behaviour, is_recording=True)
+    return _sample(_uniforms(key, env, num, share), model, env, behaviour, keeps_cache=True)
 
 
 def _uniforms(key: PRNGKeyArray, env: AbstractEnvironment, num: int, share: Share) -> Float[Array, "time batch"]:
@@ -101,12 +96,12 @@ def _uniforms(key: PRNGKeyArray, env: AbstractEnvironment, num: int, share: Shar
 
 
 def _sample(
-    uniforms: Float[Array, "time batch"], model: Model, env: AbstractEnvironment, behaviour: Behaviour, *, is_recording: bool
+    uniforms: Float[Array, "time batch"], model: Model, env: AbstractEnvironment, behaviour: Behaviour, *, keeps_cache: bool
 ) -> tuple[Trajectory, Any]:
     policy, num = model.policy, uniforms.shape[1]
     # Whose turn it is decides below; rules that leave `turn` as it is need not be asked.
     may_have_chance = type(env).turn is not AbstractEnvironment.turn
-    # Where players and nature alternate, her turns need no policy: one pass of the loop is a player's turn and hers.
+    # Where players and chance alternate, chance turns need no policy: one pass of the loop is a turn of each.
     turns_a_pass = 2 if isinstance(env, AbstractPerturbed) else 1
 
     def move(state: Any, weights: Float[Array, " action"], uniform: Float[Array, ""]) -> tuple[Any, Int[Array, ""]]:
@@ -116,12 +111,12 @@ def _sample(
         return state, jnp.where(is_over, NO_ACTION, action)
 
     def advance(uniform: Float[Array, " turn"], state: Any, carry: Any) -> tuple[Any, Any, Int[Array, " turn"], Any]:
-        if is_recording:
-            output, carry, tape = policy.step_taped(carry, env.observe(state))
-            record = Record(output, tape)
+        if keeps_cache:
+            output, carry, residuals = policy.step_with_residuals(carry, env.observe(state))
+            cache = SamplerCache(output, residuals)
         else:
             output, carry = policy.step(carry, env.observe(state))
-            record = None
+            cache = None
         weights = behaviour(output.forward_logits, env.action_mask(state))
         if may_have_chance and turns_a_pass == 1:
             weights = jnp.where(env.turn(state) == CHANCE, jnp.exp(env.chance_log_probs(state)), weights)
@@ -129,25 +124,25 @@ def _sample(
         if turns_a_pass == 2:
             state, came = move(state, jnp.exp(env.chance_log_probs(state)), uniform[1])
             actions.append(came)
-        return state, carry, jnp.stack(actions), record
+        return state, carry, jnp.stack(actions), cache
 
     def body(loop: tuple) -> tuple:
-        number, states, carries, actions, records = loop
-        states, carries, chosen, record = jax.vmap(advance, in_axes=(1, 0, 0), out_axes=(0, 0, 1, 0))(
+        number, states, carries, actions, caches = loop
+        states, carries, chosen, cache = jax.vmap(advance, in_axes=(1, 0, 0), out_axes=(0, 0, 1, 0))(
             uniforms[number], states, carries
         )
-        records = jax.tree.map(lambda rows, row: rows.at[number].set(row), records, record)
-        return number + 1, states, carries, actions.at[number].set(chosen), records
+        caches = jax.tree.map(lambda rows, row: rows.at[number].set(row), caches, cache)
+        return number + 1, states, carries, actions.at[number].set(chosen), caches
 
     uniforms = uniforms.reshape(-1, turns_a_pass, num)
     num_passes = uniforms.shape[0]
 
     def start() -> tuple:
         states, carries = _repeat(env.reset(), num), _repeat(policy.start(), num)
-        record = jax.eval_shape(jax.vmap(advance, in_axes=(1, 0, 0)), uniforms[0], states, carries)[3]
-        records = jax.tree.map(lambda leaf: jnp.zeros((num_passes, *leaf.shape), leaf.dtype), record)
+        cache = jax.eval_shape(jax.vmap(advance, in_axes=(1, 0, 0)), uniforms[0], states, carries)[3]
+        caches = jax.tree.map(lambda leaf: jnp.zeros((num_passes, *leaf.shape), leaf.dtype), cache)
         actions = jnp.full((num_passes, turns_a_pass, num), NO_ACTION, jnp.int32)
-        return jnp.zeros((), jnp.int32), states, carries, actions, records
+        return jnp.zeros((), jnp.int32), states, carries, actions, caches
 
     def run_until(limit: int, loop: tuple) -> tuple:
         def is_running(loop: tuple) -> Bool[Array, ""]:
@@ -155,18 +150,18 @@ def _sample(
             return (number < limit) & ~jnp.all(jax.vmap(env.is_terminal)(states))
 
         number, states, carries, *rest = loop
-        return jax.lax.while_loop(is_running, body, (number, states, policy.with_room(carries, limit), *rest))
+        return jax.lax.while_loop(is_running, body, (number, states, policy.grow_cache(carries, limit), *rest))
 
     loop = start()
     for limit in _limits(num_passes) if policy.has_growing_memory else [num_passes]:
         loop = run_until(limit, loop)
-    _, states, _, actions, records = loop
-    return Trajectory(states, actions.reshape(-1, num).T, jnp.full((num,), jnp.nan)), records
+    _, states, _, actions, caches = loop
+    return Trajectory(states, actions.reshape(-1, num).T, jnp.full((num,), jnp.nan)), caches
 
 
 def _limits(num_steps: int) -> list[int]:
-    """Return the steps at which a growing memory gets more room: about every `ROOM`, and the last one at the end."""
-    num = max(1, round(num_steps / ROOM))
+    """Return the steps at which a cache grows: about every `CACHE_STEP`, and the last one at the end."""
+    num = max(1, round(num_steps / CACHE_STEP))
     return [-(-num_steps * part // num) for part in range(1, num + 1)]
 
 

@@ -6,40 +6,27 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from narrows.policies.base import PolicyOutput
-from narrows.policies.layers import (
-    Activation,
-    Affine,
-    Heads,
-    Precision,
-    activate,
-    check_activation,
-    check_at_least,
-    check_environment_sizes,
-    check_precision,
-)
+from narrows.policies.layers import Activation, Affine, Heads, Precision, activate, check_activation, check_precision
+from narrows.policies.memoryless import AbstractMemoryless
 from narrows.policies.residual import DenseBlock
-from narrows.policies.whole import AbstractWholeState
+from narrows.policies.sizes import Sizes, check_at_least, check_board
 from narrows.sizes import Few
 
 
-class ColumnNet(AbstractWholeState):
+class ColumnNet(AbstractMemoryless):
     """Each column is read by the same two layers; then a residual network of dense layers sees what all were read to.
 
     In games where stones fall, what a column will come to depends on which of its cells matter to whom and on whose turn it
     will be to fill the one below. That is the same for every column, and is learned for all of them at once.
 
     Args:
-        num_features, num_values, num_actions: of the environment; the features are those of each cell, row by row.
-        rows: of the board.
-        columns: of the board; `num_features` is a multiple of `rows * columns`.
+        sizes: of the environment and the objective, such as `objective.sizes(env)`.
+        rows, columns: of the board, whose features come cell by cell, row by row.
         width: what each column is read to; the layer before it has twice as many units.
         hidden: units of every layer of the dense network.
         blocks: pairs of its layers.
         activation: between the layers.
         precision: what the factors of products are rounded to.
-        num_backward_actions: size of a backward head, None for the uniform backward policy.
-        flow_head: whether to have a head for the log-flow.
-        child_flow_head: whether to have a head for the log-flows that actions lead to.
         key: of the initial weights.
     """
 
@@ -50,16 +37,12 @@ class ColumnNet(AbstractWholeState):
     blocks: tuple[DenseBlock, ...]
     heads: Heads
     board: tuple[int, int] = eqx.field(static=True)
-    num_values: int = eqx.field(static=True)
     activation: Activation = eqx.field(static=True)
-    has_backward_head: bool = eqx.field(static=True)
-    has_flow_head: bool = eqx.field(static=True)
+    sizes: Sizes = eqx.field(static=True)
 
     def __init__(
         self,
-        num_features: int,
-        num_values: int,
-        num_actions: int,
+        sizes: Sizes,
         rows: int,
         columns: int,
         width: int = 64,
@@ -68,19 +51,9 @@ class ColumnNet(AbstractWholeState):
         activation: Activation = "relu",
         precision: Precision = "f32",
         *,
-        num_backward_actions: int | None = None,
-        flow_head: bool = False,
-        child_flow_head: bool = False,
         key: PRNGKeyArray,
     ) -> None:
-        check_environment_sizes(num_features, num_values, num_actions, num_backward_actions)
-        check_at_least("rows", rows, 1, "It is the height of the board.")
-        check_at_least("columns", columns, 1, "It is the width of the board.")
-        if num_features % (rows * columns):
-            raise ValueError(
-                f"num_features must be a multiple of rows * columns = {rows * columns}, got {num_features}. Give the size of "
-                "the environment's board."
-            )
+        check_board(sizes, rows, columns)
         check_at_least("width", width, 1, "It is the number of units that stand for a column; try 64.")
         check_at_least("hidden", hidden, 1, "It is the number of units of each dense layer; try 256.")
         check_at_least("blocks", blocks, 0, "It is the number of pairs of dense layers; try 2.")
@@ -88,27 +61,19 @@ class ColumnNet(AbstractWholeState):
         check_precision(precision)
         reader_key, summary_key, first_key, head_key, *block_keys = jax.random.split(key, 4 + blocks)
         # Of the one-hot numbers of a feature one in `num_values` is not zero.
-        num_lit = num_features // columns * num_values
-        self.reader = Affine(num_lit, 2 * width, (2.0 * num_values) ** 0.5, reader_key, precision)
+        num_lit = sizes.num_features // columns * sizes.num_values
+        self.reader = Affine(num_lit, 2 * width, (2.0 * sizes.num_values) ** 0.5, reader_key, precision)
         self.places = jnp.zeros((columns, 2 * width), jnp.float32)
         self.summary = Affine(2 * width, width, 2**0.5, summary_key, precision)
         self.first = Affine(columns * width, hidden, 2**0.5, first_key, precision)
         gain = (1.0 / max(blocks, 1)) ** 0.5
         self.blocks = tuple(DenseBlock(hidden, gain, block_key, precision) for block_key in block_keys)
-        self.heads = Heads(hidden, num_actions, num_backward_actions, flow_head, head_key, precision, child_flow_head)
+        self.heads = Heads(hidden, sizes, head_key, precision)
         self.board = (rows, columns)
-        self.num_values = num_values
         self.activation = activation
-        self.has_backward_head = num_backward_actions is not None
-        self.has_flow_head = flow_head
-
-    @property
-    def has_child_flow_head(self) -> bool:
-        """Whether there is a head for the log-flows of the states that actions lead to."""
-        return self.heads.child_flow is not None
+        self.sizes = sizes
 
     def read(self, values: Int[Array, "position feature"]) -> PolicyOutput:
-        """Return the heads for a list of positions."""
         hidden = self.first(activate(self.activation, self._columns(values)))
         for block in self.blocks:
             hidden = block(hidden, self.activation)
@@ -119,6 +84,6 @@ class ColumnNet(AbstractWholeState):
         num, (rows, columns) = values.shape[0], self.board
         dtype = jnp.bfloat16 if self.reader.precision == "bf16" else jnp.float32
         by_column = jnp.swapaxes(values.reshape(num, rows, columns, -1), 1, 2).reshape(num * columns, -1)
-        lit = jax.nn.one_hot(by_column, self.num_values, dtype=dtype).reshape(num * columns, -1)
+        lit = jax.nn.one_hot(by_column, self.sizes.num_values, dtype=dtype).reshape(num * columns, -1)
         read = activate(self.activation, self.reader(lit).reshape(num, columns, -1) + self.places[None])
         return self.summary(read.reshape(num * columns, -1)).reshape(num, -1)

@@ -7,8 +7,9 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from narrows.policies.base import PolicyOutput
 from narrows.policies.convnet import Convolution
-from narrows.policies.layers import Affine, Heads, check_at_least, check_environment_sizes
-from narrows.policies.whole import AbstractWholeState
+from narrows.policies.layers import Affine, Heads
+from narrows.policies.memoryless import AbstractMemoryless
+from narrows.policies.sizes import Sizes, check_at_least
 from narrows.sizes import Few
 
 SLOPE = 0.01
@@ -26,7 +27,7 @@ class _Head(eqx.Module):
         return self.heads(cells.reshape(cells.shape[0], -1))
 
 
-class FaithfulConvNet(AbstractWholeState):
+class FaithfulConvNet(AbstractMemoryless):
     """A residual network without normalisation that sees the players by colour and has a head for each of them.
 
     Observations come in from the player to move, 1 for own stones and 2 for the other's (tic-tac-toe), or 0 and 1 with 2 for an
@@ -35,15 +36,11 @@ class FaithfulConvNet(AbstractWholeState):
     never trains, this one has a linear log-flow beside each policy, for losses that do.
 
     Args:
-        num_features, num_values, num_actions: of a game whose cells take three values.
-        rows: of the board.
-        columns: of the board.
+        sizes: of the environment and the objective, such as `objective.sizes(env)`.
+        rows, columns: of the board.
         channels: planes in the trunk.
         blocks: pairs of convolutions.
         squeeze: planes that each cell gives to a head.
-        num_backward_actions: games cannot be taken back; must be None.
-        flow_head: whether to have heads for the log-flow.
-        child_flow_head: whether to have heads for the log-flows that actions lead to.
         key: of the initial weights.
     """
 
@@ -52,33 +49,26 @@ class FaithfulConvNet(AbstractWholeState):
     players: tuple[_Head, _Head]
     board: tuple[int, int] = eqx.field(static=True)
     codes: tuple[int, int] = eqx.field(static=True)
-    has_backward_head: bool = eqx.field(static=True)
-    has_flow_head: bool = eqx.field(static=True)
+    sizes: Sizes = eqx.field(static=True)
 
     def __init__(
         self,
-        num_features: int,
-        num_values: int,
-        num_actions: int,
+        sizes: Sizes,
         rows: int,
         columns: int,
         channels: int = 128,
         blocks: Few = 10,
         squeeze: int = 32,
         *,
-        num_backward_actions: int | None = None,
-        flow_head: bool = False,
-        child_flow_head: bool = False,
         key: PRNGKeyArray,
     ) -> None:
-        check_environment_sizes(num_features, num_values, num_actions, num_backward_actions)
-        if num_values != 3 or num_features != rows * columns:
+        if sizes.num_values != 3 or sizes.num_features != rows * columns:
             raise ValueError(
                 f"FaithfulConvNet reads boards of cells that are empty, own or the other's: expected num_values = 3 and "
-                f"num_features = rows * columns = {rows * columns}, got {num_values} and {num_features}. For Connect-4, turn "
-                "shows_threats off."
+                f"num_features = rows * columns = {rows * columns}, got {sizes.num_values} and {sizes.num_features}. For "
+                "Connect-4, turn shows_threats off."
             )
-        if num_backward_actions is not None:
+        if sizes.num_backward_actions is not None:
             raise ValueError("FaithfulConvNet has no backward policy. Leave num_backward_actions out.")
         check_at_least("channels", channels, 1, "The published network has 128.")
         check_at_least("blocks", blocks, 0, "The published network has 10.")
@@ -92,23 +82,16 @@ class FaithfulConvNet(AbstractWholeState):
         )
 
         def head(squeeze_key: PRNGKeyArray, heads_key: PRNGKeyArray) -> _Head:
-            heads = Heads(rows * columns * squeeze, num_actions, None, flow_head, heads_key, "f32", child_flow_head)
+            heads = Heads(rows * columns * squeeze, sizes, heads_key)
             return _Head(Affine(channels, squeeze, gain, squeeze_key), heads)
 
         self.players = (head(keys[-4], keys[-3]), head(keys[-2], keys[-1]))
         self.board = (rows, columns)
         # Tic-tac-toe observes 1 for own and 2 for the other's stones, Connect-4 0 and 1: told apart by the actions.
-        self.codes = (1, 2) if num_actions == num_features else (0, 1)
-        self.has_backward_head = False
-        self.has_flow_head = flow_head
-
-    @property
-    def has_child_flow_head(self) -> bool:
-        """Whether there are heads for the log-flows of the states that actions lead to."""
-        return self.players[0].heads.child_flow is not None
+        self.codes = (1, 2) if sizes.num_actions == sizes.num_features else (0, 1)
+        self.sizes = sizes
 
     def read(self, values: Int[Array, "position feature"]) -> PolicyOutput:
-        """Return the heads for a list of positions."""
         cells = values.reshape(-1, *self.board)
         is_second, planes = self._planes(cells)
         hidden = jax.nn.leaky_relu(self.stem(planes), SLOPE)

@@ -1,4 +1,4 @@
-"""What networks have in common that read a state by itself, and any number of states at once."""
+"""Networks that read a state by itself, and any number of states at once."""
 
 from abc import abstractmethod
 
@@ -6,10 +6,10 @@ import jax
 from jaxtyping import Array, Int, PyTree
 
 from narrows.envs.base import features
-from narrows.policies.base import AbstractPolicy, PolicyOutput
+from narrows.policies.base import AbstractNetwork, PolicyOutput
 
 
-class AbstractWholeState(AbstractPolicy):
+class AbstractMemoryless(AbstractNetwork):
     """A policy without memory: one pass over all states of all trajectories, however many axes lie in front."""
 
     @abstractmethod
@@ -17,15 +17,12 @@ class AbstractWholeState(AbstractPolicy):
         """Return the heads for a list of states."""
 
     def start(self) -> tuple[()]:
-        """Return no memory: the network reads the whole state."""
         return ()
 
     def step(self, carry: tuple[()], observation: PyTree[Array]) -> tuple[PolicyOutput, tuple[()]]:
-        """Return the heads for one state."""
         return jax.tree.map(lambda head: head[0], self.unroll(features(observation)[None])), carry
 
     def unroll(self, observations: PyTree[Array]) -> PolicyOutput:
-        """Return the heads for every state, whatever axes lie in front."""
         values = features(observations)
         output = self.read(values.reshape(-1, values.shape[-1]))
         return jax.tree.map(lambda head: head.reshape(*values.shape[:-1], *head.shape[1:]), output)

@@ -10,8 +10,8 @@ from tests.reference.decoder import affine, attention, feed_forward, normalise
 from tests.reference.encoder import position
 
 from narrows.envs import Hypergrid
+from narrows.policies import FaithfulTransformer, Sizes
 from narrows.policies.base import scan_unroll
-from narrows.policies.post_norm import FaithfulTransformer
 
 SIZES = {"layers": 2, "width": 8, "heads": 3, "feed_forward": 12, "head_hidden": 10}
 
@@ -22,14 +22,14 @@ def unroll(policy, observations):
 
 
 @eqx.filter_jit  # leaf by leaf it would compile dozens of small programs
-def fresh(**given):
-    return FaithfulTransformer(NUM_FEATURES, NUM_VALUES, NUM_ACTIONS, **given, key=jax.random.key(0))
+def fresh(sizes, **given):
+    return FaithfulTransformer(sizes, **given, key=jax.random.key(0))
 
 
 def make(**changed):
     """Return a small network whose biases and scales matter and whose heads are not small."""
-    settings = {"num_backward_actions": NUM_BACKWARD, "flow_head": True, "child_flow_head": True, **SIZES, **changed}
-    policy = fresh(**settings)
+    heads = Sizes(NUM_FEATURES, NUM_VALUES, NUM_ACTIONS, NUM_BACKWARD, flow_head=True, child_flow_head=True)
+    policy = fresh(heads, **SIZES | changed)
     leaves, structure = jax.tree.flatten(policy)
     rng = np.random.default_rng(1)
     return jax.tree.unflatten(structure, [leaf + 0.3 * rng.normal(size=leaf.shape).astype(np.float32) for leaf in leaves])
@@ -68,29 +68,29 @@ def test_what_comes_later_changes_nothing_before_it():
     assert np.abs(np.asarray(one[3:] - two[3:])).max() > 1e-3
 
 
-def test_a_tape_and_a_smaller_room_give_the_same():
+def test_residuals_and_a_smaller_cache_give_the_same():
     policy, tokens = make(), [2, 0, 1, 1, 0]
     observations = prefixes(tokens, 6)
 
-    def taped(carry, observation):
-        output, carry, tape = policy.step_taped(carry, observation)
-        return carry, (output, tape)
+    def kept(carry, observation):
+        output, carry, residuals = policy.step_with_residuals(carry, observation)
+        return carry, (output, residuals)
 
-    start = policy.with_room(policy.start(), 6)
+    start = policy.grow_cache(policy.start(), 6)
     assert start[0].keys.shape == (3, 8, 6) and policy.has_growing_memory
-    assert policy.with_room(policy.start(), 4)[0].keys.shape == (3, 8, 4)
-    _, (stepped, tape) = jax.lax.scan(taped, start, observations)
-    again = eqx.filter_jit(lambda: policy.unroll_taped(observations, tape))()
+    assert policy.grow_cache(policy.start(), 4)[0].keys.shape == (3, 8, 4)
+    _, (stepped, residuals) = jax.lax.scan(kept, start, observations)
+    again = eqx.filter_jit(lambda: policy.unroll_from_residuals(observations, residuals))()
     np.testing.assert_allclose(again.forward_logits, unroll(policy, observations).forward_logits, atol=5e-5)
     np.testing.assert_allclose(stepped.forward_logits, again.forward_logits, atol=5e-5)
 
 
 def test_the_published_sizes_and_positions_that_are_no_parameters():
-    policy = jax.eval_shape(lambda: FaithfulTransformer(60, 21, 21, key=jax.random.key(0)))
+    policy = jax.eval_shape(lambda: FaithfulTransformer(Sizes(60, 21, 21), key=jax.random.key(0)))
     block = 3 * (64 * 512 + 512) + (512 * 64 + 64) + 2 * (64 * 64 + 64) + 2 * 2 * 64
     head = (64 * 256 + 256) + (256 * 256 + 256) + (256 * 21 + 21)
     assert sum(leaf.size for leaf in jax.tree.leaves(policy)) == 21 * 64 + 3 * block + head
-    new = fresh(**SIZES)
+    new = fresh(Sizes(NUM_FEATURES, NUM_VALUES, NUM_ACTIONS), **SIZES)
     assert not (new.has_backward_head or new.has_flow_head or new.has_child_flow_head)
     logits = unroll(new, prefixes([2, 0, 1, 1, 0], 6)).forward_logits
     assert float(jnp.abs(logits).max()) < 0.1, "the first policy is nearly uniform"
@@ -98,7 +98,7 @@ def test_the_published_sizes_and_positions_that_are_no_parameters():
 
 def test_bad_sizes_and_observations_say_what_to_do():
     with pytest.raises(
-        ValueError, match="heads must be a whole number of at least 1, got 0. The published network has 3, 64, 8"
+        ValueError, match="heads must be a whole number of at least 1, got 0. The published network has 3 layers, width 64"
     ):
         make(heads=0)
     with pytest.raises(ValueError, match='precision must be one of "f32", "bf16"'):

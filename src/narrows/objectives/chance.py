@@ -1,4 +1,4 @@
-"""What flows say where nature answers: the states that her outcomes lead to, and which of them are finished objects."""
+"""Log-flows at chance turns: of the states that outcomes lead to, and which of those are finished objects."""
 
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
@@ -11,7 +11,7 @@ from narrows.envs.base import CHANCE, NO_ACTION, AbstractEnvironment
 from narrows.envs.perturbation import AbstractPerturbed, PerturbedState
 from narrows.operators import masked_logsumexp
 from narrows.rewards.base import AbstractReward
-from narrows.trajectories import Path
+from narrows.trajectories import Path, per_step
 
 CHUNK: Final = 256
 """Objects scored at a time, at least: as many as there are in a few portions, without room for all that there could be."""
@@ -19,8 +19,8 @@ CHUNK: Final = 256
 PORTIONS: Final = 16
 
 
-class Nature(NamedTuple):
-    """Nature's turns along a batch of trajectories, a row each; of an environment that is not `AbstractPerturbed`, every turn.
+class ChanceTurns(NamedTuple):
+    """Chance turns along a batch of trajectories, a row each; of an environment that is not `AbstractPerturbed`, every turn.
 
     `env`, `reward` and `states` are of the rules that outcomes act by, in an `AbstractPerturbed` environment the inner ones.
     `head` is the policy's log-flow of each outcome's state, `is_end` says that what came is a finished object.
@@ -54,7 +54,7 @@ class Nature(NamedTuple):
         """Return those of the log-flows of `log_flow` that are log-rewards, zero elsewhere, and which they are."""
         known, is_known = jnp.zeros(outcomes.shape), jnp.zeros(outcomes.shape, bool)
         if self.reward is not None:
-            is_possible = _each(self.env.action_mask)(self.states) if of_any_action else self.log_probs > -jnp.inf
+            is_possible = per_step(self.env.action_mask)(self.states) if of_any_action else self.log_probs > -jnp.inf
             is_possible = jnp.take_along_axis(is_possible, outcomes, axis=-1)
             known, is_known = known_log_reward(self.env, self.reward, self.states, outcomes, is_possible)
         is_own = (outcomes == self.came[..., None]) & self.is_end[..., None]
@@ -70,10 +70,10 @@ class Nature(NamedTuple):
         return jnp.broadcast_to(jnp.arange(self.head.shape[-1], dtype=jnp.int32), self.head.shape)
 
 
-def nature_along(
+def chance_turns(
     env: AbstractEnvironment, path: Path, reward: AbstractReward | None, log_reward: Float[Array, " batch"]
-) -> Nature:
-    """Return nature's turns along trajectories; ValueError for a policy without a child-flow head."""
+) -> ChanceTurns:
+    """Return the chance turns along trajectories; ValueError for a policy without a child-flow head."""
     if path.child_log_flow is None:
         raise ValueError(
             "this objective needs a policy with a child-flow head. Construct the policy with child_flow_head=True."
@@ -87,13 +87,13 @@ def nature_along(
     )
     is_chance = (turn == CHANCE) & is_valid
     # Elsewhere every legal action stands alike; only its own entry is read.
-    log_probs = jnp.where(is_chance[..., None], _each(env.chance_log_probs)(states), jnp.where(mask, 0.0, -jnp.inf))
+    log_probs = jnp.where(is_chance[..., None], per_step(env.chance_log_probs)(states), jnp.where(mask, 0.0, -jnp.inf))
     log_probs = jnp.where(is_valid[..., None], log_probs, 0.0)
-    is_end = _each(env.is_terminal)(after) & is_valid
+    is_end = per_step(env.is_terminal)(after) & is_valid
     turns = (log_probs, head, jnp.maximum(came, 0), log_pb, is_end, log_reward)
     if isinstance(env, AbstractPerturbed):
-        return Nature(env.inner, None if reward is None else _of_inner(reward), states.inner, *turns)
-    return Nature(env, reward, states, *turns)
+        return ChanceTurns(env.inner, None if reward is None else _of_inner(reward), states.inner, *turns)
+    return ChanceTurns(env, reward, states, *turns)
 
 
 def known_log_reward(
@@ -113,7 +113,7 @@ def known_log_reward(
 
     def became(index: Int[Array, ""]) -> tuple[Any, Bool[Array, ""]]:
         state = jax.tree.map(lambda leaf: leaf[index // num_outcomes], flat)
-        return settled(env, env.step(state, outcomes[index]))
+        return forced_terminal(env, env.step(state, outcomes[index]))
 
     is_known = jax.vmap(lambda index: became(index)[1])(jnp.arange(size)) & is_possible.reshape(-1)
     chunk = min(max(CHUNK, -(-size // PORTIONS)), size)
@@ -130,10 +130,10 @@ def known_log_reward(
     return jnp.where(is_finite, values, 0.0).reshape(shape), (is_known & is_finite).reshape(shape)
 
 
-def settled(env: AbstractEnvironment, state: Any) -> tuple[Any, Bool[Array, ""]]:
+def forced_terminal(env: AbstractEnvironment, state: Any) -> tuple[Any, Bool[Array, ""]]:
     """Return the finished object that a state is or must become by its one legal move, and whether there is one.
 
-    The move is a forced one however an action turns out: nature can do nothing but what is legal.
+    The move is a forced one however an action turns out: an outcome is always a legal move.
     """
     mask = env.action_mask(state)
     moved = env.step(state, jnp.argmax(mask).astype(jnp.int32))
@@ -149,7 +149,3 @@ def _of_inner(reward: AbstractReward) -> Callable[[Any], Float[Array, " batch"]]
         return reward(PerturbedState(states, jnp.full(num, NO_ACTION, jnp.int32)))
 
     return score
-
-
-def _each(function: Any) -> Any:
-    return jax.vmap(jax.vmap(function))
