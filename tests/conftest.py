@@ -1,4 +1,4 @@
-"""What all tests share: programs compiled cheaply and once, memory given back between files, and what is slow marked so."""
+"""What all tests share: programs compiled cheaply and once, and memory given back between files."""
 
 import gc
 import importlib.util
@@ -59,14 +59,3 @@ def programs():
     import jax
 
     jax.clear_caches()
-
-
-@pytest.hookimpl(tryfirst=True)  # before the option -m is looked at
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests of single benchmarks slow: what a benchmark uses of the library has its own tests beside it.
-
-    Their common harness, the committed results and the pages made of them are quick, and checked with every change.
-    """
-    for item in items:
-        if item.path.name.startswith("test_benchmark_"):
-            item.add_marker(pytest.mark.slow("trains and measures as a benchmark does, in small"))

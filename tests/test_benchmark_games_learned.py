@@ -66,6 +66,7 @@ def test_tic_tac_toe_is_trained_and_measured(cells):
     )
 
 
+@pytest.mark.slow("trains; the games' own tests continue trainings")
 def test_a_training_goes_on_where_it_was_and_stops_with_whoever_stops_it(tmp_path, monkeypatch):
     recipe = tiny()
     first = training.trained(tmp_path / "run", recipe, seconds=0.02)

@@ -105,6 +105,7 @@ def adamw(leaf, gradient, moments, step, rate=1e-2, decay=1e-6):
     return leaf - rate * (change + decay * leaf), (first, second)
 
 
+@pytest.mark.slow("compiles an epoch and its gradients; losses, scale and early stopping of a whole fit guard the loop")
 def test_one_epoch_is_adamw_on_batches_that_hold_every_row_once():
     """A second way: gradients of weighted losses over all rows, and the optimiser's formula, step by step."""
     made = stand_in(SMALL_UTR, 50, seed=5)

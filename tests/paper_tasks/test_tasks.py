@@ -87,6 +87,7 @@ def test_token_arrays_are_the_published_ones():
     assert token_array(states.tokens, states.length).tolist() == expected
 
 
+@pytest.mark.slow("compares with loops; padding, order, length and the number of parameters guard what is read")
 def test_the_encoder_is_that_of_the_loops_which_know_no_padding():
     encoder = loud(Encoder(20, embed=8, layers=2, heads=3, key=jax.random.key(0)))
     objects = random_texts(SMALL_AMP, 12)
