@@ -38,11 +38,7 @@ every = 3
 checkpoint_every = 6
 max_set_aside = 0
 """
-ENVIRONMENT = os.environ | {
-    "PYTHONPATH": str(Path(__file__).parents[1]),
-    # What runs for a few steps need not be compiled for speed.
-    "XLA_FLAGS": "--xla_backend_optimization_level=0",
-}
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
 """The examples and the README run as they stand."""
 
+import functools
 import os
 import re
 import subprocess
@@ -36,6 +37,16 @@ def test_measurements_are_as_stated(rna_scripts, tmp_path):
     assert np.std(noise) == pytest.approx(make_measurements.NOISE_STD, rel=0.05)
 
 
+def test_the_quickstart_runs(rna_scripts, tmp_path, monkeypatch):
+    import quickstart  # pyright: ignore[reportMissingImports] (found through the fixture's path)
+
+    sequences, scores = quickstart.measure(seed=0)
+    monkeypatch.setattr(quickstart, "measure", lambda seed: (sequences[:200], scores[:200]))
+    monkeypatch.setattr(quickstart, "fit", functools.partial(quickstart.fit, members=2, max_epochs=2, refit=False))
+    assert 0.0 <= quickstart.main(num_steps=10, proxy=str(tmp_path / "proxy")) <= 1.0
+
+
+@pytest.mark.slow("fits and trains at full size; the test above takes the same steps in small")
 def test_the_quickstart_finds_better_binders_than_were_measured(rna_scripts, tmp_path, capsys):
     import quickstart  # pyright: ignore[reportMissingImports] (found through the fixture's path)
 

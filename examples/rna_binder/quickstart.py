@@ -8,9 +8,10 @@ from narrows.data import Table, space
 from narrows.envs import Sequence
 from narrows.objectives import TrajectoryGeneralMellowmax
 from narrows.policies import MLP, sizes_of
+from narrows.proxies import Proxy
 from narrows.proxies.ensemble import save
 from narrows.proxies.fit import fit
-from narrows.rewards import Proxy, Tempered
+from narrows.rewards import Tempered
 from narrows.scorers.rna import RnaBinding
 from narrows.selection import select
 from narrows.training import adam, objects_of, run, trainer
