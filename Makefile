@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export JAX_PLATFORMS ?= cpu
 
-.PHONY: demo test test-all lint bench bench-quick docs-results clean .venv-bench .venv-bench-pinned
+.PHONY: demo test test-quick test-all lint bench bench-quick docs-results clean .venv-bench .venv-bench-pinned
 
 $(VENV)/.demo: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -23,6 +23,15 @@ PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
 
 test: $(VENV)/.dev lint  ## what every change must pass, within ten minutes
 	$(PYTEST) --durations 25
+
+# A file or a folder of most rooms: two minutes on two processors. Others with TESTS="tests/vi tests/test_runs.py".
+TESTS ?= $(addprefix tests/,test_architecture.py test_operators.py test_edit_distance.py data config envs/test_games.py \
+	envs/test_sequence.py envs/test_subsets.py envs/test_hypergrid.py exact/test_solution.py exact/test_enumeration.py \
+	metrics noise/test_table.py objectives/test_bellman.py commands/test_printing.py)
+
+test-quick: $(VENV)/.dev  ## while working
+	$(BIN)/ruff check .
+	$(PYTEST) $(TESTS)
 
 test-all: $(VENV)/.dev lint  ## every test, compiled as for users: before a release
 	XLA_FLAGS= $(PYTEST) -m '' --durations 50
