@@ -15,13 +15,12 @@ import numpy as np
 import pytest
 
 from narrows.cli import main
-from narrows.commands.predictions import believe
-from narrows.commands.reporting import gather
 from narrows.commands.verifying import verify
-from narrows.config import build_env
 from narrows.data import write_table
 from narrows.files import ChangedFile, WriterLock, record_text
-from narrows.runs import RunError, RunFolder, read_rows, read_set_aside
+from narrows.runs import OpenRun, RunError, RunFolder, read_rows, read_set_aside
+from narrows.runs.candidates import load_candidates
+from narrows.runs.page import gather
 from narrows.scorers.cache import ScoreCache
 from narrows.selection import read_selection
 from narrows.storage import checkpoint
@@ -82,16 +81,16 @@ def run(made, tmp_path):
 def answer(path):
     """Return all that commands would read in a run folder and go on with."""
     folder = RunFolder.open(path)
-    job = folder.job()
-    page = asdict(gather(folder))
-    found = believe([folder], [job], build_env(job))
+    run = OpenRun(folder)
+    page = asdict(gather(run))
+    found = load_candidates([run])
     newest = checkpoint.latest(folder.checkpoints)
     for sentence in newest.skipped:
         warnings.warn(sentence, ChangedFile, stacklevel=1)
     manifest = None if newest.path is None else checkpoint.read_manifest(newest.path)
     rows, record = read_selection(folder.shortlist)
     lists = (found.candidates.objects, found.mean.tolist(), found.candidates.steps.tolist(), found.conflicts)
-    return repr((job, folder.about(), page, lists, newest.path, manifest, rows, record, read_set_aside(folder.set_aside)))
+    return repr((run.job, folder.about(), page, lists, newest.path, manifest, rows, record, read_set_aside(folder.set_aside)))
 
 
 def mutated(content, rng):
@@ -259,7 +258,7 @@ def test_conflicts_are_told(run, capsys):
         entry = archive.top(1)[0]
         archive.add([entry.object], np.array([entry.log_reward + 1.0]), entry.step)
     assert main(["shortlist", str(run)]) == 0
-    assert "1 times an object came again with another score" in capsys.readouterr().out
+    assert "Once an object came again with another score" in capsys.readouterr().out
 
 
 def test_an_archive_that_lost_objects_is_told(run):
@@ -267,7 +266,7 @@ def test_an_archive_that_lost_objects_is_told(run):
     with Archive.open(folder.archive) as archive:
         archive.rollback_after(1)
     with pytest.warns(ChangedFile, match="archive.sqlite holds .* objects, though the run has seen"):
-        believe([folder], [folder.job()], build_env(folder.job()))
+        load_candidates([OpenRun(folder)])
 
 
 @pytest.mark.parametrize(
@@ -327,11 +326,12 @@ def test_archives_and_folders_from_before_checksums_still_open(run):
 
 def ranked(folder):
     """Return what does not depend on how a folder is kept."""
-    found = believe([folder], [folder.job()], build_env(folder.job()))
+    found = load_candidates([OpenRun(folder)])
     rows, record = read_selection(folder.shortlist)
     set_aside = read_set_aside(folder.set_aside)
     history = read_rows(folder.history)
-    return found.candidates.objects, found.mean.tolist(), rows, record and record.k, set_aside, history, gather(folder).name
+    page = gather(OpenRun(folder))
+    return found.candidates.objects, found.mean.tolist(), rows, record and record.k, set_aside, history, page.name
 
 
 def as_format_1(path):
@@ -404,5 +404,5 @@ def test_a_verification_names_each_group_and_as_many_numbers(run):
     facts["groups"][0]["true_scores"].pop()
     (run / "verification.json").write_text(record_text(facts))
     with pytest.raises(ValueError, match="verification.json.*expected one number for each of 4 objects"):
-        gather(RunFolder.open(run))
+        gather(OpenRun(run))
     assert read_rows(run / "nothing.csv") == []

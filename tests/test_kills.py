@@ -20,9 +20,7 @@ from tests.killing import kill_everywhere
 from tests.rewards.proxies import make_quality
 
 from narrows.commands import fitting, reporting, selecting, verifying
-from narrows.commands.foretelling import settings_of
-from narrows.commands.predictions import believe
-from narrows.config import build_env, load_job
+from narrows.config import load_job
 from narrows.data import space, write_table
 from narrows.files import ChangedFile
 from narrows.games.folder import load_player
@@ -32,8 +30,9 @@ from narrows.policies import Scaled
 from narrows.policies.base import Model
 from narrows.proxies import ensemble
 from narrows.proxies.fit import Fit
-from narrows.runs import RunFolder, execute
+from narrows.runs import OpenRun, RunFolder, execute
 from narrows.runs import self_play as game_runs
+from narrows.runs.verification import Comparison
 from narrows.selection import read_selection
 from narrows.storage import checkpoint
 
@@ -80,10 +79,10 @@ def fixed(monkeypatch, module, name, value):
 
 
 def test_shortlist(run, monkeypatch):
-    job = run.job()
-    believed = believe([run], [job], build_env(job))
-    chosen = selecting.choose(believed, [run], [job], replace(settings_of(job, [run]), k=4))
-    fixed(monkeypatch, selecting, "believe", believed)
+    opened = [OpenRun(run)]
+    scored = selecting.load_candidates(opened)
+    chosen = selecting.choose(opened, scored, replace(selecting.resolve_ranking(opened), k=4))
+    fixed(monkeypatch, selecting, "load_candidates", scored)
     fixed(monkeypatch, selecting, "choose", chosen)
 
     def is_whole():
@@ -98,7 +97,7 @@ def test_shortlist(run, monkeypatch):
 
 
 def test_report(run, monkeypatch):
-    fixed(monkeypatch, reporting, "gather", reporting.gather(run))
+    fixed(monkeypatch, reporting, "gather", reporting.gather(OpenRun(run)))
     run.report.write_text("<html>an older page</html>\n", encoding="utf-8")
 
     def is_whole():
@@ -109,10 +108,14 @@ def test_report(run, monkeypatch):
 
 def test_verify(run, monkeypatch):
     group = verifying.Group("shortlist", "shortlist", "the rows of shortlist.csv", ("ACGU",), (1.0,), (1.0,))
-    fixed(monkeypatch, verifying, "_scored", ((group,), {}))
-    fixed(monkeypatch, verifying, "random_objects", ["ACGU"])
-    fixed(monkeypatch, verifying, "opened", nullcontext(lambda texts: SimpleNamespace(values=np.ones(len(texts)), failures={})))
-    fixed(monkeypatch, reporting, "gather", reporting.gather(run))
+    fixed(monkeypatch, verifying, "compare", Comparison((group,), None, {}))
+    fixed(
+        monkeypatch,
+        verifying,
+        "open_scorer",
+        nullcontext(lambda texts: SimpleNamespace(values=np.ones(len(texts)), failures={})),
+    )
+    fixed(monkeypatch, verifying, "gather", verifying.gather(OpenRun(run)))
     run.report.write_text("<html>an older page</html>\n", encoding="utf-8")
     run.verification.write_text('{"groups": ["an older one"]}\n', encoding="utf-8")
 

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int
 from narrows.envs import AbstractKernel, Sequence
 from narrows.envs.base import AbstractEnvironment
 from narrows.noise import Substitution
-from narrows.outcomes import Foreteller, foreteller, plans_of
+from narrows.outcomes import OutcomePredictor, outcome_predictor, plans_of
 from narrows.selection import select
 
 LETTERS = "ACG"
@@ -107,9 +107,9 @@ CASES = {
 def test_enumerated_outcomes_are_those_of_loops(case):
     env, kernel, objects, law = CASES[case]
     scores, score = tabled_score(env, objects)
-    foretell = foreteller(env, kernel, score)
-    assert foretell.method == "enumerated" and foretell.num_outcomes == len(objects)
-    found = foretell(objects)
+    predict = outcome_predictor(env, kernel, score)
+    assert predict.method == "enumerated" and predict.num_outcomes == len(objects)
+    found = predict(objects)
     for row, plan in enumerate(objects):
         outcomes = outcomes_by_loops(plan, law)
         weights, values = np.array(list(outcomes.values())), np.array([scores[text] for text in outcomes])
@@ -118,18 +118,18 @@ def test_enumerated_outcomes_are_those_of_loops(case):
         assert found.mean[row] == pytest.approx(mean, abs=1e-5)
         assert found.std[row] == pytest.approx(np.sqrt(weights @ (values - mean) ** 2), abs=1e-5)
         assert found.prob_as_asked[row] == pytest.approx(as_asked_by_loops(plan, law), rel=1e-5)
-    assert (foretell.standard_error(found) == 0.0).all()
+    assert (predict.standard_error(found) == 0.0).all()
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_simulated_outcomes_agree_within_their_standard_error(case):
     env, kernel, objects, _ = CASES[case]
     _, score = tabled_score(env, objects)
-    exact = foreteller(env, kernel, score)(objects)
-    foretell = foreteller(env, kernel, score, num=4000, max_enumerated=0)
-    assert foretell.method == "simulated" and foretell.num_outcomes == 4000
-    found = foretell(objects)
-    off = (found.mean - exact.mean) / foretell.standard_error(found)
+    exact = outcome_predictor(env, kernel, score)(objects)
+    predict = outcome_predictor(env, kernel, score, num=4000, max_enumerated=0)
+    assert predict.method == "simulated" and predict.num_outcomes == 4000
+    found = predict(objects)
+    off = (found.mean - exact.mean) / predict.standard_error(found)
     # Of 64 standard normal numbers one beyond 4.5 occurs in 1 of 2,000 tries; the seed is fixed.
     assert np.abs(off).max() < 4.5 and np.abs(off).max() > 0.5
     assert found.std == pytest.approx(exact.std, rel=0.1)
@@ -138,9 +138,9 @@ def test_simulated_outcomes_agree_within_their_standard_error(case):
 
 def test_what_is_said_of_one_object_does_not_hang_on_the_others():
     env, kernel, objects, _ = CASES["substitution, all 4^3 objects"]
-    foretell = foreteller(env, kernel, tabled_score(env, objects)[1], num=50, max_enumerated=0)
-    together = foretell(objects)
-    alone = foretell(objects[10:11])
+    predict = outcome_predictor(env, kernel, tabled_score(env, objects)[1], num=50, max_enumerated=0)
+    together = predict(objects)
+    alone = predict(objects[10:11])
     assert alone.mean[0] == together.mean[10] and alone.std[0] == together.std[10]
 
 
@@ -148,17 +148,17 @@ def test_what_is_said_of_one_object_does_not_hang_on_the_others():
 def test_without_noise_an_object_comes_out_as_itself(limit):
     objects = every("ACGU", 3, 3)
     scores, score = tabled_score(FIXED, objects)
-    found = foreteller(FIXED, Substitution(FIXED, 0.0), score, num=20, max_enumerated=limit)(objects)
+    found = outcome_predictor(FIXED, Substitution(FIXED, 0.0), score, num=20, max_enumerated=limit)(objects)
     assert found.mean.tolist() == [scores[text] for text in objects]
     assert not found.std.any() and (found.prob_as_asked == 1.0).all()
 
 
 def test_a_score_that_is_not_known_leaves_the_probability():
-    foretell: Foreteller = foreteller(FIXED, Substitution(FIXED, 0.4), None)
-    found = foretell(["ACG", "UUU"])
-    assert np.isnan(found.mean).all() and np.isnan(found.std).all() and np.isnan(foretell.standard_error(found)).all()
+    predict: OutcomePredictor = outcome_predictor(FIXED, Substitution(FIXED, 0.4), None)
+    found = predict(["ACG", "UUU"])
+    assert np.isnan(found.mean).all() and np.isnan(found.std).all() and np.isnan(predict.standard_error(found)).all()
     assert found.prob_as_asked == pytest.approx([0.7**3, 0.7**3], rel=1e-6)
-    assert len(foretell([]).mean) == 0
+    assert len(predict([]).mean) == 0
 
 
 def test_a_plan_is_the_letters_and_then_the_end():
@@ -166,12 +166,12 @@ def test_a_plan_is_the_letters_and_then_the_end():
     with pytest.raises(ValueError, match="'X' at position 1"):
         plans_of(VARYING, ["X"])
     with pytest.raises(ValueError, match="num must be at least 2"):
-        foreteller(VARYING, Slips(VARYING), lambda states: states.length, num=1)
+        outcome_predictor(VARYING, Slips(VARYING), lambda states: states.length, num=1)
 
 
 def test_a_shortlist_can_be_ranked_by_expected_scores():
     objects, mean, expected = ["AAAA", "CCCC", "GGGG"], np.array([3.0, 2.0, 1.0]), np.array([0.1, 0.9, 0.5])
-    chosen = select(objects, mean, k=2, min_distance=2, by="expected", expected=expected)
+    chosen = select(objects, mean, k=2, min_distance=2, by="expected", ranks=expected)
     assert [row.sequence for row in chosen.rows] == ["CCCC", "GGGG"] and chosen.ranked_by == "expected"
     assert chosen.rows[0].why == "highest expected score of 3 candidates" and chosen.rows[0].score == 2.0
 
@@ -179,12 +179,12 @@ def test_a_shortlist_can_be_ranked_by_expected_scores():
 @pytest.mark.parametrize(
     ("by", "expected", "message"),
     [
-        ("expected", None, "go together"),
-        ("mean", np.zeros(2), "go together"),
+        ("expected", None, "needs ranks: give one expected score"),
+        ("mean", np.zeros(2), "ranks by the scores"),
         ("expected", np.zeros(3), "one expected score for each of 2 candidates"),
         ("expected", np.array([0.0, np.nan]), r"got nan for candidate 1 \('CC'\)"),
     ],
 )
 def test_expected_scores_that_make_no_sense_are_refused(by, expected, message):
     with pytest.raises(ValueError, match=message):
-        select(["AA", "CC"], np.zeros(2), k=1, min_distance=1, by=by, expected=expected)
+        select(["AA", "CC"], np.zeros(2), k=1, min_distance=1, by=by, ranks=expected)

@@ -10,8 +10,8 @@ import pytest
 from rich.console import Console
 from tests.rewards.proxies import make_quality
 
-from narrows.commands.doubting import worst
 from narrows.commands.selecting import shortlist
+from narrows.commands.worst_case import WorstSettings, worst
 from narrows.config import load_job
 from narrows.data import Space, write_table
 from narrows.envs import Sequence, Subsets, TicTacToe, perturbed
@@ -25,7 +25,7 @@ from narrows.objectives import (
     TrajectoryBalance,
     TrajectoryGeneralMellowmax,
 )
-from narrows.outcomes import foreteller
+from narrows.outcomes import outcome_predictor
 from narrows.policies import Tabular
 from narrows.proxies import Proxy
 from narrows.proxies.ensemble import Ensemble, load, make_members, save
@@ -181,10 +181,11 @@ def test_a_saved_proxy_knows_its_offset_in_double(tmp_path):
     assert again.offset == manifest["statistics"]["offset"] == 1e8 + 0.3
 
 
-def test_what_comes_out_is_foretold_on_the_scale_of_the_score(tmp_path):
+def test_what_comes_out_is_predicted_on_the_scale_of_the_score(tmp_path):
     kernel = Substitution(WORDS, 0.25)
     for settings in ({}, {"max_enumerated": 1, "num": 64}):
-        base, moved = (foreteller(WORDS, kernel, landscape(tmp_path, offset), **settings)(TEXTS) for offset in (0.0, 1e8))
+        scores = (landscape(tmp_path, offset) for offset in (0.0, 1e8))
+        base, moved = (outcome_predictor(WORDS, kernel, score, **settings)(TEXTS) for score in scores)
         np.testing.assert_allclose(moved.mean - 1e8, base.mean, atol=1e-6)
         np.testing.assert_allclose(moved.std, base.std, atol=1e-6)
 
@@ -240,7 +241,7 @@ def test_archive_history_shortlist_and_worst_case_are_the_users(reward, tmp_path
         history = [(row["mean_score"] - offset, row["top10_score"] - offset, row["loss"]) for row in read_rows(folder.history)]
         shortlist((folder.path,), by="mean")
         rows = [(row.sequence, row.score - offset) for row in read_csv(folder.shortlist)]
-        doubt = worst(folder.path, score=score)
+        doubt = worst(folder.path, settings=WorstSettings(score=score))
         figures = [doubt.mean_score.value - offset, *(row.value.value - offset for row in doubt.rows)]
         kept.append((entries.objects, entries.log_rewards - 2.0 * offset, entries.steps, history, rows, figures))
     for objects, log_rewards, steps, history, rows, figures in kept[1:]:

@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from narrows.config import load_job, parse_job
-from narrows.runs import Outcome, RunError, RunFolder, TooManySetAside, execute, read_rows, read_set_aside
+from narrows.runs import RunError, RunFolder, RunResult, TooManySetAside, execute, read_rows, read_set_aside
 from narrows.runs.pinned import what_decides
 from narrows.storage import checkpoint
 from narrows.storage.archive import Archive
@@ -208,8 +208,8 @@ def test_only_the_files_of_a_proxy_are_copied(tmp_path):
 
 def test_a_stopped_run_says_so_in_its_exit_status(job_file):
     folder = create(job_file, "run")
-    assert Outcome(folder, 5, 60, 1).exit_status == 130
-    assert Outcome(folder, 60, 60, 1).exit_status == 0
+    assert RunResult(folder, 5, 60, 1).exit_status == 130
+    assert RunResult(folder, 60, 60, 1).exit_status == 0
 
 
 def test_a_changed_job_cannot_be_resumed_but_a_longer_one_can(job_file):

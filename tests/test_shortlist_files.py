@@ -14,8 +14,8 @@ from narrows.files import ChangedFile
 from narrows.selection import (
     COLUMNS,
     OUTCOME_COLUMNS,
-    Foretold,
     Outcomes,
+    OutcomeSummary,
     Shortlist,
     ShortlistRow,
     read_csv,
@@ -88,7 +88,7 @@ def test_csv_of_a_noisy_run_reads_back_equal_and_holds_no_formula(tmp_path_facto
         for row in drawn
     ]
     path = tmp_path_factory.mktemp("csv") / "shortlist.csv"
-    write_csv(replace(with_rows(*noisy), foretold=Foretold("noise", "unknown")), path)
+    write_csv(replace(with_rows(*noisy), outcomes=OutcomeSummary("noise", "unknown")), path)
     assert read_csv(path) == tuple(noisy)
     with path.open(encoding="utf-8", newline="") as file:
         cells = list(csv.DictReader(file))
@@ -98,7 +98,7 @@ def test_csv_of_a_noisy_run_reads_back_equal_and_holds_no_formula(tmp_path_facto
 def test_outcomes_stand_behind_the_other_columns(tmp_path):
     nan = float("nan")
     told = Outcomes(np.array([0.123456789, 2.0, nan]), np.array([0.5, 0.0, nan]), np.array([0.25, 1.0, 0.125]))
-    noisy = with_outcomes(EXAMPLE, told, Foretold("Substitution (rate 0.1)", "simulated", 1000, 0.0158, 7))
+    noisy = with_outcomes(EXAMPLE, told, OutcomeSummary("Substitution (rate 0.1)", "simulated", 1000, 0.0158, 7))
     write_csv(noisy, tmp_path / "noisy.csv")
     lines = (tmp_path / "noisy.csv").read_text(encoding="utf-8").splitlines()
     assert lines[0] == ",".join(COLUMNS) + ",asked,expected_mean,expected_std,prob_as_asked"

@@ -34,7 +34,7 @@ COMMANDS = {
     "resume": Command("training", "resume", "continue a stopped or killed run, bit for bit"),
     "shortlist": Command("selecting", "shortlist", "select a small, diverse shortlist from one or more runs"),
     "verify": Command("verifying", "verify", "score a shortlist with the true score, beside fair comparisons"),
-    "worst": Command("doubting", "worst", "say how much of a run's score is left when the score is wrong"),
+    "worst": Command("worst_case", "worst", "say how much of a run's score is left when the score is wrong"),
     "report": Command("reporting", "report", "write one self-contained page about a run"),
     "example": Command("examples", "example", "write the files of an example into the current folder"),
     "list": Command("listing", "list_names", "show what a job can name"),

@@ -4,21 +4,19 @@ import itertools
 import json
 import shutil
 from dataclasses import replace
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
 
 from narrows.cli import main
-from narrows.commands.foretelling import settings_of, unasked_sampler
-from narrows.commands.likelihoods import log_likelihoods
-from narrows.config import Job, build_env
+from narrows.config import Job, RewardKind, build_env
 from narrows.data import write_table
 from narrows.exact import enumerate_graph, solve
 from narrows.operators import GeneralMellowmax
-from narrows.runs import RunFolder
-from narrows.selection import PROXY_GUIDE, read_csv
+from narrows.runs import OpenRun, RunFolder
+from narrows.runs.shortlists import ranking_note, resolve_ranking
+from narrows.selection import read_csv
+from narrows.selection.rankings.sampler import mixed_log_likelihoods
 
 OBJECTS = ["".join(word) for word in itertools.product("ACG", repeat=3)]
 SCORES = np.array([(text.count("G") + 0.5 * text.count("C")) / 3 for text in OBJECTS])
@@ -65,7 +63,7 @@ def test_rows_are_ranked_by_the_trained_policy(run, capsys):
     job = folder.job()
     assert (job.train.epochs, job.train.minibatches) == (2, 2)
     rows = [row.sequence for row in read_csv(folder.shortlist)]
-    likely = log_likelihoods([folder], [job], OBJECTS)
+    likely = mixed_log_likelihoods([OpenRun(folder)], OBJECTS)
     assert rows == [OBJECTS[place] for place in np.argsort(-likely, kind="stable")[:3]]
     # Trained in parts of batches, it has learned what the dynamic programme says.
     env = build_env(job)
@@ -81,31 +79,36 @@ def test_rows_are_ranked_by_the_trained_policy(run, capsys):
     assert main(["report", str(run)]) == 0
     assert "how likely the sampler itself is to make them" in folder.report.read_text(encoding="utf-8")
     # Several runs speak with one voice: the same twice is the same.
-    np.testing.assert_allclose(log_likelihoods([folder, folder], [job, job], OBJECTS), likely)
+    np.testing.assert_allclose(mixed_log_likelihoods([OpenRun(folder), OpenRun(folder)], OBJECTS), likely)
 
 
 def test_unless_told_a_fitted_proxy_is_ranked_by_the_sampler_and_a_known_score_by_itself(run, tmp_path):
     folder = RunFolder.open(run)
     known = folder.job()
     fitted = replace(known, reward={"name": "Proxy", "path": "proxy", "beta": 1.0})
-    assert settings_of(known, [folder]).by == "mean"
-    assert settings_of(fitted, [folder]).by == "sampler"
+
+    def opened(job, *others):
+        return [OpenRun(folder, job=job), *others]
+
+    assert resolve_ranking(opened(known)).by == "mean"
+    assert resolve_ranking(opened(fitted)).by == "sampler"
     asked = replace(fitted, shortlist=replace(fitted.shortlist, by="lower_bound"))
-    assert settings_of(asked, [folder]).by == "lower_bound"
+    assert resolve_ranking(opened(asked)).by == "lower_bound"
     noisy = replace(fitted, noise={"name": "Substitution", "rate": 0.1})
-    assert settings_of(noisy, [folder]).by == "expected"
+    assert resolve_ranking(opened(noisy)).by == "expected"
     # Objects that can be made in many ways, and a run that has only just begun.
-    assert settings_of(replace(fitted, env={"name": "Subsets", "num_items": 4}), [folder]).by == "mean"
-    begun: Any = SimpleNamespace(checkpoints=tmp_path / "none", path=tmp_path)
-    assert settings_of(fitted, [folder, begun]).by == "mean"
-    why = unasked_sampler(fitted, [folder, begun])
+    assert resolve_ranking(opened(replace(fitted, env={"name": "Subsets", "num_items": 4}))).by == "mean"
+    begun = OpenRun(RunFolder(tmp_path), job=fitted)
+    assert resolve_ranking(opened(fitted, begun)).by == "mean"
+    why = ranking_note(opened(fitted, begun))
     assert why is not None and f"to rank by: {tmp_path} has no checkpoint. Wait for" in why
-    assert unasked_sampler(fitted, [folder]) is None and unasked_sampler(asked, [begun]) is None
-    assert unasked_sampler(known, [begun]) is None and unasked_sampler(noisy, [begun]) is None
+    assert ranking_note(opened(fitted)) is None
+    for job in (asked, known, noisy):
+        assert ranking_note([OpenRun(begun.folder, job=job)]) is None
 
 
 def test_a_damaged_checkpoint_does_not_change_the_ranking_in_silence(run, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(Job, "guide", PROXY_GUIDE)
+    monkeypatch.setattr(Job, "reward_kind", RewardKind.FITTED)
     shutil.copytree(run, tmp_path / "run")
     folder = RunFolder.open(tmp_path / "run")
     assert main(["shortlist", str(folder.path)]) == 0

@@ -15,9 +15,9 @@ from rapidfuzz.distance import Levenshtein
 
 from narrows.cli import COMMANDS, main
 from narrows.commands import listing
-from narrows.commands.reporting import gather
 from narrows.data import write_table
-from narrows.runs import RunFolder
+from narrows.runs import OpenRun
+from narrows.runs.page import gather
 
 LETTERS = "ACGU"
 JOB = """
@@ -82,7 +82,7 @@ def test_shortlist_writes_exactly_k_distinct_rows(job_folder, capsys):
 
 
 def test_shortlist_says_what_was_seen_and_not_considered(job_folder, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("narrows.commands.predictions._POOL", 20)
+    monkeypatch.setattr("narrows.runs.candidates._POOL", 20)
     assert main(["shortlist", str(job_folder / "run"), "--k", "2", "--out", str(tmp_path / "few.csv")]) == 0
     output = capsys.readouterr().out
     seen = int(rows_of(job_folder / "run" / "history.csv")[-1]["distinct"])
@@ -345,9 +345,9 @@ def test_a_verification_is_shown_with_its_own_shortlist_only(job_folder, tmp_pat
     assert main(["run", str(job_folder / "job.toml"), "--out", str(folder), "--set", "train.num_steps=20"]) == 0
     assert main(["shortlist", str(folder)]) == 0
     assert main(["verify", str(folder), "--score", score, "--no-control"]) == 0
-    assert gather(RunFolder.open(folder)).truth is not None
+    assert gather(OpenRun(folder)).truth is not None
     assert main(["shortlist", str(folder), "--k", "3"]) == 0
-    assert gather(RunFolder.open(folder)).truth is None
+    assert gather(OpenRun(folder)).truth is None
 
 
 def test_verify_tries_the_score_before_it_trains_a_control(job_folder, tmp_path, capsys):

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from narrows.cli import main
-from narrows.commands import foretelling
 from narrows.config import load_job, parse_job
 from narrows.data import write_table
-from narrows.outcomes import foreteller
+from narrows.outcomes import outcome_predictor
 from narrows.runs import RunFolder
 from narrows.selection import COLUMNS, OUTCOME_COLUMNS, read_csv
+from narrows.selection.rankings import expected
 from narrows.storage.archive import Archive
 
 LETTERS = "ACGU"
@@ -136,12 +136,12 @@ def test_expected_scores_rank_unless_told_otherwise(searched, capsys):
     assert "UUUU" not in [row.sequence for row in rows], "the lonely peak is not worth asking for"
     facts = facts_of(searched)
     assert facts["ranked_by"] == "expected" and facts["num_left_out"] == len(measured)
-    assert facts["foretold"] == {
+    assert facts["outcomes"] == {
         "noise": "Substitution (rate 0.4)",
         "method": "enumerated",
         "num_outcomes": 256,
         "standard_error": 0.0,
-        "num_not_foretold": 0,
+        "num_not_ranked": 0,
         "reason": None,
     }
     assert main(["shortlist", str(searched.path), "--by", "mean"]) == 0
@@ -150,24 +150,26 @@ def test_expected_scores_rank_unless_told_otherwise(searched, capsys):
     assert first.why.startswith("highest score") and facts_of(searched)["ranked_by"] == "mean"
 
 
-def test_few_are_foretold_first_and_more_where_they_do_not_fill_the_list(searched, monkeypatch, capsys):
-    monkeypatch.setattr(foretelling, "_WEIGHED", (20, 40))
+def test_few_are_predicted_first_and_more_where_they_do_not_fill_the_list(searched, monkeypatch, capsys):
+    monkeypatch.setattr(expected, "_WEIGHED", (20, 40))
     assert main(["shortlist", str(searched.path), "--k", "3"]) == 0
     free = len(OBJECTS) - len(OBJECTS[1:250:7])
-    assert free - 23 <= facts_of(searched)["foretold"]["num_not_foretold"] <= free - 20
+    assert free - 23 <= facts_of(searched)["outcomes"]["num_not_ranked"] <= free - 20
     assert "were not ranked by expected score" in capsys.readouterr().out
     assert main(["shortlist", str(searched.path), "--k", "30", "--min-distance", "2"]) == 0
-    assert free - 70 <= facts_of(searched)["foretold"]["num_not_foretold"] <= free - 40
+    assert free - 70 <= facts_of(searched)["outcomes"]["num_not_ranked"] <= free - 40
     assert len(read_csv(searched.shortlist)) >= 20
 
 
 def test_a_large_space_is_simulated_after_a_first_look(searched, monkeypatch, capsys):
-    monkeypatch.setattr(foretelling, "foreteller", functools.partial(foreteller, max_enumerated=0))
-    monkeypatch.setattr(foretelling, "_FEWEST_CLOSE", 30)
+    monkeypatch.setattr(
+        "narrows.outcomes.expected_outcomes.outcome_predictor", functools.partial(outcome_predictor, max_enumerated=0)
+    )
+    monkeypatch.setattr(expected, "_FEWEST_CLOSE", 30)
     assert main(["shortlist", str(searched.path), "--k", "3"]) == 0
     assert "means of 1,000 simulated outcomes a row; their standard error is at most" in capsys.readouterr().out
-    told = facts_of(searched)["foretold"]
-    assert told["method"] == "simulated" and 0.0 < told["standard_error"] < 0.01 and told["num_not_foretold"] > 150
+    told = facts_of(searched)["outcomes"]
+    assert told["method"] == "simulated" and 0.0 < told["standard_error"] < 0.01 and told["num_not_ranked"] > 150
     scores = own_scores()
     for row in read_csv(searched.shortlist):
         mean, std, probability = expected_by_loops(row.sequence, scores)
@@ -184,7 +186,7 @@ def test_a_score_of_the_users_is_not_called(searched, job_folder, tmp_path, caps
     assert "the score is a function of yours, which is not called for a shortlist" in output and "narrows fit" in output
     rows = read_csv(run.shortlist)
     assert rows[0].sequence == "UUUU" and facts_of(run)["ranked_by"] == "mean"
-    assert facts_of(run)["foretold"]["method"] == "unknown" and facts_of(run)["foretold"]["standard_error"] is None
+    assert facts_of(run)["outcomes"]["method"] == "unknown" and facts_of(run)["outcomes"]["standard_error"] is None
     assert {(row.expected_mean, row.expected_std) for row in rows} == {(None, None)}
     assert [row.prob_as_asked for row in rows] == pytest.approx([(1 - RATE + RATE / 4) ** 4] * 5, rel=1e-5)
     assert main(["report", str(run.path)]) == 0
@@ -223,7 +225,7 @@ def test_without_noise_nothing_is_added(job_folder, tmp_path, capsys):
     run = made_run(tmp_path / "run", load_job(job_folder / "plain.toml"), OBJECTS, own_scores())
     assert main(["shortlist", str(run.path)]) == 0
     output = capsys.readouterr().out
-    assert "noise:" not in output and "as asked" not in output and "foretold" not in facts_of(run)
+    assert "noise:" not in output and "as asked" not in output and "outcomes" not in facts_of(run)
     with run.shortlist.open(encoding="utf-8", newline="") as stream:
         assert tuple(next(csv.reader(stream))) == COLUMNS
     assert not set(COLUMNS) & set(OUTCOME_COLUMNS)

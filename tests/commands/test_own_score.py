@@ -4,6 +4,7 @@ import csv
 import json
 import shlex
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,10 +12,9 @@ import pytest
 from tests.report.reading import read
 
 from narrows.cli import main
-from narrows.commands import again
-from narrows.commands.reporting import gather
 from narrows.config import DataSettings
-from narrows.runs import RunFolder
+from narrows.runs import OpenRun, RunFolder, reproduce
+from narrows.runs.page import gather
 
 JOB = """
 [env]
@@ -94,7 +94,7 @@ def test_a_score_that_says_how_unsure_it_is_is_shown_with_it(made):
 
 def test_the_commands_on_the_page_make_the_run_again(made, monkeypatch):
     monkeypatch.chdir(made)
-    provenance = gather(RunFolder.open("a run")).provenance
+    provenance = gather(OpenRun(Path("a run"))).provenance
     assert provenance is not None and provenance.commands == (
         "narrows run job.toml --out 'a run' --score my_score.py:guess --timeout 99.0 --set seed=3",
         "narrows shortlist 'a run' --k 4 --min-distance 1 --by lower_bound",
@@ -112,10 +112,11 @@ def test_a_proxy_is_fitted_first_with_the_options_it_was_fitted_with(made, monke
     about = SimpleNamespace(job="jobs/job.toml", overrides=("reward.path=p",), options={})
     folder: Any = SimpleNamespace(path="runs/rna", about=lambda: about)
     settings = {"members": 3, "seed": 0, "test_fraction": 0.2, "max_distance": None, "refit": False}
-    monkeypatch.setattr(again, "read_quality", lambda path: SimpleNamespace(settings=settings))
+    monkeypatch.setattr(reproduce, "quality_of_proxy", lambda job: SimpleNamespace(settings=settings))
     job = RunFolder.open(made / "a run").job()
     job = replace(job, reward={"name": "Proxy", "path": "p", "beta": 1.0}, data=DataSettings("t.csv", "rna"))
-    found = again.commands(folder, job, None, None)
+    opened: Any = SimpleNamespace(folder=folder, job=job, selection=None, verification=None, is_user_score=False)
+    found = reproduce.commands(opened)
     assert found == (
         "narrows fit jobs/job.toml --members 3 --no-refit --out jobs/p",
         "narrows run jobs/job.toml --out runs/rna --set reward.path=p",

@@ -10,14 +10,14 @@ import pytest
 
 from narrows import commands
 from narrows.cli import main
-from narrows.commands.adversary import sets_of
-from narrows.commands.doubting import COLUMNS, render, worst
+from narrows.commands.worst_case import COLUMNS, WorstSettings, render, worst
 from narrows.config import build, load_job
 from narrows.data import write_table
 from narrows.envs import Sequence
 from narrows.exact import enumerate_graph, solve
 from narrows.operators import GeneralMellowmax
 from narrows.runs import RunFolder
+from narrows.runs.worst_case import sets_of
 from narrows.storage import checkpoint
 
 LETTERS, BETA = "ACG", 4.0
@@ -113,8 +113,8 @@ def test_objects_of_the_shortlist_come_first(run, tmp_path, capsys):
 
 def test_samples_where_states_are_too_many(run, tmp_path, capsys):
     exact_csv, sampled_csv = tmp_path / "exact.csv", tmp_path / "sampled.csv"
-    exact = worst(run, reference="model", out=exact_csv, top=27)
-    found = worst(run, states=20, out=sampled_csv, top=27, plot=tmp_path / "plot.svg")
+    exact = worst(run, settings=WorstSettings(reference="model", out=exact_csv, top=27))
+    found = worst(run, settings=WorstSettings(states=20, out=sampled_csv, top=27, plot=tmp_path / "plot.svg"))
     assert found.reason is not None and "more than limit = 20 states" in found.reason
     assert found.reference == "model" and found.num == 4096
     for one, other in zip(found.rows, exact.rows, strict=True):
@@ -131,13 +131,13 @@ def test_samples_where_states_are_too_many(run, tmp_path, capsys):
 
 def test_the_picture_is_of_the_first_choice(run, tmp_path):
     for name, states in (("exact.svg", 1000), ("sampled.svg", 20)):
-        worst(run, plot=tmp_path / name, states=states, samples=256)
+        worst(run, settings=WorstSettings(plot=tmp_path / name, states=states, samples=256))
         root = ElementTree.fromstring((tmp_path / name).read_text(encoding="utf-8"))
         words = root.attrib["aria-label"]
         # Letters that score more are taken more often.
         assert "changes of G and C, in units of the score" in words
         assert "q 0.5: worst case (" in words
-    worst(run, plot=tmp_path / "exact.svg")  # its own file may be replaced
+    worst(run, settings=WorstSettings(plot=tmp_path / "exact.svg"))  # its own file may be replaced
 
 
 def test_another_set_can_be_asked_for(run, capsys):

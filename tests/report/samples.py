@@ -8,9 +8,7 @@ from rapidfuzz.process import cdist
 
 from narrows.data import Finding, Space
 from narrows.report import (
-    Candidate,
     DataQuality,
-    Foretold,
     History,
     Noise,
     Provenance,
@@ -22,6 +20,7 @@ from narrows.report import (
     SetAside,
     Truth,
 )
+from narrows.selection import OutcomeSummary, ShortlistRow
 
 RNA = Space("rna", "ACGU", 14, 14)
 PEPTIDE = Space("protein", "ACDEFGHIKLMNPQRSTVWY", 200, 240)
@@ -56,8 +55,8 @@ def noisy(data: ReportData, *, prob_as_asked: float = 0.7, drop: float = 0.02) -
         replace(row, asked=row.sequence, expected_mean=row.score - drop, expected_std=0.05, prob_as_asked=prob_as_asked)
         for row in data.selection.rows
     )
-    told = Foretold("simulated", 1000, 0.0016, 12_345)
-    selection = replace(data.selection, rows=rows, ranked_by="expected score of what comes out", foretold=told)
+    told = OutcomeSummary("Substitution (rate 0.1)", "simulated", 1000, 0.0016, 12_345)
+    selection = replace(data.selection, rows=rows, ranked_by="expected score of what comes out", outcomes=told)
     return replace(data, noise=Noise("Substitution", {"rate": 0.1}), selection=selection)
 
 
@@ -87,7 +86,7 @@ def _selection(rng, space, measured, scores, num_rows) -> Selection:
     means = np.sort(rng.normal(0.68, 0.05, num_rows))[::-1]
     stds = rng.gamma(6, 0.006, num_rows)
     rows = tuple(
-        Candidate(
+        ShortlistRow(
             rank=i + 1,
             sequence=sequences[i],
             score=float(means[i]),
@@ -102,18 +101,18 @@ def _selection(rng, space, measured, scores, num_rows) -> Selection:
             run="runs/rna",
             seed=0,
             step=int(rng.integers(200, 6000)),
-            true_score=float(means[i] - 0.07 + rng.normal(0, 0.05)),
         )
         for i in range(num_rows)
     )
-    return Selection(rows, num_asked=num_rows, min_distance=4, num_considered=171_202, kappa=1.0)
+    truth = {row.sequence: row.score - 0.07 + float(rng.normal(0, 0.05)) for row in rows}
+    return Selection(rows, num_asked=num_rows, min_distance=4, num_considered=171_202, kappa=1.0, true_scores=truth)
 
 
 def _truth(rng, selection: Selection, scores) -> Truth:
     best = np.sort(scores)[-24:]
     random = rng.choice(scores, 24)
     control = rng.normal(0.6, 0.07, 24)
-    mine = [row.true_score or 0.0 for row in selection.rows]
+    mine = [selection.true_scores[row.sequence] or 0.0 for row in selection.rows]
     means = [row.score for row in selection.rows]
     groups = (
         ScoreGroup("shortlist", "Shortlist", mine, means, "the rows above"),

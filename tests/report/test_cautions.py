@@ -8,7 +8,6 @@ from tests.report.samples import bare, noisy, sample
 
 from narrows.data import Space
 from narrows.report import (
-    Candidate,
     DataQuality,
     History,
     Noise,
@@ -21,10 +20,11 @@ from narrows.report import (
     Truth,
 )
 from narrows.report.cautions import cautions, checks_made
+from narrows.selection import ShortlistRow
 
 HUGE = Space("protein", "ACDEFGHIKLMNPQRSTVWY", 200, 240)
 STEPS = np.arange(40)
-ROWS = tuple(Candidate(i + 1, "ACGU" * 3, 0.9, distance_to_measured=3 + i) for i in range(4))
+ROWS = tuple(ShortlistRow(i + 1, "ACGU" * 3, 0.9, distance_to_measured=3 + i) for i in range(4))
 
 
 def data(**parts) -> ReportData:

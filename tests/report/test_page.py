@@ -14,9 +14,7 @@ from tests.report.samples import PEPTIDE, bare, sample
 
 from narrows.data import Finding, Space
 from narrows.report import (
-    Candidate,
     DataQuality,
-    Foretold,
     History,
     Noise,
     Provenance,
@@ -30,7 +28,7 @@ from narrows.report import (
     render,
     write_report,
 )
-from narrows.selection import SCORE_GUIDE
+from narrows.selection import SCORE_GUIDE, OutcomeSummary, ShortlistRow
 
 NAN, INF = float("nan"), float("inf")
 PARTS = ("space", "search", "selection", "truth", "history", "data", "proxy", "provenance")
@@ -136,15 +134,16 @@ HOSTILE = (
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_hostile_text_stays_text_wherever_it_stands(text):
-    row = Candidate(1, text, 0.5, 0.1, 0.4, text, 0.2, 3, 1, text, text, 0, 5, 0.3, text, 0.4, 0.1, 0.2)
+    row = ShortlistRow(1, text, 0.5, 0.1, 0.4, text, 0.2, 3, 1, text, text, 0, 5, text, 0.4, 0.1, 0.2)
     values = [0.1, 0.4, 0.3]
+    told = OutcomeSummary(text, "simulated", 5, 0.1, 3, text)
     data = ReportData(
         name=text,
         settings={text: text, "table": {text: [text, {text: text}]}, "nested": {text: {text: text}}},
         folder=text,
         space=Space(text, "ACGU", 1, 9),
         search=Search(text, "stopped", 10, 20, 30, 25, 1.0, {text: 1.0}),
-        selection=Selection((row, replace(row, rank=2, cluster=2)), 5, 4, 9, 1.0, text, text, Foretold(text, 5, 0.1, 3, text)),
+        selection=Selection((row, replace(row, rank=2, cluster=2)), 5, 4, 9, 1.0, text, text, told, {text: 0.3}),
         noise=Noise(text, {text: text, "path": text}, text),
         truth=Truth(
             text, (ScoreGroup("shortlist", text, values, values, text), ScoreGroup("control", text, values)), 2.0, {text: text}
@@ -197,7 +196,7 @@ def test_drawing_leaves_the_settings_of_matplotlib_alone():
 def test_degenerate_numbers_are_shown_or_left_out(values):
     steps = list(range(len(values)))
     rows = tuple(
-        Candidate(i + 1, "ACGU"[: i % 5], value, value, value, None, value, None, None) for i, value in enumerate(values)
+        ShortlistRow(i + 1, "ACGU"[: i % 5], value, value, value, None, value, None, None) for i, value in enumerate(values)
     )
     columns = {f.name: values for f in fields(History) if f.name != "step"}
     checked(
@@ -227,7 +226,7 @@ def test_degenerate_numbers_are_shown_or_left_out(values):
 
 @pytest.mark.parametrize("sequences", [("",), ("", ""), ("A",), ("ACGU", "", "A" * 90)], ids=str)
 def test_odd_sequences(sequences):
-    rows = tuple(Candidate(i + 1, sequence, 0.5, nearest_measured="") for i, sequence in enumerate(sequences))
+    rows = tuple(ShortlistRow(i + 1, sequence, 0.5, nearest_measured="") for i, sequence in enumerate(sequences))
     checked(ReportData("odd", {}, space=Space("rna", "ACGU", 0, 90), selection=Selection(rows)))
 
 

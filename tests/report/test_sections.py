@@ -8,7 +8,7 @@ from tests.report.reading import read
 from tests.report.samples import bare, noisy, sample
 
 from narrows.data import Finding
-from narrows.report import Candidate, Foretold, History, Noise, ReportData, ScoreGroup, Selection, Truth, render
+from narrows.report import History, Noise, ReportData, ScoreGroup, Selection, Truth, render
 from narrows.report.glossary import CHAPTERS, FINDINGS, SHORTLIST
 from narrows.report.letters import tint_of, tinted
 from narrows.report.sections.headline import headline
@@ -17,7 +17,7 @@ from narrows.report.sections.outcomes import describe_noise
 from narrows.report.sections.run import run_view
 from narrows.report.sections.shortlist import shortlist_view, with_differences
 from narrows.report.sections.truth import truth_view
-from narrows.selection import ShortlistRow
+from narrows.selection import OutcomeSummary, ShortlistRow
 
 
 def verdict(groups) -> str:
@@ -55,8 +55,7 @@ def test_failed_scores_are_counted():
 
 def test_every_column_has_a_glossary_entry():
     explained = {entry.key for entry in SHORTLIST.entries}
-    assert {f.name for f in fields(Candidate)} == explained
-    assert {f.name for f in fields(ShortlistRow)} <= explained
+    assert {f.name for f in fields(ShortlistRow)} | {"true_score"} == explained
     assert {f.name for f in fields(Finding)} <= {entry.key for entry in FINDINGS.entries}
     keys = [(chapter.key, entry.key) for chapter in CHAPTERS for entry in chapter.entries]
     assert len(keys) == len(set(keys)) and all(len(entry.meaning) > 10 for chapter in CHAPTERS for entry in chapter.entries)
@@ -105,9 +104,9 @@ def test_a_run_without_noise_does_not_speak_of_it():
 
 
 def test_what_is_not_known_of_outcomes_is_said():
-    rows = (Candidate(1, "AC", 0.5, asked="AC", prob_as_asked=0.9),)
-    told = Foretold("unknown", reason="the expected score is not known: nobody asked")
-    data = replace(bare(), selection=Selection(rows, foretold=told), noise=Noise("Table", {"path": "n.csv"}))
+    rows = (ShortlistRow(1, "AC", 0.5, asked="AC", prob_as_asked=0.9),)
+    told = OutcomeSummary("Table (path n.csv)", "unknown", reason="the expected score is not known: nobody asked")
+    data = replace(bare(), selection=Selection(rows, outcomes=told), noise=Noise("Table", {"path": "n.csv"}))
     view = shortlist_view(data)
     assert view is not None and "The expected score is not known: nobody asked." in " ".join(view.summary)
     assert view.lines[0].expected == "–" and view.pictures == ()
@@ -131,7 +130,7 @@ def test_noise_is_named_in_words(noise, words):
 
 
 def test_scores_are_shown_to_the_digits_their_uncertainty_allows():
-    rows = (Candidate(1, "AC", 0.65811, 0.0948), Candidate(2, "AG", 0.65729, 0.0731))
+    rows = (ShortlistRow(1, "AC", 0.65811, 0.0948), ShortlistRow(2, "AG", 0.65729, 0.0731))
     view = shortlist_view(replace(bare(), selection=Selection(rows)))
     assert view is not None and [line.mean for line in view.lines] == ["0.658", "0.657"]
     certain = shortlist_view(replace(bare(), selection=Selection(tuple(replace(row, score_std=None) for row in rows))))
@@ -140,7 +139,7 @@ def test_scores_are_shown_to_the_digits_their_uncertainty_allows():
 
 
 def test_fewer_rows_than_asked_are_explained():
-    data = replace(bare(), selection=Selection((Candidate(1, "AC", 0.5),), 24, 4, 10, reason_fewer="Try --min-distance 2."))
+    data = replace(bare(), selection=Selection((ShortlistRow(1, "AC", 0.5),), 24, 4, 10, reason_fewer="Try --min-distance 2."))
     view = shortlist_view(data)
     assert view is not None and "24 were asked for. Try --min-distance 2." in " ".join(view.summary)
 

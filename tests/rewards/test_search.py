@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from narrows.commands import scores as commands
+from narrows.runs import RunFolder
 from narrows.scorers import ExecutorScorer, ScoreError, Scorer
 from narrows.scorers import search as search_module
 from narrows.scorers.backends import AbstractBackend, BatchFailed, Reply
@@ -253,7 +254,7 @@ def test_a_search_that_takes_long_is_told_and_a_short_one_is_not(clock):
 def test_commands_tell_it_on_the_error_stream(write, tmp_path, capfd, monkeypatch):
     monkeypatch.setattr(search_module, "SAY_SECONDS", 0.0)
     name = write("import time\ndef score(objects):\n    if 'h' in objects: time.sleep(60)\n    return [1.0] * len(objects)\n")
-    with commands.opened(name, tmp_path, 0.3) as score:
+    with commands.open_scorer(name, RunFolder(tmp_path), 0.3) as score:
         assert score is not None
         assert list(score(["a", "h"]).failures) == ["h"]
     assert "narrows: some of the 2 objects of a batch hang or fail; looking for them among 2, for" in capfd.readouterr().err

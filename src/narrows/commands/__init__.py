@@ -9,22 +9,30 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from narrows.commands.checking import TableSettings as TableSettings
     from narrows.commands.checking import check as check
     from narrows.commands.diagnosing import doctor as doctor
-    from narrows.commands.doubting import worst as worst
     from narrows.commands.examples import example as example
+    from narrows.commands.fitting import FitSettings as FitSettings
     from narrows.commands.fitting import fit as fit
     from narrows.commands.listing import list_names as list_names
     from narrows.commands.reporting import report as report
     from narrows.commands.selecting import shortlist as shortlist
+    from narrows.commands.training import TrainingSettings as TrainingSettings
     from narrows.commands.training import resume as resume
     from narrows.commands.training import run as run
     from narrows.commands.tuning import TuneSettings as TuneSettings
     from narrows.commands.tuning import tune as tune
     from narrows.commands.verifying import verify as verify
+    from narrows.commands.worst_case import WorstSettings as WorstSettings
+    from narrows.commands.worst_case import worst as worst
 
 _MODULES = {
+    "FitSettings": "fitting",
+    "TableSettings": "checking",
+    "TrainingSettings": "training",
     "TuneSettings": "tuning",
+    "WorstSettings": "worst_case",
     "check": "checking",
     "doctor": "diagnosing",
     "example": "examples",
@@ -36,7 +44,7 @@ _MODULES = {
     "shortlist": "selecting",
     "tune": "tuning",
     "verify": "verifying",
-    "worst": "doubting",
+    "worst": "worst_case",
 }
 
 

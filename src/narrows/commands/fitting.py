@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from rich.console import Console
 from tyro.conf import Positional
 
-from narrows.config import Job, build_env, load_job
-from narrows.data import Table, accept_table, check_table
+from narrows.commands.checking import USUAL, TableSettings
+from narrows.config import Job, RewardKind, build_env, load_job
+from narrows.data import Table, accept_table
 from narrows.data import space as named_space
 from narrows.data.spaces import CUSTOM_PREFIX, OpenSpace, Space
 from narrows.envs import Sequence
@@ -27,20 +27,35 @@ class Fitted:
     quality: Quality
 
 
+@dataclass(frozen=True)
+class FitSettings:
+    """How a proxy is fitted and judged.
+
+    Args:
+        members: networks in the ensemble, each trained on a bootstrap sample.
+        seed: of the split, the bootstrap and the initial weights.
+        test_fraction: share of the sequences held out, as whole clusters.
+        max_distance: sequences within this many edits are never on both sides of the split; by default 15 % of the length.
+        refit: after judging, train the proxy that is saved on all rows.
+    """
+
+    members: Few = 5
+    seed: Seed = 0
+    test_fraction: float = 0.2
+    max_distance: int | None = None
+    refit: bool = True
+
+
+_USUAL = FitSettings()
+
+
 def fit(
     source: Positional[Path],
     space: str | None = None,
     *,
     out: Path | None = None,
-    members: Few = 5,
-    seed: Seed = 0,
-    test_fraction: float = 0.2,
-    max_distance: int | None = None,
-    refit: bool = True,
-    sequence_column: str | None = None,
-    score_column: str | None = None,
-    score_sense: Literal["higher", "lower"] = "higher",
-    on_invalid: Literal["refuse", "skip"] = "refuse",
+    settings: FitSettings = _USUAL,
+    reading: TableSettings = USUAL,
 ) -> Fitted:
     """Fit an ensemble of small networks to a table and judge it on clusters of sequences it never saw.
 
@@ -48,45 +63,24 @@ def fit(
         source: a table (CSV), or a job file, whose [data] names the table and whose [reward] path says where the proxy goes.
         space: rna, dna, protein or the letters of an alphabet (letters:abc); needed for a table, taken from a job.
         out: folder for the proxy; by default the job's [reward] path, or proxy beside the table.
-        members: networks in the ensemble, each trained on a bootstrap sample.
-        seed: of the split, the bootstrap and the initial weights.
-        test_fraction: share of the sequences held out, as whole clusters.
-        max_distance: sequences within this many edits are never on both sides of the split; by default 15 % of the length.
-        refit: after judging, train the proxy that is saved on all rows.
-        sequence_column: name or position of the column of sequences, for a table.
-        score_column: name or position of the column of scores, for a table.
-        score_sense: whether a higher or a lower score is better, for a table.
-        on_invalid: refuse a table with bad rows, or skip them; for a table.
+        settings: how the proxy is fitted and judged.
+        reading: how the table is read; a job says so itself.
     """
     asked: Space | OpenSpace
     if source.suffix == ".toml":
-        if space is not None or sequence_column is not None or score_column is not None:
+        if space is not None or reading.sequence_column is not None or reading.score_column is not None:
             raise ValueError("a job says itself what its table holds. Leave out the options about the table.")
-        job = load_job(source)
-        path, asked, out = _from_job(job, out)
-        assert job.data is not None, "_from_job refuses a job without data"
-        columns = (job.data.sequence_column, job.data.score_column)
-        sense, on_invalid = job.data.score_sense, job.data.on_invalid
+        path, asked, out, reading = _from_job(load_job(source), out)
     else:
         if space is None:
             raise ValueError(f"--space is missing. Say what {source} holds: rna, dna, protein or the letters of an alphabet.")
         path, asked, out = source, named_space(space), out or source.with_name("proxy")
-        columns, sense = (sequence_column, score_column), score_sense
-    if seed < 0:
-        raise ValueError(f"seed must be at least 0, got {seed}.")
-    check = check_table(path, asked, sequence_column=columns[0], score_column=columns[1], score_sense=sense)
-    table = accept_table(check, on_invalid=on_invalid)
+    if settings.seed < 0:
+        raise ValueError(f"seed must be at least 0, got {settings.seed}.")
+    table = accept_table(reading.check(path, asked), on_invalid=reading.on_invalid)
     _refuse_a_file(out)  # before minutes of learning, not after
-    fitted = fit_ensemble(
-        table,
-        asked.closed_over(table.sequences),
-        members=members,
-        seed=seed,
-        test_fraction=test_fraction,
-        max_distance=max_distance,
-        refit=refit,
-        progress=_Meter(table),
-    )
+    space_of_table = asked.closed_over(table.sequences)
+    fitted = fit_ensemble(table, space_of_table, **vars(settings), progress=_Meter(table))
     save(fitted.ensemble, fitted.quality, out, table.sha256)
     return Fitted(out, fitted.quality)
 
@@ -117,18 +111,18 @@ def _refuse_a_file(out: Path) -> None:
         raise ValueError(f"{taken} is a file, so there can be no folder {out} for the proxy. Name another one with --out.")
 
 
-def _from_job(job: Job, out: Path | None) -> tuple[Path, Space, Path]:
-    env = build_env(job)
-    if job.data is None:
+def _from_job(job: Job, out: Path | None) -> tuple[Path, Space, Path, TableSettings]:
+    """Return the table that a job names, the space of its sequences, where the proxy goes, and how the table is read."""
+    env, data = build_env(job), job.data
+    if data is None:
         raise ValueError("the job has no [data] table to fit a proxy to. Add one with path and space.")
     if not isinstance(env, Sequence):
         raise ValueError(f"a proxy is fitted to sequences; [env] names {type(env).__name__}.")
-    folder = out
+    folder = out or (job.reward_path if job.reward_kind is RewardKind.FITTED else None)
     if folder is None:
-        if job.reward["name"] != "Proxy":
-            raise ValueError(f"[reward] names {job.reward['name']}, which has no proxy. Say where it goes with --out.")
-        folder = job.folder / job.reward["path"]
-    named = named_space(job.data.space)
+        raise ValueError(f"[reward] names {job.reward['name']}, which has no proxy. Say where it goes with --out.")
+    named = named_space(data.space)
     if named.alphabet != env.alphabet:
         named = named_space(CUSTOM_PREFIX + env.alphabet)
-    return job.folder / job.data.path, named_space(named.name, env.min_length, env.max_length), folder
+    reading = TableSettings(data.sequence_column, data.score_column, data.score_sense, data.on_invalid)
+    return job.folder / data.path, named_space(named.name, env.min_length, env.max_length), folder, reading

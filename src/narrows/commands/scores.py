@@ -9,16 +9,14 @@ from typing import Annotated, Any
 
 import tyro
 
-from narrows.config import SCORE, Job
 from narrows.printing import say
+from narrows.runs import RunFolder
 from narrows.scorers import ExecutorScorer, Scorer, load_scorer
 from narrows.scorers.cluster import connected
 
 Score = Annotated[str | Callable[[Sequence[str]], Any], tyro.conf.arg(constructor=str, metavar="FILE.py:FUNCTION")]
 MaybeScore = Annotated[str | Callable[[Sequence[str]], Any] | None, tyro.conf.arg(constructor=str, metavar="FILE.py:FUNCTION")]
 Scheduler = Annotated[str | None, tyro.conf.arg(metavar="tcp://HOST:PORT")]
-CACHE = "scores.sqlite"
-"""What a user's score has been asked before, in the run folder: a slow score is not paid twice."""
 _PENDING = 4
 _MANIFEST = "manifest.json"
 """What `narrows fit` leaves in its folder."""
@@ -50,14 +48,9 @@ class Workers:
         return None
 
 
-def kappa_of(job: Job) -> float:
-    """Return how many standard deviations a job takes off what its score says; 0 where the reward sees to it itself."""
-    return job.reward["kappa"] if job.reward["name"] == SCORE else 0.0
-
-
-def opened(
+def open_scorer(
     score: str | Callable[[Sequence[str]], Any] | None,
-    folder: Path,
+    folder: RunFolder,
     timeout: float,
     proxy: Path | None = None,
     kappa: float = 0.0,
@@ -75,17 +68,17 @@ def opened(
     return load_scorer(score, timeout=timeout, cache=_cache(score, folder), kappa=kappa, say=_say)
 
 
-def opened_on(
+def open_scorer_on(
     workers: Workers | None,
     score: str | Callable[[Sequence[str]], Any] | None,
-    folder: Path,
+    folder: RunFolder,
     timeout: float,
     proxy: Path | None = None,
     kappa: float = 0.0,
 ) -> AbstractContextManager[Scorer | ExecutorScorer | None]:
-    """Return what `opened` does, for a score that runs on a cluster if there is one."""
+    """Return what `open_scorer` does, for a score that runs on a cluster if there is one."""
     if workers is None:
-        return opened(score, folder, timeout, proxy, kappa)
+        return open_scorer(score, folder, timeout, proxy, kappa)
     if proxy is not None:
         raise ValueError("--proxy is a tuned encoder, which scores in this process. Leave --scheduler out.")
     if score is None:
@@ -93,7 +86,7 @@ def opened_on(
     return _on_cluster(workers, score, timeout, _cache(score, folder), kappa)
 
 
-def _tuned(proxy: Path, folder: Path, timeout: float, kappa: float) -> Scorer:
+def _tuned(proxy: Path, folder: RunFolder, timeout: float, kappa: float) -> Scorer:
     try:
         from narrows.tuning.scoring import TunedScorer, is_scorer
     except ImportError as error:
@@ -115,12 +108,12 @@ def _tuned(proxy: Path, folder: Path, timeout: float, kappa: float) -> Scorer:
         return found.mean if is_alone else (found.mean, found.std)
 
     identity = f"tuned encoder {tuned.identity}"
-    return load_scorer(guess, timeout=timeout, cache=folder / CACHE, identity=identity, kappa=kappa, say=_say)
+    return load_scorer(guess, timeout=timeout, cache=folder.scores, identity=identity, kappa=kappa, say=_say)
 
 
-def _cache(score: str | Callable[[Sequence[str]], Any], folder: Path) -> Path | None:
+def _cache(score: str | Callable[[Sequence[str]], Any], folder: RunFolder) -> Path | None:
     # A function at hand has no identity under which its scores could be remembered from one process to the next.
-    return folder / CACHE if isinstance(score, str) else None
+    return folder.scores if isinstance(score, str) else None
 
 
 @contextmanager

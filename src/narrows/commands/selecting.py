@@ -1,22 +1,16 @@
 """`narrows shortlist`: from everything a run has seen to a few rows that differ."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
-from typing import Any, Literal
 
-import numpy as np
 from tyro.conf import Positional
 
-from narrows.commands.foretelling import choose_by_expected, foretelling, settings_of, unasked_sampler
-from narrows.commands.likelihoods import log_likelihoods
-from narrows.commands.predictions import Believed, believe
-from narrows.commands.scores import kappa_of
-from narrows.config import Job, build_env, measurements
 from narrows.files import open_plain
-from narrows.runs import RunFolder
-from narrows.selection import Candidates, Shortlist, ShortlistRow, select, write_selection
+from narrows.runs import OpenRun
+from narrows.runs.candidates import load_candidates
+from narrows.runs.shortlists import choose, ranking_note, resolve_ranking
+from narrows.selection import Shortlist, ShortlistRow, write_selection
+from narrows.selection.rankings import RankingName
 
 
 @dataclass(frozen=True)
@@ -35,7 +29,7 @@ def shortlist(
     *,
     k: int | None = None,
     min_distance: int | None = None,
-    by: Literal["mean", "lower_bound", "expected", "sampler"] | None = None,
+    by: RankingName | None = None,
     kappa: float | None = None,
     out: Path | None = None,
 ) -> Selected:
@@ -58,19 +52,19 @@ def shortlist(
         raise ValueError("several runs have no folder in common. Name the file to write with --out shortlist.csv.")
     if out is not None:
         _refuse_to_overwrite(out)
-    folders = [RunFolder.open(run) for run in runs]
-    jobs = [folder.job() for folder in folders]
+    opened = [OpenRun(run) for run in runs]
+    first = opened[0]
     asked = {"k": k, "min_distance": min_distance, "by": by, "kappa": kappa}
-    settings = replace(settings_of(jobs[0], folders), **{name: value for name, value in asked.items() if value is not None})
-    believed = believe(folders, jobs, build_env(jobs[0]))
-    chosen = choose(believed, folders, jobs, settings)
-    csv = folders[0].shortlist if out is None else out
+    settings = replace(resolve_ranking(opened), **{name: value for name, value in asked.items() if value is not None})
+    scored = load_candidates(opened)
+    chosen = choose(opened, scored, settings)
+    csv = first.folder.shortlist if out is None else out
     csv.parent.mkdir(parents=True, exist_ok=True)
-    written = write_selection(chosen, csv, with_fasta=jobs[0].env["name"] == "Sequence")
-    unasked = None if by is not None else unasked_sampler(jobs[0], folders)
+    written = write_selection(chosen, csv, with_fasta=first.job.env["name"] == "Sequence")
+    unusual = None if by is not None else ranking_note(opened)
     without = None if written.no_fasta is None else f"no FASTA file: {written.no_fasta}"
-    notes = [note for note in (unasked, without, believed.conflicts) if note is not None]
-    return Selected(chosen, csv, written.fasta, believed.num_passed_over, tuple(notes))
+    notes = [note for note in (unusual, without, scored.conflicts) if note is not None]
+    return Selected(chosen, csv, written.fasta, scored.num_passed_over, tuple(notes))
 
 
 def _refuse_to_overwrite(out: Path) -> None:
@@ -85,46 +79,11 @@ def _refuse_to_overwrite(out: Path) -> None:
                 raise ValueError(f"--out {out} exists and is no shortlist. Give another name, so that nothing is lost.")
 
 
-def choose(believed: Believed, folders: Sequence[RunFolder], jobs: Sequence[Job], settings: Any) -> Shortlist:
-    """Return the shortlist of some runs' candidates without writing anything."""
-    # What a score of the user's counted below its mean already is not taken off again.
-    kappa = max(0.0, settings.kappa - kappa_of(jobs[0]))
-    return replace(_chosen(believed, folders, jobs, replace(settings, kappa=kappa)), kappa=settings.kappa)
-
-
-def _chosen(believed: Believed, folders: Sequence[RunFolder], jobs: Sequence[Job], settings: Any) -> Shortlist:
-    env = build_env(jobs[0])
-    table = next((found for found in map(measurements, jobs) if found is not None), None)
-    measured = () if table is None else table.sequences
-    choice = partial(
-        select,
-        k=settings.k,
-        min_distance=settings.min_distance,
-        measured=measured,
-        measured_scores=None if table is None else table.scores,
-        lower_bound_kappa=settings.kappa,
-        max_from_measured=None if jobs[0].near is None else jobs[0].near.limit,
-        guide=jobs[0].guide,
-        distance=env.distance,
-    )
-    foretold = foretelling(jobs[0], env)
-    if settings.by != "expected":
-        log_prob = log_likelihoods(folders, jobs, believed.candidates.objects) if settings.by == "sampler" else None
-        chosen = choice(believed.candidates, believed.mean, believed.std, by=settings.by, log_prob=log_prob)
-        return chosen if foretold is None else foretold.explained(chosen)
-
-    def by_expected(candidates: Candidates, mean: np.ndarray, std: np.ndarray, expected: np.ndarray) -> Shortlist:
-        return choice(candidates, mean, std, by="expected", expected=expected)
-
-    by_mean = choice(believed.candidates, believed.mean, believed.std, by="mean")
-    return choose_by_expected(foretold, believed, by_mean, {*measured}, by_expected)
-
-
 def render(selected: Selected) -> str:
     """Return what the command prints: the first rows, the summary and where the files are."""
     rows = selected.shortlist.rows
     width = max((len(row.sequence) for row in rows), default=8)
-    is_noisy = selected.shortlist.foretold is not None
+    is_noisy = selected.shortlist.outcomes is not None
     has_std = any(row.score_std is not None for row in rows)
     has_measured = any(row.distance_to_measured is not None for row in rows)
     heads = ["rank", f"{'sequence':<{width}}", f"{selected.shortlist.guide.mean:>10}"]

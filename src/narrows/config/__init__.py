@@ -1,6 +1,5 @@
 """From a job file to the objects it names."""
 
-from narrows.config.job import SCORE as SCORE
 from narrows.config.job import SECTIONS as SECTIONS
 from narrows.config.job import DataSettings as DataSettings
 from narrows.config.job import Job as Job
@@ -15,8 +14,13 @@ from narrows.config.job import load_job as load_job
 from narrows.config.job import parse_job as parse_job
 from narrows.config.measured import measurements as measurements
 from narrows.config.measured import proxy_of_other_rows as proxy_of_other_rows
+from narrows.config.measured import quality_of_proxy as quality_of_proxy
+from narrows.config.names import SCORE as SCORE
+from narrows.config.names import RewardKind as RewardKind
 from narrows.config.parts import Parts as Parts
+from narrows.config.parts import assemble as assemble
 from narrows.config.parts import build as build
 from narrows.config.parts import build_env as build_env
 from narrows.config.parts import build_kernel as build_kernel
+from narrows.config.parts import build_reward as build_reward
 from narrows.config.schema import JobError as JobError

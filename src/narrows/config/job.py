@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from narrows import proxies
-from narrows.config.names import NAMES, OLD_NAMES
+from narrows.config.names import NAMES, OLD_NAMES, SCORE, RewardKind, reward_kind
 from narrows.config.schema import JobError, Section, build_or_explain, refuse_unknown, resolve_named, validate_fields
 from narrows.printing import name_some, printable, quote
 from narrows.selection.guide import PROXY_GUIDE, SCORE_GUIDE, Guide
+from narrows.selection.rankings import RankingName
 from narrows.sizes import Count
 from narrows.training import Surrogate, adam
 from narrows.training.replay import Replay
@@ -22,8 +22,6 @@ Scalar = str | bool | int | float
 POLICY_CONTEXT = ("sizes", "key")
 """Arguments of a policy that follow from the environment and the objective, not from the job."""
 SECTIONS = tuple("env noise reward policy objective optimizer exploration replay train shortlist data near".split())
-SCORE = "Score"
-"""The reward that a job names when the score is a function the user gives on the command line."""
 SURROGATE = "surrogate"
 
 
@@ -122,7 +120,7 @@ class ShortlistSettings:
     k: int = 24
     min_distance: int = 4
     kappa: float = 1.0
-    by: Literal["mean", "lower_bound", "expected", "sampler"] | None = None
+    by: RankingName | None = None
 
     def __post_init__(self) -> None:
         if self.k < 1 or self.min_distance < 0:
@@ -154,9 +152,16 @@ class Job:
     @property
     def guide(self) -> Guide:
         """Return what guides the run, in words: a proxy that was fitted to measurements, or the score itself."""
-        name = self.reward["name"]
-        is_fitted = name in proxies.__all__
-        return PROXY_GUIDE if is_fitted else SCORE_GUIDE
+        return PROXY_GUIDE if self.reward_kind is RewardKind.FITTED else SCORE_GUIDE
+
+    @property
+    def reward_kind(self) -> RewardKind:
+        return reward_kind(self.reward["name"])
+
+    @property
+    def reward_path(self) -> Path | None:
+        """Return the file or folder that the reward reads, None for one that reads none."""
+        return self.folder / self.reward["path"] if "path" in self.reward else None
 
 
 def load_job(path: Path | str, overrides: Mapping[str, Scalar] | None = None) -> Job:

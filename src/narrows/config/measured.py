@@ -1,9 +1,10 @@
 """The table of measurements that a job names."""
 
 from narrows.config.job import Job
+from narrows.config.names import proxy_class
 from narrows.config.schema import JobError
 from narrows.data import DataError, Table, read_table, space
-from narrows.proxies.ensemble import read_table_sha256
+from narrows.proxies.quality import Quality
 
 
 def measurements(job: Job) -> Table | None:
@@ -26,15 +27,21 @@ def measurements(job: Job) -> Table | None:
 
 def proxy_of_other_rows(job: Job, table: Table | None) -> str | None:
     """Return a sentence about a proxy that was fitted to other rows than a job's `[data]` has now, None where it was not."""
-    if table is None or job.data is None or job.reward["name"] != "Proxy":
+    proxy, path = proxy_class(job.reward["name"]), job.reward_path
+    if table is None or job.data is None or proxy is None or path is None:
         return None
-    known = read_table_sha256(job.folder / job.reward["path"])
-    if known in (None, table.sha256):
+    if proxy.read_table_sha256(path) in (None, table.sha256):
         return None
     return (
         f"the proxy in {job.reward['path']} was fitted to other rows than {job.data.path} has now, so it knows nothing of what "
         "was added or changed; `narrows fit` on the job fits it again"
     )
+
+
+def quality_of_proxy(job: Job) -> Quality | None:
+    """Return what the fit of a job's proxy found out about it, None for a job without one or one that keeps no record."""
+    proxy, path = proxy_class(job.reward["name"]), job.reward_path
+    return None if proxy is None or path is None else proxy.read_quality(path)
 
 
 def _in_words_of_a_job(message: str) -> str:

@@ -1,6 +1,7 @@
 """The names that a job may use, by section, and the constructor that each stands for: what the rooms list as `__all__`."""
 
 from collections.abc import Callable, Mapping
+from enum import Enum
 from types import ModuleType
 from typing import Any, Final
 
@@ -22,3 +23,28 @@ NAMES: Final[dict[str, Names]] = {
     "policy": _names(policies),
     "objective": _names(objectives),
 }
+
+
+SCORE = "Score"
+"""The reward that a job names when the score is a function the user gives on the command line."""
+
+
+class RewardKind(Enum):
+    """What guides a run: a function of the user's, a model fitted to measurements, or a score that is known exactly."""
+
+    USER = "user"
+    FITTED = "fitted"
+    EXACT = "exact"
+
+
+def reward_kind(name: str) -> RewardKind:
+    """Return the kind of a reward that a job may name."""
+    if name == SCORE:
+        return RewardKind.USER
+    return RewardKind.EXACT if proxy_class(name) is None else RewardKind.FITTED
+
+
+def proxy_class(name: str) -> type[proxies.AbstractProxy] | None:
+    """Return the class of the proxy that a job names as its reward, None where the reward is none."""
+    made = NAMES["reward"].get(name)
+    return made if isinstance(made, type) and issubclass(made, proxies.AbstractProxy) else None

@@ -6,10 +6,11 @@ from typing import Any
 
 import jax
 
-from narrows.config.job import SCORE, SURROGATE, Job, without_surrogate
+from narrows.config.job import SURROGATE, Job, without_surrogate
 from narrows.config.measured import measurements
-from narrows.config.names import NAMES
+from narrows.config.names import NAMES, RewardKind
 from narrows.config.schema import JobError, Section, build_or_explain
+from narrows.data import Table
 from narrows.envs import AbstractEnvironment, AbstractKernel, perturbed
 from narrows.envs.check import check_chance
 from narrows.objectives import AbstractObjective
@@ -65,12 +66,46 @@ def build(job: Job, score: Callable[[Any], Any] | None = None) -> Parts:
     """
     rules = build_env(job)
     kernel = build_kernel(job, rules)
+    return assemble(job, rules, kernel, lambda: build_reward(job, rules), lambda: measurements(job), score)
+
+
+def assemble(
+    job: Job,
+    rules: AbstractEnvironment,
+    kernel: AbstractKernel | None,
+    make_reward: Callable[[], AbstractReward],
+    make_table: Callable[[], Table | None],
+    score: Callable[[Any], Any] | None = None,
+) -> Parts:
+    """Construct what a job names from what is made of it already.
+
+    Args:
+        job: a checked job.
+        rules: its environment, without noise.
+        kernel: its noise.
+        make_reward: returns the reward of finished objects; asked for jobs whose score is not the user's.
+        make_table: returns the measurements; asked for jobs with `[near]`.
+        score: the user's own score.
+    """
     env = rules if kernel is None else build_or_explain("noise", lambda: _checked(perturbed(rules, kernel)), {})
     objective = _make("objective", job.objective)
     beta = job.reward["beta"]
+    near = _neighbourhood(job, rules, make_table)
+    if job.reward_kind is RewardKind.USER:
+        if score is None:
+            raise JobError(
+                "[reward] name is Score, which is given on the command line. Add --score FILE.py:FUNCTION, or --proxy FOLDER "
+                "for a tuned encoder."
+            )
+        reward = HostReward(score, env, beta, near)
+    elif score is not None:
+        raise JobError(f'a score was given but [reward] names {job.reward["name"]}. Write name = "Score" to use it.')
+    else:
+        reward = _target(make_reward(), rules, near, beta)
+        reward = reward if env is rules else UnwrapPerturbed(reward)
     return Parts(
         env=env,
-        reward=_make_reward(job, rules, env, beta, score),
+        reward=reward,
         objective=objective,
         make_policy=_policy_maker(job, env, objective),
         behaviour=build_or_explain("exploration", Behaviour, job.exploration),
@@ -100,12 +135,13 @@ def build_env(job: Job) -> AbstractEnvironment:
 
 def build_kernel(job: Job, env: AbstractEnvironment) -> AbstractKernel | None:
     """Construct the noise that a job names for its environment, None for a job without any."""
-    if job.noise is None:
-        return None
-    name, settings = job.noise["name"], _settings(job.noise)
-    if "path" in settings:
-        settings["path"] = str(job.folder / settings["path"])
-    return build_or_explain("noise", lambda **fields: NAMES["noise"][name](env, **fields), settings)
+    return None if job.noise is None else _make_for(env, "noise", job.noise, job)
+
+
+def build_reward(job: Job, env: AbstractEnvironment) -> AbstractReward:
+    """Construct the reward that a job names, of the objects of its environment without noise; not for a score of the user's."""
+    assert job.reward_kind is not RewardKind.USER, "a score of the user's is given, not built"
+    return _make_for(env, "reward", job.reward, job)
 
 
 def _checked(env: AbstractEnvironment) -> AbstractEnvironment:
@@ -114,36 +150,18 @@ def _checked(env: AbstractEnvironment) -> AbstractEnvironment:
     return env
 
 
-def _make_reward(
-    job: Job, rules: AbstractEnvironment, env: AbstractEnvironment, beta: float, score: Callable[[Any], Any] | None
-) -> AbstractReward | HostReward:
-    near = _neighbourhood(job, rules)
-    if job.reward["name"] == SCORE:
-        if score is None:
-            raise JobError(
-                "[reward] name is Score, which is given on the command line. Add --score FILE.py:FUNCTION, or --proxy FOLDER "
-                "for a tuned encoder."
-            )
-        return HostReward(score, env, beta, near)
-    if score is not None:
-        raise JobError(f'a score was given but [reward] names {job.reward["name"]}. Write name = "Score" to use it.')
-    settings = {key: value for key, value in job.reward.items() if key not in ("name", "beta")}
-    if "path" in settings:
-        settings["path"] = str(job.folder / settings["path"])
-    reward = build_or_explain("reward", lambda **fields: NAMES["reward"][job.reward["name"]](rules, **fields), settings)
-    if near is not None:
-        reward = build_or_explain("near", lambda: Near(reward, rules, near), {})
-    reward = build_or_explain("reward", lambda: Tempered(reward, beta), {})
-    return reward if env is rules else UnwrapPerturbed(reward)
+def _target(reward: AbstractReward, rules: AbstractEnvironment, near: Neighbourhood | None, beta: float) -> AbstractReward:
+    """Return what the sampler is to learn: the reward less what distance costs, times the inverse temperature."""
+    lowered = reward if near is None else build_or_explain("near", lambda: Near(reward, rules, near), {})
+    return build_or_explain("reward", lambda: Tempered(lowered, beta), {})
 
 
-def _neighbourhood(job: Job, rules: AbstractEnvironment) -> Neighbourhood | None:
+def _neighbourhood(job: Job, rules: AbstractEnvironment, make_table: Callable[[], Table | None]) -> Neighbourhood | None:
     if job.near is None:
         return None
-    table = measurements(job)
+    table, settings = make_table(), (job.near.penalty, job.near.limit)
     assert table is not None, "a job with [near] has [data]"
-    sequences, costs = tuple(table.sequences), (job.near.penalty, job.near.limit)
-    return build_or_explain("near", lambda: Neighbourhood(sequences, table.scores, *costs, rules.distance), {})
+    return build_or_explain("near", lambda: Neighbourhood(tuple(table.sequences), table.scores, *settings, rules.distance), {})
 
 
 def _policy_maker(job: Job, env: AbstractEnvironment, objective: AbstractObjective) -> Callable[[jax.Array], AbstractPolicy]:
@@ -160,6 +178,14 @@ def _policy_maker(job: Job, env: AbstractEnvironment, objective: AbstractObjecti
 def _surrogate(job: Job) -> Surrogate | None:
     settings = job.optimizer.get(SURROGATE)
     return None if settings is None else Surrogate(**settings)
+
+
+def _make_for(env: AbstractEnvironment, section: str, table: Section, job: Job) -> Any:
+    """Construct what takes the environment first, with a path that starts from the job's folder."""
+    settings = {name: value for name, value in _settings(table).items() if name != "beta"}
+    if "path" in settings:
+        settings["path"] = str(job.folder / settings["path"])
+    return build_or_explain(section, lambda **fields: NAMES[section][table["name"]](env, **fields), settings)
 
 
 def _make(section: str, table: Section) -> Any:

@@ -1,5 +1,7 @@
 """What comes out of objects that are asked for, under noise."""
 
-from narrows.outcomes.predictor import Foreteller as Foreteller
-from narrows.outcomes.predictor import foreteller as foreteller
+from narrows.outcomes.expected_outcomes import ExpectedOutcomes as ExpectedOutcomes
+from narrows.outcomes.expected_outcomes import outcomes_under_noise as outcomes_under_noise
+from narrows.outcomes.predictor import OutcomePredictor as OutcomePredictor
+from narrows.outcomes.predictor import outcome_predictor as outcome_predictor
 from narrows.outcomes.predictor import plans_of as plans_of

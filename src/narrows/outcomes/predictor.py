@@ -18,7 +18,7 @@ from narrows.exact.blocks import in_blocks
 from narrows.outcomes.enumerated import enumerate_outcomes, num_objects
 from narrows.outcomes.simulated import Simulated
 from narrows.rewards import AbstractReward
-from narrows.selection.foretold import Method, Outcomes
+from narrows.selection.outcomes import Method, Outcomes
 
 Score: TypeAlias = Callable[[Any], Float[Array, " batch"]]
 
@@ -31,11 +31,11 @@ _TOGETHER = 256
 
 
 @dataclass(frozen=True, eq=False)
-class Foreteller:
-    """Foretell the outcomes of sequences asked for letter by letter in a fixed order, whatever has come out so far.
+class OutcomePredictor:
+    """Predicts the outcomes of sequences asked for letter by letter in a fixed order, whatever has come out so far.
 
     After the last letter the end is asked for until it comes; an object that ends early is finished and nothing more is asked.
-    Make one with `foreteller`.
+    Make one with `outcome_predictor`.
 
     Args:
         env: the rules, without noise.
@@ -71,7 +71,7 @@ class Foreteller:
         return 0.0 * outcomes.std
 
 
-def foreteller(
+def outcome_predictor(
     env: AbstractSequence,
     kernel: AbstractKernel,
     score: Score | None,
@@ -79,8 +79,8 @@ def foreteller(
     num: int = NUM_SIMULATED,
     seed: int = 0,
     max_enumerated: int = MAX_ENUMERATED,
-) -> Foreteller:
-    """Return the `Foreteller` of an environment's objects, with everything tabulated that all objects share.
+) -> OutcomePredictor:
+    """Return the `OutcomePredictor` of an environment's objects, with everything tabulated that all objects share.
 
     Every outcome is weighed where there are at most `max_enumerated` objects. Elsewhere `num` outcomes of each are drawn, by
     the same random numbers for all objects: what is said of one does not depend on which others are asked about.
@@ -97,13 +97,13 @@ def foreteller(
     if num < 2:
         raise ValueError(f"num must be at least 2, got {num}. A spread needs two outcomes; 1,000 is usual.")
     if score is None:
-        return Foreteller(env, kernel, "unknown", None, None)
+        return OutcomePredictor(env, kernel, "unknown", None, None)
     total = num_objects(env)
     near, reference = (score.centred(), score.reference) if isinstance(score, AbstractReward) else (score, 0.0)
     if total <= max_enumerated:
         moments = enumerate_outcomes(env, kernel, near).moments
-        return Foreteller(env, kernel, "enumerated", total, moments, reference)
-    return Foreteller(env, kernel, "simulated", num, Simulated(env, kernel, near, num, seed).moments, reference)
+        return OutcomePredictor(env, kernel, "enumerated", total, moments, reference)
+    return OutcomePredictor(env, kernel, "simulated", num, Simulated(env, kernel, near, num, seed).moments, reference)
 
 
 def plans_of(env: AbstractSequence, objects: Objects[str]) -> Int[np.ndarray, "object time"]:

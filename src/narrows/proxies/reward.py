@@ -1,15 +1,21 @@
 """A fitted ensemble as the reward of a run."""
 
+from collections.abc import Sequence as Objects
+from pathlib import Path
 from typing import Literal, get_args
 
 import equinox as eqx
+import numpy as np
 from jaxtyping import Array, Float
 
 from narrows.envs.base import AbstractEnvironment
 from narrows.envs.sequence import Sequence, SequenceState
 from narrows.printing import quote
+from narrows.proxies import ensemble as files
+from narrows.proxies.base import AbstractProxy
 from narrows.proxies.ensemble import Ensemble, load
-from narrows.rewards.base import AbstractProxy
+from narrows.proxies.quality import Quality
+from narrows.rewards import AbstractReward
 
 Trust = Literal["mean", "lower_bound", "ensemble_min"]
 
@@ -69,3 +75,33 @@ class Proxy(AbstractProxy):
 
     def centred(self) -> "Proxy":
         return eqx.tree_at(lambda proxy: proxy.ensemble, self, self.ensemble.centred())
+
+    def predict(self, objects: Objects[str]) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
+        return self.ensemble.predict(objects)
+
+    def predicted_mean(self) -> AbstractReward:
+        return _Mean(self.ensemble)
+
+    @classmethod
+    def read_quality(cls, path: Path) -> Quality:
+        return files.read_quality(path)
+
+    @classmethod
+    def read_table_sha256(cls, path: Path) -> str | None:
+        return files.read_table_sha256(path)
+
+
+class _Mean(AbstractReward):
+    """What an ensemble predicts of finished sequences."""
+
+    ensemble: Ensemble
+
+    def __call__(self, states: SequenceState) -> Float[Array, " batch"]:
+        return self.ensemble(states.tokens)[0]
+
+    @property
+    def reference(self) -> float:
+        return self.ensemble.offset
+
+    def centred(self) -> "_Mean":
+        return _Mean(self.ensemble.centred())

@@ -1,9 +1,7 @@
 """One inert HTML page that explains a run: fill a `ReportData`, then `write_report(data, path)`."""
 
 from narrows.report.content import (
-    Candidate,
     DataQuality,
-    Foretold,
     History,
     Noise,
     Provenance,
@@ -18,9 +16,7 @@ from narrows.report.content import (
 from narrows.report.page import render, write_report
 
 __all__ = [
-    "Candidate",
     "DataQuality",
-    "Foretold",
     "History",
     "Noise",
     "Provenance",

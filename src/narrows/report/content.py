@@ -15,6 +15,8 @@ import numpy as np
 from narrows.data import Finding, Space
 from narrows.distance import EDITS, AbstractDistance
 from narrows.selection.guide import PROXY_GUIDE, Guide
+from narrows.selection.outcomes import OutcomeSummary
+from narrows.selection.rows import ShortlistRow
 
 Values = Sequence[float] | np.ndarray
 """One number an item, of any numeric type; entries that are not finite are counted and left out of a drawing."""
@@ -25,7 +27,7 @@ Role = Literal["shortlist", "measured", "random", "control"]
 
 @dataclass(frozen=True)
 class Search:
-    """Say how far the sampler went and what it saw."""
+    """How far the sampler went and what it saw."""
 
     objective: str = ""
     status: Status = "unknown"
@@ -39,9 +41,9 @@ class Search:
 
 @dataclass(frozen=True)
 class Noise:
-    """Name what decides what becomes of the letters that are asked for; `settings` as in the job, without the name.
+    """What decides what becomes of the letters that are asked for; `settings` as in the job, without the name.
 
-    `quality` says in words how well it foretells what it was not learned from, where it was learned.
+    `quality` says in words how well it predicts what it was not learned from, where it was learned.
     """
 
     name: str
@@ -50,60 +52,26 @@ class Noise:
 
 
 @dataclass(frozen=True)
-class Foretold:
-    """Say how expected scores were found: every outcome `enumerated`, some `simulated`, or not, for a `reason`."""
+class Selection:
+    """The shortlist and how it was asked for: `num_asked` rows at least `min_distance` apart.
 
-    method: str
-    num_outcomes: int | None = None
-    standard_error: float | None = None
-    num_not_foretold: int = 0
-    reason: str = ""
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """Hold one row of `shortlist.csv`; `true_score` is known after `narrows verify`.
-
-    `asked`, `expected_mean`, `expected_std` and `prob_as_asked` are there in a run under noise only.
+    `true_scores` are known after `narrows verify`, by the row's object; None where scoring failed.
     """
 
-    rank: int
-    sequence: str
-    score: float
-    score_std: float | None = None
-    lower_bound: float | None = None
-    nearest_measured: str | None = None
-    nearest_measured_score: float | None = None
-    distance_to_measured: int | None = None
-    cluster: int | None = None
-    why: str = ""
-    run: str = ""
-    seed: int | None = None
-    step: int | None = None
-    true_score: float | None = None
-    asked: str | None = None
-    expected_mean: float | None = None
-    expected_std: float | None = None
-    prob_as_asked: float | None = None
-
-
-@dataclass(frozen=True)
-class Selection:
-    """Hold the shortlist and how it was asked for: `num_asked` rows at least `min_distance` apart."""
-
-    rows: tuple[Candidate, ...]
+    rows: tuple[ShortlistRow, ...]
     num_asked: int | None = None
     min_distance: int | None = None
     num_considered: int | None = None
     kappa: float | None = None
     ranked_by: str = "proxy mean"
     reason_fewer: str = ""
-    foretold: Foretold | None = None
+    outcomes: OutcomeSummary | None = None
+    true_scores: Mapping[str, float | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
 class ScoreGroup:
-    """Hold the true scores of one group of objects, NaN where scoring failed, and what guided the run had said."""
+    """The true scores of one group of objects, NaN where scoring failed, and what guided the run had said."""
 
     role: Role
     label: str
@@ -117,7 +85,7 @@ class ScoreGroup:
 
 @dataclass(frozen=True, eq=False)
 class Truth:
-    """Put the true scorer's verdict on the shortlist beside the groups it is compared with."""
+    """The true scorer's verdict on the shortlist, beside the groups it is compared with."""
 
     scorer: str
     groups: tuple[ScoreGroup, ...]
@@ -127,7 +95,7 @@ class Truth:
 
 @dataclass(frozen=True, eq=False)
 class History:
-    """Hold one entry a log line for each curve; a curve that was not recorded is empty."""
+    """One entry a log line for each curve; a curve that was not recorded is empty."""
 
     step: Values
     loss: Values = ()
@@ -145,7 +113,7 @@ class History:
 
 @dataclass(frozen=True, eq=False)
 class DataQuality:
-    """Describe the measured table of a run, from which its proxy learned if it has one."""
+    """The measured table of a run, from which its proxy learned if it has one."""
 
     path: str
     num_rows: int | None = None
@@ -163,7 +131,7 @@ class DataQuality:
 
 @dataclass(frozen=True, eq=False)
 class ProxyQuality:
-    """Say how well the proxy predicts measured objects it never saw; `test_*` has one entry a held-out object.
+    """How well the proxy predicts measured objects it never saw; `test_*` has one entry a held-out object.
 
     `other_rows` is a sentence where it was fitted to other rows than the data has.
     """
@@ -191,7 +159,7 @@ class ProxyQuality:
 
 @dataclass(frozen=True)
 class Provenance:
-    """Say what made the run, so that somebody else can make it again."""
+    """What made the run, so that somebody else can make it again."""
 
     seed: int | None = None
     created: str = ""
@@ -202,7 +170,7 @@ class Provenance:
 
 @dataclass(frozen=True)
 class SetAside:
-    """Hold one item that never trained the sampler because a number of it was not finite."""
+    """An item that never trained the sampler because a number of it was not finite."""
 
     item: str
     reason: str
@@ -211,7 +179,7 @@ class SetAside:
 
 @dataclass(frozen=True, eq=False)
 class ReportData:
-    """Hold everything a report page may show; only `name` and `settings` are required.
+    """Everything a report page may show; only `name` and `settings` are required.
 
     Args:
         name: what the run is called, for readers.

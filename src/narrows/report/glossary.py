@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from typing import NamedTuple, final
 
 from narrows.selection.guide import Guide
+from narrows.selection.rankings import RANKINGS
 
 
 @final
 class Entry(NamedTuple):
-    """Explain one column or term; `key` is the column's name in its file, or a short name of the term.
+    """One column or term explained; `key` is the column's name in its file, or a short name of the term.
 
     Where the run is guided by the score itself and not by a proxy, `exact` is the meaning: None for the same, empty where there
     is nothing to explain.
@@ -24,7 +25,7 @@ class Entry(NamedTuple):
 
 @final
 class Chapter(NamedTuple):
-    """Gather the entries of one file or subject; `key` starts the id of each on the page."""
+    """The entries of one file or subject; `key` starts the id of each on the page."""
 
     key: str
     title: str
@@ -243,7 +244,13 @@ TERMS = Chapter(
     ),
 )
 
-CHAPTERS = (SHORTLIST, HISTORY, FINDINGS, TERMS)
+RANKING = Chapter(
+    "ranking",
+    "What rows can be taken by (narrows shortlist --by)",
+    tuple(Entry(name, name.replace("_", " ").capitalize(), rule.meaning) for name, rule in RANKINGS.items()),
+)
+
+CHAPTERS = (SHORTLIST, RANKING, HISTORY, FINDINGS, TERMS)
 
 
 def chapters(guide: Guide) -> tuple[Chapter, ...]:

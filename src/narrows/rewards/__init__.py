@@ -1,7 +1,6 @@
 """Scores of finished objects; a job names one in its `[reward]` table."""
 
 from narrows.rewards.analytic import BitModes, HypergridReward, PairwiseSubsets
-from narrows.rewards.base import AbstractProxy as AbstractProxy
 from narrows.rewards.base import AbstractReward as AbstractReward
 from narrows.rewards.base import Tempered as Tempered
 from narrows.rewards.base import UnwrapPerturbed as UnwrapPerturbed

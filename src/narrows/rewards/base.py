@@ -35,10 +35,6 @@ class AbstractReward(eqx.Module):
         return self.reference + np.asarray(self.centred()(states), np.float64)
 
 
-class AbstractProxy(AbstractReward):
-    """A reward that was fitted to measurements, and guesses where they say nothing."""
-
-
 class Tempered(AbstractReward):
     """Another reward times the inverse temperature `beta`: the target distribution is proportional to `exp(beta Phi)`."""
 

@@ -24,6 +24,7 @@ from narrows.printing import printable
 from narrows.runs import memory
 from narrows.runs.folder import RunError, RunFolder
 from narrows.runs.interrupt import interruptible
+from narrows.runs.opened import OpenRun
 from narrows.runs.pinned import changed_sections, what_decides
 from narrows.runs.progress import Meter, PatientConsole
 from narrows.runs.recorder import Recorder, rewind_set_aside
@@ -31,7 +32,8 @@ from narrows.runs.rows import TIMING, read_rows, write_rows
 from narrows.scorers import ExecutorScorer, HostReward, Scorer
 from narrows.storage import checkpoint
 from narrows.storage.archive import Archive
-from narrows.training import ONE, Chunk, Devices, Given, Row, Trainer, TrainState, restore, run
+from narrows.training import ONE, Chunk, Devices, Given, Row, Trainer, TrainState, restore
+from narrows.training import run as train
 
 TextScore = Callable[[Any], Any]
 _CURE = (
@@ -41,7 +43,7 @@ _CURE = (
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RunResult:
     """How far a run went, and whether it was stopped before its last step."""
 
     folder: RunFolder
@@ -62,7 +64,7 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Followed:
+class FollowerResult:
     """How far a process went along with a run that another one writes."""
 
     step: int
@@ -75,12 +77,12 @@ class Followed:
 
 
 def execute(
-    folder: RunFolder, *, score: TextScore | None = None, console: Console | None = None, devices: Devices = ONE
-) -> Outcome:
-    """Train the run in a folder from its last checkpoint, or from the start, until it is finished or interrupted.
+    run: OpenRun | RunFolder, *, score: TextScore | None = None, console: Console | None = None, devices: Devices = ONE
+) -> RunResult:
+    """Train a run from its last checkpoint, or from the start, until it is finished or interrupted.
 
     Args:
-        folder: where the run lives.
+        run: the run, or its folder.
         score: the user's score, for a job whose reward is `Score`; an `ExecutorScorer` may overlap with training.
         console: where progress goes.
         devices: what trains; with those of other processes, each of them calls `follow` at the same time.
@@ -90,17 +92,21 @@ def execute(
     with contextlib.ExitStack() as stack:
         should_stop = stack.enter_context(interruptible())
         with devices.all_or_none():
-            job = folder.job()
-            parts = build(job, score)
-            table = measurements(job)
+            run = _opened(run, score)
+            folder, job, parts, table = run.folder, run.job, run.parts, run.table
             trainer = parts.trainer(job, devices=devices, **_given(job, parts, table))
             run_id = folder.about().run_id
             console = console or PatientConsole()
             if (caution := proxy_of_other_rows(job, table)) is not None:
                 console.print(caution, highlight=False, markup=False, soft_wrap=True)
-            _refuse_without_archive(folder)
+            newest = checkpoint.latest(folder.checkpoints)
+            if newest.path is not None and not folder.archive.exists():
+                raise RunError(
+                    f"{folder.archive} is missing, though {newest.path} shows that the run has seen objects. "
+                    "Restore it from a copy, or start the run anew in another folder."
+                )
             archive = stack.enter_context(Archive.open(folder.archive, create=True, run_id=run_id))
-            state, step = _restore(folder, trainer, job, console)
+            state, step = _restore(folder, newest, trainer, job, console)
             archive.rollback_after(step)
             _rewind(folder, step)
             folder.remember_job()
@@ -119,34 +125,41 @@ def execute(
             with memory.explained(_CURE):
                 state = _train(trainer, state, job, keeper, should_stop)
         keeper.save(state, int(state.step))
-        return Outcome(
+        return RunResult(
             folder, int(state.step), job.train.num_steps, archive.count(), recorder.num_set_aside, archive.conflicts()
         )
+
+
+def _opened(run: OpenRun | RunFolder, score: TextScore | None) -> OpenRun:
+    if isinstance(run, OpenRun):
+        return run if score is None else run.scored_by(score)
+    return OpenRun(run, score)
 
 
 def conflict_note(number: int) -> str | None:
     """Return what to tell of objects that came again with another score, None where none did."""
     if not number:
         return None
+    how_often = "Once" if number == 1 else f"{number:,} times"
     return (
-        f"{number:,} times an object came again with another score than before, and the first was kept: the score does not say "
-        "the same each time, or was changed in between"
+        f"{how_often} an object came again with another score than before, and the first was kept: the score does not say the "
+        "same each time, or was changed in between"
     )
 
 
-def follow(path: Path, devices: Devices) -> Followed:
+def follow(path: Path, devices: Devices) -> FollowerResult:
     """Train along with the first process, which `execute`s the run in the folder at a path; this one writes nothing there.
 
     Raises RunError, JobError and DataError as `execute` does, and RuntimeError where the first process could not begin.
     """
     with interruptible() as should_stop:
         with devices.all_or_none():
-            job = RunFolder.open(path).job()
-            parts = build(job)
-            trainer = parts.trainer(job, devices=devices, **_given(job, parts, measurements(job)))
+            run = OpenRun(path)
+            job = run.job
+            trainer = run.parts.trainer(job, devices=devices, **_given(job, run.parts, run.table))
             state = trainer.init(jax.random.key(job.seed))  # its form alone counts: training begins with the first process's
         state = _train(trainer, state, job, None, should_stop)
-        return Followed(int(state.step), job.train.num_steps)
+        return FollowerResult(int(state.step), job.train.num_steps)
 
 
 def _train(
@@ -165,7 +178,7 @@ def _train(
             errors.append(error)  # others would wait in the next step for a process that has ended
             return {}
 
-    state, _ = run(
+    state, _ = train(
         trainer,
         state,
         job.train.num_steps,
@@ -248,18 +261,10 @@ def _rewind(folder: RunFolder, step: int) -> None:
         write_rows(path, rows)
 
 
-def _refuse_without_archive(folder: RunFolder) -> None:
-    found = checkpoint.latest(folder.checkpoints).path
-    if found is not None and not folder.archive.exists():
-        raise RunError(
-            f"{folder.archive} is missing, though {found} shows that the run has seen objects. "
-            "Restore it from a copy, or start the run anew in another folder."
-        )
-
-
-def _restore(folder: RunFolder, trainer: Trainer, job: Job, console: Console) -> tuple[TrainState, int]:
+def _restore(
+    folder: RunFolder, found: checkpoint.Found, trainer: Trainer, job: Job, console: Console
+) -> tuple[TrainState, int]:
     key = jax.random.key(job.seed)
-    found = checkpoint.latest(folder.checkpoints)
     for sentence in found.skipped:
         console.print(printable(sentence, None), highlight=False, markup=False, soft_wrap=True)
     if found.path is None:

@@ -35,6 +35,7 @@ from narrows.runs.pinned import (
 )
 from narrows.runs.records import FORMAT_VERSION, RunRecord
 
+SCORES = "scores.sqlite"
 _LIBRARIES = ("narrows", "jax", "jaxlib", "equinox", "optax", "numpy", "rapidfuzz")
 
 
@@ -79,6 +80,11 @@ class RunFolder:
     @property
     def set_aside(self) -> Path:
         return self.path / "set_aside.jsonl"
+
+    @property
+    def scores(self) -> Path:
+        """What a user's score has been asked before: a slow score is not paid twice."""
+        return self.path / SCORES
 
     @property
     def shortlist(self) -> Path:

@@ -2,6 +2,7 @@
 
 from narrows.selection.candidates import Candidates as Candidates
 from narrows.selection.candidates import Run as Run
+from narrows.selection.candidates import ScoredCandidates as ScoredCandidates
 from narrows.selection.candidates import candidates_from_archive as candidates_from_archive
 from narrows.selection.candidates import candidates_from_objects as candidates_from_objects
 from narrows.selection.candidates import merge_candidates as merge_candidates
@@ -13,11 +14,12 @@ from narrows.selection.files import OUTCOME_COLUMNS as OUTCOME_COLUMNS
 from narrows.selection.files import read_csv as read_csv
 from narrows.selection.files import write_csv as write_csv
 from narrows.selection.files import write_fasta as write_fasta
-from narrows.selection.foretold import Foretold as Foretold
-from narrows.selection.foretold import Outcomes as Outcomes
 from narrows.selection.guide import PROXY_GUIDE as PROXY_GUIDE
 from narrows.selection.guide import SCORE_GUIDE as SCORE_GUIDE
 from narrows.selection.guide import Guide as Guide
+from narrows.selection.outcomes import Outcomes as Outcomes
+from narrows.selection.outcomes import OutcomeSummary as OutcomeSummary
+from narrows.selection.rankings import RANKINGS as RANKINGS
 from narrows.selection.record import SelectionRecord as SelectionRecord
 from narrows.selection.record import read_selection as read_selection
 from narrows.selection.record import write_selection as write_selection

@@ -1,7 +1,7 @@
 """What a shortlist chooses from: distinct objects with the run and the step that first saw them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -10,7 +10,7 @@ from narrows.storage.archive import Archive
 
 
 class Run(NamedTuple):
-    """Name a run, and its seed where one is known."""
+    """A run by name, and its seed where one is known."""
 
     name: str
     seed: int | None = None
@@ -18,7 +18,7 @@ class Run(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Candidates:
-    """Hold `n` objects; object `i` was first seen by `runs[run_index[i]]` at `steps[i]`.
+    """`n` objects; object `i` was first seen by `runs[run_index[i]]` at `steps[i]`.
 
     `run_index` and `steps` are int64 of shape `[n]`; a step below 0 is not known.
     """
@@ -34,6 +34,37 @@ class Candidates:
             raise ValueError(f"expected one run and one step an object, got {lengths}.")
         if len(self.run_index) and not 0 <= self.run_index.min() <= self.run_index.max() < len(self.runs):
             raise ValueError(f"run_index must lie in 0..{len(self.runs) - 1}, the positions in runs.")
+
+
+@dataclass(frozen=True, eq=False)
+class ScoredCandidates:
+    """Candidates with a score each, shape `[n]`; `std` is NaN where it is not known.
+
+    `num_passed_over` counts objects of the runs that scored too low to be among them; `conflicts` says that some came with
+    several scores, None where none did.
+    """
+
+    candidates: Candidates
+    mean: np.ndarray
+    std: np.ndarray
+    num_passed_over: int = 0
+    conflicts: str | None = None
+
+    def at(self, places: np.ndarray) -> "ScoredCandidates":
+        """Return the candidates at some places, in that order."""
+        found = self.candidates
+        objects = tuple(found.objects[place] for place in places.tolist())
+        part = Candidates(objects, found.runs, found.run_index[places], found.steps[places])
+        return replace(self, candidates=part, mean=self.mean[places], std=self.std[places])
+
+    def refuse(self, is_wrong: np.ndarray, values: np.ndarray, expected: str, cure: str = "") -> None:
+        """Raise ValueError naming the first candidate whose value is wrong, and how many are."""
+        if is_wrong.any():
+            index = int(np.flatnonzero(is_wrong)[0])
+            raise ValueError(
+                f"{expected}: got {values[index]} for candidate {index} ({self.candidates.objects[index]!r}), "
+                f"{int(is_wrong.sum())} such candidates in all. {cure}".rstrip()
+            )
 
 
 def candidates_from_archive(archive: Archive, run: Run) -> Candidates:

@@ -7,43 +7,26 @@ from typing import NamedTuple
 import numpy as np
 
 from narrows.distance import EDITS, AbstractDistance
-from narrows.selection.candidates import Candidates, candidates_from_objects
+from narrows.selection.candidates import Candidates, ScoredCandidates, candidates_from_objects
 from narrows.selection.digits import digits
 from narrows.selection.diverse import choose_diverse
 from narrows.selection.guide import SCORE_GUIDE, Guide
+from narrows.selection.rankings import AbstractOwnRanking, AbstractRanking, AbstractScoreRanking, ranking_named
 from narrows.selection.reasons import Fence, Pool, reason_fewer, reasons
 from narrows.selection.rows import Diversity, Shortlist, ShortlistRow, letter_counts
 
-_GIVEN = {
-    "expected": ("expected score", "an expected score", "expected scores"),
-    "sampler": ("log-probability", "a log-probability", "log-probabilities"),
-}
-"""What ranks by numbers of its own, and what they are called: by itself, one of them, several."""
 
+class _Ranked(NamedTuple):
+    """Candidates with the rule that ranks them and its number for each."""
 
-class _Scored(NamedTuple):
-    """Hold candidates with the numbers that rank them, NaN where `std` is not known."""
-
-    candidates: Candidates
-    mean: np.ndarray
-    std: np.ndarray
+    scored: ScoredCandidates
+    ranking: AbstractRanking
+    values: np.ndarray
     kappa: float
-    ranked_by: str
-    ranks: np.ndarray | None
-    guide: Guide
-
-    def ranking_scores(self) -> np.ndarray:
-        if self.ranks is not None:
-            return self.ranks
-        return self.mean if self.ranked_by == "mean" else self.mean - self.kappa * self.std
-
-    def label(self) -> str:
-        names = {"mean": self.guide.mean, "expected": "expected score", "sampler": "probability under the sampler"}
-        return names.get(self.ranked_by, f"lower bound (mean - {self.kappa:g} std)")
 
 
 class _Measured(NamedTuple):
-    """Hold the measured sequence nearest to a row."""
+    """The measured sequence nearest to a row."""
 
     sequence: str | None = None
     score: float | None = None
@@ -61,8 +44,7 @@ def select(
     measured_scores: Sequence[float] | np.ndarray | None = None,
     lower_bound_kappa: float = 1.0,
     by: str = "mean",
-    expected: np.ndarray | None = None,
-    log_prob: np.ndarray | None = None,
+    ranks: np.ndarray | None = None,
     exclude_measured: bool = True,
     max_from_measured: int | None = None,
     cluster_distance: int | None = None,
@@ -85,9 +67,9 @@ def select(
         measured: sequences whose true score is known.
         measured_scores: those scores, one each.
         lower_bound_kappa: the lower bound is `mean - lower_bound_kappa std`.
-        by: rank by `mean`, by `lower_bound`, by `expected` or by `sampler`.
-        expected: expected scores of what comes out, finite, shape `[n]`; with `by="expected"` only.
-        log_prob: how likely the sampler is to make each, in nats, shape `[n]`; with `by="sampler"` only.
+        by: the rule that ranks, of `RANKINGS`: `mean`, `lower_bound`, `expected` or `sampler`.
+        ranks: the numbers that rank, for a rule that has its own, finite, shape `[n]`: expected scores of what comes out for
+            `expected`, how likely the sampler is to make each, in nats, for `sampler`.
         exclude_measured: choose only what is not measured yet.
         max_from_measured: choose only what is at most so many edits from something measured; None for no limit.
         cluster_distance: `1.5 min_distance`, rounded up, by default: wide enough to group variants, too narrow to join
@@ -106,10 +88,10 @@ def select(
     """
     _check_distance("min_distance", min_distance, distance.unit)
     cluster_distance = (3 * min_distance + 1) // 2 if cluster_distance is None else cluster_distance
-    scored = _checked(objects, mean, std, {"expected": expected, "sampler": log_prob}, lower_bound_kappa, by, guide)
+    ranked = _checked(objects, mean, std, ranks, lower_bound_kappa, by)
     _check_distance("cluster_distance", cluster_distance, distance.unit)
     references = _checked_measured(measured, measured_scores)
-    pool = _pool(scored, set(measured) if exclude_measured else set())
+    pool = _pool(ranked, set(measured) if exclude_measured else set())
     fence = None if max_from_measured is None else _fence(max_from_measured, references[0], distance)
     is_allowed = None if fence is None else fence.holds
     choice = choose_diverse(pool.objects, pool.scores, k=k, min_distance=min_distance, distance=distance, is_allowed=is_allowed)
@@ -117,10 +99,10 @@ def select(
     distances = distance.matrix(sequences)
     clusters = _clusters(sequences, distances, cluster_distance, distance)
     nearest_measured = _nearest_measured(sequences, *references, distance)
-    why = reasons(choice, min_distance, scored.label(), distance, fence)
+    why = reasons(choice, min_distance, ranked.ranking.label(guide, lower_bound_kappa), distance, fence)
     positions = pool.positions[choice.kept].tolist()
     rows = [
-        _row(row + 1, scored, position, nearest_measured[row], clusters[row], why[row])
+        _row(row + 1, ranked, position, nearest_measured[row], clusters[row], why[row])
         for row, position in enumerate(positions)
     ]
     return Shortlist(
@@ -146,50 +128,43 @@ def _checked(
     objects: Candidates | Sequence[str],
     mean: np.ndarray,
     std: np.ndarray | None,
-    given: dict[str, np.ndarray | None],
+    ranks: np.ndarray | None,
     kappa: float,
     by: str,
-    guide: Guide,
-) -> _Scored:
+) -> _Ranked:
     """Return candidates with their numbers or say which number is missing or wrong."""
     candidates = objects if isinstance(objects, Candidates) else candidates_from_objects(objects)
-    names = candidates.objects
+    num = len(candidates.objects)
     mean = np.asarray(mean, np.float64)
-    std = np.full(len(names), np.nan) if std is None else np.asarray(std, np.float64)
-    if not names:
+    std = np.full(num, np.nan) if std is None else np.asarray(std, np.float64)
+    if not num:
         raise ValueError("there are no candidates to choose from: the archive is empty. Run the sampler first.")
-    if mean.shape != (len(names),) or std.shape != mean.shape:
+    if mean.shape != (num,) or std.shape != mean.shape:
         raise ValueError(
-            f"expected one mean and one std for each of {len(names)} candidates, "
+            f"expected one mean and one std for each of {num} candidates, "
             f"got means of shape {mean.shape} and stds of shape {std.shape}."
         )
-    if by not in ("mean", "lower_bound", *given):
-        raise ValueError(f"by must be 'mean', 'lower_bound', 'expected' or 'sampler', got {by!r}.")
-    for name, values in given.items():
-        if (by == name) != (values is not None):
-            raise ValueError(f"by='{name}' and {_GIVEN[name][2]} go together: give both or neither.")
-    ranks = given.get(by)
-    if ranks is not None:
-        ranks, (what, one, _) = np.asarray(ranks, np.float64), _GIVEN[by]
-        if ranks.shape != mean.shape:
-            raise ValueError(f"expected one {what} for each of {len(names)} candidates, got shape {ranks.shape}.")
-        _refuse(~np.isfinite(ranks), names, ranks, f"{one} must be finite", "Leave out what cannot be scored.")
     if not (math.isfinite(kappa) and kappa >= 0):
         raise ValueError(f"lower_bound_kappa must be a number of at least 0, got {kappa}.")
-    _refuse(~np.isfinite(mean), names, mean, "the mean must be finite", "Leave out candidates without a prediction.")
-    _refuse((std < 0) | np.isinf(std), names, std, "a std is at least 0 and finite, or NaN if not known", "")
-    if by == "lower_bound":
-        _refuse(np.isnan(std), names, std, "a lower bound needs a std", "Rank by the mean, or fit several members.")
-    return _Scored(candidates, mean, std, kappa, by, ranks, guide)
+    ranking, scored = ranking_named(by), ScoredCandidates(candidates, mean, std)
+    scored.refuse(~np.isfinite(mean), mean, "the mean must be finite", "Leave out candidates without a prediction.")
+    scored.refuse((std < 0) | np.isinf(std), std, "a std is at least 0 and finite, or NaN if not known")
+    return _Ranked(scored, ranking, _values(ranking, scored, kappa, ranks), kappa)
 
 
-def _refuse(wrong: np.ndarray, names: Sequence[str], values: np.ndarray, expected: str, cure: str) -> None:
-    if wrong.any():
-        index = int(np.flatnonzero(wrong)[0])
-        raise ValueError(
-            f"{expected}: got {values[index]} for candidate {index} ({names[index]!r}), "
-            f"{int(wrong.sum())} such candidates in all. {cure}".rstrip()
-        )
+def _values(ranking: AbstractRanking, scored: ScoredCandidates, kappa: float, ranks: np.ndarray | None) -> np.ndarray:
+    if isinstance(ranking, AbstractScoreRanking):
+        if ranks is not None:
+            raise ValueError(f"by='{ranking.name}' ranks by the scores, so that ranks have no use. Leave them out.")
+        return ranking.values(scored, kappa)
+    assert isinstance(ranking, AbstractOwnRanking), "a rule ranks by the scores or by numbers of its own"
+    if ranks is None:
+        raise ValueError(f"by='{ranking.name}' needs ranks: give one {ranking.noun} for each candidate.")
+    values = np.asarray(ranks, np.float64)
+    if values.shape != scored.mean.shape:
+        raise ValueError(f"expected one {ranking.noun} for each of {len(scored.mean)} candidates, got shape {values.shape}.")
+    scored.refuse(~np.isfinite(values), values, f"the {ranking.noun} must be finite", "Leave out what cannot be scored.")
+    return values
 
 
 def _check_distance(name: str, value: int, unit: str) -> None:
@@ -223,10 +198,10 @@ def _fence(limit: int, measured: Sequence[str], distance: AbstractDistance) -> F
     return Fence(limit, lambda objects: distance.nearest(objects, measured).distance <= limit)
 
 
-def _pool(scored: _Scored, excluded: set[str]) -> Pool:
+def _pool(ranked: _Ranked, excluded: set[str]) -> Pool:
     """Return the distinct candidates that are not excluded, best first."""
-    scores = scored.ranking_scores()
-    names = scored.candidates.objects
+    scores = ranked.values
+    names = ranked.scored.candidates.objects
     best: dict[str, int] = {}
     for position in np.argsort(-scores, kind="stable").tolist():
         best.setdefault(names[position], position)
@@ -235,7 +210,8 @@ def _pool(scored: _Scored, excluded: set[str]) -> Pool:
     return Pool(np.array(positions, np.int64), objects, scores[positions], len(best) - len(objects))
 
 
-def _row(rank: int, scored: _Scored, position: int, measured: _Measured, cluster: int, why: str) -> ShortlistRow:
+def _row(rank: int, ranked: _Ranked, position: int, measured: _Measured, cluster: int, why: str) -> ShortlistRow:
+    scored = ranked.scored
     candidates, mean, std = scored.candidates, float(scored.mean[position]), float(scored.std[position])
     run, step = candidates.runs[candidates.run_index[position]], int(candidates.steps[position])
     return ShortlistRow(
@@ -244,7 +220,7 @@ def _row(rank: int, scored: _Scored, position: int, measured: _Measured, cluster
         score=mean,
         score_std=None if math.isnan(std) else std,
         # To 12 digits: 0.554579, where a subtraction of binary fractions leaves 0.5545789999999999.
-        lower_bound=None if math.isnan(std) else float(f"{mean - scored.kappa * std:.{digits(mean, std, least=12)}g}"),
+        lower_bound=None if math.isnan(std) else float(f"{mean - ranked.kappa * std:.{digits(mean, std, least=12)}g}"),
         nearest_measured=measured.sequence,
         nearest_measured_score=measured.score,
         distance_to_measured=measured.distance,

@@ -49,7 +49,7 @@ def write_csv(shortlist: Shortlist, path: str | os.PathLike[str]) -> None:
 
 def csv_text(shortlist: Shortlist) -> str:
     """Return what `write_csv` writes."""
-    columns = COLUMNS if shortlist.foretold is None else COLUMNS + OUTCOME_COLUMNS
+    columns = COLUMNS if shortlist.outcomes is None else COLUMNS + OUTCOME_COLUMNS
     rows = [[_cell(getattr(row, column)) for column in columns] for row in shortlist.rows]
     return "".join(map(_line, [columns, *rows]))
 

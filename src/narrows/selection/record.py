@@ -5,11 +5,14 @@ import os
 import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
+
+from pydantic import model_validator
 
 from narrows.files import ChangedFile, Record, read_record, record_text, sha256_of, write_together
 from narrows.selection.files import csv_text, fasta_text, read_csv
-from narrows.selection.foretold import Foretold
+from narrows.selection.outcomes import OutcomeSummary
+from narrows.selection.rankings import RankingName
 from narrows.selection.rows import Shortlist, ShortlistRow
 
 
@@ -25,24 +28,36 @@ class DiversityRecord(Record):
 class SelectionRecord(Record):
     """How a selection was chosen; see `Shortlist`. `sha256` has the hash of each file beside it, by its name.
 
-    Before there were checksums, what is now in `diversity` stood beside the rest.
+    Before there were checksums, what is now in `diversity` stood beside the rest. `outcomes` was once called `foretold`, and
+    its `num_not_ranked` was `num_not_foretold`.
     """
 
     k: int
     min_distance: int | None
     cluster_distance: int
-    ranked_by: Literal["mean", "lower_bound", "expected", "sampler"]
+    ranked_by: RankingName
     kappa: float
     num_candidates: int
     num_considered: int
     num_left_out: int
     reason_fewer: str | None = None
     diversity: DiversityRecord | None = None
-    foretold: Foretold | None = None
+    outcomes: OutcomeSummary | None = None
     sha256: dict[str, str] | None = None
     mean_distance: float | None = None
     novelty: float | None = None
     num_clusters: int | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_an_earlier_release(cls, facts: Any) -> Any:
+        if not isinstance(facts, dict) or "foretold" not in facts:
+            return facts
+        facts = {"outcomes" if name == "foretold" else name: value for name, value in facts.items()}
+        if isinstance(facts["outcomes"], dict):
+            renamed = {"num_not_foretold": "num_not_ranked"}
+            facts["outcomes"] = {renamed.get(name, name): value for name, value in facts["outcomes"].items()}
+        return facts
 
 
 @dataclass(frozen=True)
@@ -97,5 +112,5 @@ def read_selection(csv: str | os.PathLike[str]) -> tuple[tuple[ShortlistRow, ...
 def _facts(chosen: Shortlist) -> dict[str, Any]:
     names = ("k", "min_distance", "cluster_distance", "ranked_by", "kappa", "num_candidates", "num_considered", "num_left_out")
     facts = {name: getattr(chosen, name) for name in names}
-    foretold = {} if chosen.foretold is None else {"foretold": asdict(chosen.foretold)}
-    return {**facts, "reason_fewer": chosen.reason_fewer, "diversity": asdict(chosen.diversity), **foretold}
+    outcomes = {} if chosen.outcomes is None else {"outcomes": asdict(chosen.outcomes)}
+    return {**facts, "reason_fewer": chosen.reason_fewer, "diversity": asdict(chosen.diversity), **outcomes}

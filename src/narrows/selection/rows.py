@@ -6,13 +6,13 @@ import numpy as np
 
 from narrows.distance import EDITS
 from narrows.selection.digits import rounded
-from narrows.selection.foretold import Foretold, Outcomes
 from narrows.selection.guide import SCORE_GUIDE, Guide
+from narrows.selection.outcomes import Outcomes, OutcomeSummary
 
 
 @dataclass(frozen=True)
 class ShortlistRow:
-    """Hold one row of a shortlist; what is not known is `None`.
+    """One row of a shortlist; what is not known is `None`.
 
     Args:
         rank: 1 for the best.
@@ -37,16 +37,16 @@ class ShortlistRow:
     rank: int
     sequence: str
     score: float
-    score_std: float | None
-    lower_bound: float | None
-    nearest_measured: str | None
-    nearest_measured_score: float | None
-    distance_to_measured: int | None
-    cluster: int
-    why: str
-    run: str
-    seed: int | None
-    step: int | None
+    score_std: float | None = None
+    lower_bound: float | None = None
+    nearest_measured: str | None = None
+    nearest_measured_score: float | None = None
+    distance_to_measured: int | None = None
+    cluster: int = 1
+    why: str = ""
+    run: str = ""
+    seed: int | None = None
+    step: int | None = None
     asked: str | None = None
     expected_mean: float | None = None
     expected_std: float | None = None
@@ -55,7 +55,7 @@ class ShortlistRow:
 
 @dataclass(frozen=True, eq=False)
 class LetterCounts:
-    """Count letters by position, sequences aligned at their first letter.
+    """How often each letter stands at each position, sequences aligned at their first letter.
 
     `counts[p, l]` is how many sequences have letter `letters[l]` at position `p`, int64; a row sums to the number of
     sequences that long.
@@ -84,7 +84,7 @@ class Diversity:
 
 @dataclass(frozen=True, eq=False)
 class Shortlist:
-    """Hold the rows of a shortlist, best first, and how they were chosen.
+    """The rows of a shortlist, best first, and how they were chosen.
 
     Args:
         rows: at most `k` of them.
@@ -92,7 +92,7 @@ class Shortlist:
         k: how many rows were asked for.
         min_distance: what any two rows are apart, at least.
         cluster_distance: rows nearer than this to the head of a cluster belong to it.
-        ranked_by: what "better" means here, `mean`, `lower_bound`, `expected` or `sampler`.
+        ranked_by: what "better" means here, the name of a ranking.
         kappa: how many standard deviations the lower bound lies below the mean.
         num_candidates: distinct objects that could have been chosen.
         num_considered: how many of those, from the best down, were looked at until the list was complete.
@@ -100,7 +100,7 @@ class Shortlist:
         diversity: how different the rows are.
         letter_counts: letters by position.
         distances: between rows, int64 `[rows, rows]`.
-        foretold: how it was found out what comes out of the rows; `None` where everything comes out as asked.
+        outcomes: how it was found out what comes out of the rows; `None` where everything comes out as asked.
         guide: what the scores come from.
         unit: what distances count, `edits` for sequences.
     """
@@ -118,7 +118,7 @@ class Shortlist:
     diversity: Diversity
     letter_counts: LetterCounts
     distances: np.ndarray
-    foretold: Foretold | None = None
+    outcomes: OutcomeSummary | None = None
     guide: Guide = SCORE_GUIDE
     unit: str = EDITS.unit
 
@@ -133,8 +133,8 @@ class Shortlist:
         ]
         if diversity.novelty is not None:
             lines.append(f"{self.unit} to the nearest measured sequence, on average: {_number(diversity.novelty)}")
-        if self.foretold is not None:
-            lines += [f"noise: {self.foretold.noise}{self._probabilities()}", *self.foretold.sentences()]
+        if self.outcomes is not None:
+            lines += [f"noise: {self.outcomes.noise}{self._probabilities()}", *self.outcomes.sentences()]
         return "\n".join([*lines, self.reason_fewer] if self.reason_fewer else lines)
 
     def _probabilities(self) -> str:
@@ -145,20 +145,20 @@ class Shortlist:
         return f"; a row comes out exactly as asked with probability {shown}"
 
 
-def with_outcomes(shortlist: Shortlist, outcomes: Outcomes | None, foretold: Foretold) -> Shortlist:
+def with_outcomes(shortlist: Shortlist, outcomes: Outcomes | None, summary: OutcomeSummary) -> Shortlist:
     """Return a shortlist whose rows say what comes out of them, to six digits; NaN where it is not known.
 
     Args:
         shortlist: its rows are objects to ask for.
         outcomes: what comes out of them, in order of rank; None where that is not known at all.
-        foretold: how it was found out.
+        summary: how it was found out.
     """
     columns = [[None] * len(shortlist.rows)] * 3 if outcomes is None else [_known(column) for column in outcomes]
     rows = (
         replace(row, asked=row.sequence, expected_mean=mean, expected_std=std, prob_as_asked=probability)
         for row, mean, std, probability in zip(shortlist.rows, *columns, strict=True)
     )
-    return replace(shortlist, rows=tuple(rows), foretold=foretold)
+    return replace(shortlist, rows=tuple(rows), outcomes=summary)
 
 
 def _known(values: np.ndarray) -> list[float | None]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from narrows.report.canvas import Picture
-from narrows.report.content import Candidate, Foretold, Noise, Selection
+from narrows.report.content import Noise, Selection
 from narrows.report.plots import Cloud, scatter
 from narrows.report.statistics import finite
 from narrows.report.words import count, number, percent
+from narrows.selection.outcomes import OutcomeSummary
+from narrows.selection.rows import ShortlistRow
 
 MOST_RANKS = 12
 """Rows up to which each point of a drawing has its rank beside it."""
@@ -45,30 +47,30 @@ def outcome_sentences(selection: Selection) -> list[str]:
     if probabilities.size:
         low, high = percent(float(probabilities.min())), percent(float(probabilities.max()))
         sentences.append(f"Exactly as asked a row comes out with probability {low if low == high else f'{low} to {high}'}.")
-    return [*sentences, *_how_found(selection.foretold)]
+    return [*sentences, *_how_found(selection.outcomes)]
 
 
-def _how_found(foretold: Foretold | None) -> list[str]:
-    if foretold is None:
+def _how_found(found: OutcomeSummary | None) -> list[str]:
+    if found is None:
         return []
-    sentences, num = [], count(foretold.num_outcomes)
-    if foretold.method == "enumerated":
+    sentences, num = [], count(found.num_outcomes)
+    if found.method == "enumerated":
         sentences.append(f"Expected scores are exact: each of {num} outcomes counts by its probability.")
-    if foretold.method == "simulated":
-        error = number(foretold.standard_error, 2)
+    if found.method == "simulated":
+        error = number(found.standard_error, 2)
         sentences.append(
             f"Expected scores are means of {num} simulated outcomes a row; their standard error is at most {error}."
         )
-    if foretold.num_not_foretold:
+    if found.num_not_ranked:
         sentences.append(
-            f"{count(foretold.num_not_foretold)} candidates with less promise at first sight were not ranked by expected score."
+            f"{count(found.num_not_ranked)} candidates with less promise at first sight were not ranked by expected score."
         )
-    if foretold.reason:
-        sentences.append(f"{foretold.reason[:1].upper()}{foretold.reason[1:]}.")
+    if found.reason:
+        sentences.append(f"{found.reason[:1].upper()}{found.reason[1:]}.")
     return sentences
 
 
-def expected_score_picture(rows: tuple[Candidate, ...]) -> Picture | None:
+def expected_score_picture(rows: tuple[ShortlistRow, ...]) -> Picture | None:
     """Return asked scores against expected ones, `None` where no expected score is known."""
     expected = [_nan(row.expected_mean) for row in rows]
     if not finite(expected).size:

@@ -14,13 +14,14 @@ from rapidfuzz.distance import Levenshtein
 
 from narrows.distance import AbstractDistance
 from narrows.report.canvas import Picture
-from narrows.report.content import Candidate, ReportData, Selection
+from narrows.report.content import ReportData, Selection
 from narrows.report.letters import tint_of, tinted
 from narrows.report.logos import axis_end, draw_logo, fewest_for_logo, information
 from narrows.report.plots import Cloud, histogram, scatter
 from narrows.report.sections.outcomes import MOST_RANKS, expected_score_picture, outcome_sentences
 from narrows.report.statistics import finite, largest, pairwise_distances
 from narrows.report.words import UNKNOWN, count, decimals_for, fixed, number, percent, plural, printable
+from narrows.selection.rows import ShortlistRow
 
 LONG = 20
 """Above this many letters a sequence is broken into tens, and a row with a measured one beside it is a card, not a line."""
@@ -35,7 +36,7 @@ MOST_POSITIONS = 480
 
 @dataclass(frozen=True)
 class Line:
-    """Hold one row of the table as it is shown."""
+    """One row of the table as it is shown."""
 
     rank: int
     sequence: Markup
@@ -56,7 +57,7 @@ class Line:
 
 @dataclass(frozen=True)
 class ShortlistView:
-    """Hold the section: sentences, table, figures."""
+    """The section: sentences, table, figures."""
 
     summary: tuple[str, ...]
     lines: tuple[Line, ...]
@@ -80,9 +81,9 @@ def shortlist_view(data: ReportData) -> ShortlistView | None:
     is_long = any(len(row.sequence) > LONG for row in rows)
     return ShortlistView(
         summary=tuple(_summary(data.selection, data.distance)),
-        lines=_lines(rows, tint_of(_alphabet(data))),
+        lines=_lines(data.selection, tint_of(_alphabet(data))),
         score=data.guide.score.capitalize(),
-        has_truth=any(row.true_score is not None for row in rows),
+        has_truth=any(value is not None for value in data.selection.true_scores.values()),
         has_std=finite([_nan(row.score_std) for row in rows]).size > 0,
         has_lower=finite([_nan(row.lower_bound) for row in rows]).size > 0,
         has_outcomes=any(row.asked is not None for row in rows),
@@ -112,29 +113,29 @@ def _summary(selection: Selection, distance: AbstractDistance) -> list[str]:
     if distances.size:
         average = f"{number(float(distances.mean()))} {distance.unit} on average"
         sentences.append(f"Two rows differ by {average} and by {distances.min()} at least.")
-    clusters = {row.cluster for row in rows if row.cluster is not None}
-    if clusters:
-        sentences.append(f"The rows fall into {plural(len(clusters), 'cluster')}.")
+    if rows:
+        sentences.append(f"The rows fall into {plural(len({row.cluster for row in rows}), 'cluster')}.")
     if len(_origins(rows)) == 1 and rows[0].run:
         sentences.append(f"All were first seen by {_origin(rows[0])}.")
     return [*sentences, *outcome_sentences(selection)]
 
 
-def _origins(rows: tuple[Candidate, ...]) -> set[str]:
+def _origins(rows: tuple[ShortlistRow, ...]) -> set[str]:
     return {_origin(row) for row in rows}
 
 
-def _origin(row: Candidate) -> str:
+def _origin(row: ShortlistRow) -> str:
     """Return the run that saw a row first, with its seed."""
     return ", ".join(part for part in (row.run, f"seed {row.seed}" if row.seed is not None else "") if part)
 
 
-def _lines(rows: tuple[Candidate, ...], tints: Mapping[str, int]) -> tuple[Line, ...]:
-    scores = _score_decimals(rows)
+def _lines(selection: Selection, tints: Mapping[str, int]) -> tuple[Line, ...]:
+    rows, truth = selection.rows, selection.true_scores
+    scores = _score_decimals(selection)
     measured = decimals_for([row.nearest_measured_score for row in rows])
     is_one_run = len(_origins(rows)) == 1  # of which the summary speaks
 
-    def line(row: Candidate) -> Line:
+    def line(row: ShortlistRow) -> Line:
         origin = ["" if is_one_run else _origin(row), f"step {row.step:,}" if row.step is not None else ""]
         return Line(
             rank=row.rank,
@@ -145,11 +146,11 @@ def _lines(rows: tuple[Candidate, ...], tints: Mapping[str, int]) -> tuple[Line,
             expected=fixed(row.expected_mean, scores),
             spread=fixed(row.expected_std, scores),
             as_asked=percent(row.prob_as_asked),
-            true=fixed(row.true_score, scores),
+            true=fixed(truth.get(row.sequence), scores),
             nearest=with_differences(row.nearest_measured, row.sequence),
             nearest_score=fixed(row.nearest_measured_score, measured),
             distance=UNKNOWN if row.distance_to_measured is None else str(row.distance_to_measured),
-            cluster=UNKNOWN if row.cluster is None else str(row.cluster),
+            cluster=str(row.cluster),
             why=row.why[:1].upper() + row.why[1:],
             origin=" · ".join(part for part in origin if part),
         )
@@ -157,10 +158,11 @@ def _lines(rows: tuple[Candidate, ...], tints: Mapping[str, int]) -> tuple[Line,
     return tuple(line(row) for row in rows)
 
 
-def _score_decimals(rows: tuple[Candidate, ...]) -> int:
+def _score_decimals(selection: Selection) -> int:
     """Return the decimals that tell the rows apart, but no more than the uncertainty leaves any sense to."""
+    rows, truth = selection.rows, selection.true_scores
     stds = finite([_nan(row.score_std) for row in rows])
-    known = [score for row in rows for score in (row.score, row.expected_mean, row.true_score)]
+    known = [score for row in rows for score in (row.score, row.expected_mean, truth.get(row.sequence))]
     apart = decimals_for(known)
     typical = float(np.median(stds)) if stds.size else 0.0
     return min(apart, max(0, 1 - math.floor(math.log10(typical)))) if typical > 0 else apart
@@ -192,7 +194,7 @@ def _logos(data: ReportData) -> list[Picture]:
     selection, alphabet = data.selection, _alphabet(data)
     assert selection is not None
     sequences = [row.sequence for row in selection.rows]
-    sizes = Counter(row.cluster for row in selection.rows if row.cluster is not None)
+    sizes = Counter(row.cluster for row in selection.rows)
     large = [cluster for cluster, size in sizes.most_common() if size >= fewest_for_logo(alphabet) and len(sizes) > 1]
     shown = large[: max(1, min(MOST_CLUSTER_LOGOS, MOST_POSITIONS // max(1, *map(len, sequences)) - 1))]
     explanation = _explanation(alphabet)

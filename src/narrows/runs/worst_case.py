@@ -2,14 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Self
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import PRNGKeyArray
 
-from narrows.config import Job, Parts
 from narrows.envs import AbstractEnvironment
 from narrows.envs import Sequence as SequenceEnv
 from narrows.envs.base import CHANCE
@@ -21,10 +21,9 @@ from narrows.metrics.worst_case import Mean, SampledWorstCase, object_changes, s
 from narrows.operators import GeneralMellowmax, masked_log_softmax, mellowmax, soft_bellman, soft_mellowmax
 from narrows.policies.base import Model
 from narrows.report.uncertainty import TwoActions
-from narrows.runs import RunError, RunFolder
+from narrows.rewards import AbstractReward
+from narrows.runs.opened import OpenRun
 from narrows.scorers import HostReward, Scorer
-from narrows.storage import checkpoint
-from narrows.training import restore
 from narrows.trajectories import NO_ACTION, follow
 
 Reference = Literal["solution", "model"]
@@ -65,25 +64,46 @@ class ObjectRow(NamedTuple):
     source: str
 
 
-class TrainedRun:
-    """The parts of a run and the model of its newest checkpoint.
+@dataclass(frozen=True, eq=False)
+class TestedPolicy:
+    """The policy of a run's newest checkpoint, with what an adversary has to know of the run.
 
-    `own` is the operator of its objective, None where that is the maximum; logits are `policy_scale` times values Q.
+    Args:
+        env: the rules, under the run's noise.
+        reward: the log-reward that it was trained on.
+        beta: inverse temperature, log-reward in a unit of the score.
+        model: the model.
+        own: the operator of the run's objective, None where that is the maximum.
+        policy_scale: logits are so many times values Q.
+        counts_backward: whether the sets count the logarithm of the backward policy.
+        key: of random numbers.
     """
 
-    def __init__(self, folder: RunFolder, job: Job, parts: Parts) -> None:
-        self.parts = parts
-        self.env: AbstractEnvironment = parts.env
+    __test__ = False  # for pytest, which takes a name that begins so for a test
+    env: AbstractEnvironment
+    reward: AbstractReward | HostReward
+    beta: float
+    model: Model
+    own: GeneralMellowmax | None
+    policy_scale: float
+    counts_backward: bool
+    key: PRNGKeyArray
+
+    @classmethod
+    def of(cls, run: OpenRun) -> Self:
+        """Return the policy of a run; RunError where it has no checkpoint yet."""
+        parts, objective = run.parts, run.job.objective
         operator = parts.objective.operator
-        self.own = operator if isinstance(operator, GeneralMellowmax) else None
-        self.policy_scale = operator.policy_scale
-        self.counts_backward: bool = job.objective.get("dag_correction") is not False
-        self.key = jax.random.key(job.seed)
-        found = checkpoint.latest(folder.checkpoints).path
-        if found is None:
-            raise RunError(f"{folder.path} has no checkpoint yet. Wait for its first one, or `narrows resume {folder.path}`.")
-        state, _ = restore(found, jax.eval_shape(parts.trainer(job).init, self.key))
-        self.model: Model = state.model
+        return cls(
+            parts.env,
+            parts.reward,
+            parts.beta,
+            run.model,
+            operator if isinstance(operator, GeneralMellowmax) else None,
+            operator.policy_scale,
+            objective.get("dag_correction") is not False,
+            jax.random.key(run.job.seed),
+        )
 
     @property
     def has_chance(self) -> bool:
@@ -91,7 +111,7 @@ class TrainedRun:
 
     def log_reward(self, terminal: Any) -> np.ndarray:
         """Return the log-reward of each of a batch of terminal states; ValueError where one is not finite."""
-        reward = self.parts.reward
+        reward = self.reward
         # Blocks are filled up with copies, which a score of the user's should not be asked for.
         if isinstance(reward, HostReward):
             values = reward(terminal)
@@ -102,7 +122,7 @@ class TrainedRun:
             place = int(np.argmax(is_missing))
             name = self.env.to_text(jax.tree.map(lambda leaf: leaf[place][None], terminal))[0]
             known = reward.score.failures if isinstance(reward, HostReward) and isinstance(reward.score, Scorer) else {}
-            why = known.get(name, f"it is {float(values[place]) / self.parts.beta:g}")
+            why = known.get(name, f"it is {float(values[place]) / self.beta:g}")
             raise ValueError(
                 f"the worst case is a mean over objects, and {int(np.sum(is_missing)):,} of {len(values):,} have no score that "
                 f"is a finite number. The first is {name!r}: {why}. Let the score return a number for each of them, a low one "
@@ -143,7 +163,7 @@ class Listed:
     Raises ValueError where there are more states, and for a policy that has no law by states.
     """
 
-    def __init__(self, run: TrainedRun, states: int, reference: Reference) -> None:
+    def __init__(self, run: TestedPolicy, states: int, reference: Reference) -> None:
         self.run = run
         self.reference: Reference = reference
         self.graph: Graph = enumerate_graph(run.env, limit=states)
@@ -184,7 +204,7 @@ class Listed:
 
     def rows(self, sets: Sequence[NamedSet], cases: Sequence[WorstCase]) -> tuple[SetRow, ...]:
         """Return the figures in units of the score."""
-        beta = self.run.parts.beta
+        beta = self.run.beta
         return tuple(
             SetRow(one, Mean(case.value / beta, 0.0), case.best_value / beta, case.margin / beta, case.contains_zero)
             for one, case in zip(sets, cases, strict=True)
@@ -197,7 +217,7 @@ class Listed:
                 "nature moves in this run and an object comes out in several ways, so that no one change of its score is the "
                 "worst. Leave --out away."
             )
-        graph, beta, env = self.graph, self.run.parts.beta, self.run.env
+        graph, beta, env = self.graph, self.run.beta, self.run.env
         place = np.searchsorted(graph.terminals, graph.index(env.from_text(chosen))) if chosen else np.zeros(0, np.int64)
         probable = np.argsort(-case.log_probs, kind="stable")[:top]
         places = np.concatenate([place, probable[~np.isin(probable, place)]])
@@ -209,7 +229,7 @@ class Listed:
 class Sampled:
     """The worst case of a run whose states are too many, from trajectories; the reference is the model's own."""
 
-    def __init__(self, run: TrainedRun, sets: Sequence[NamedSet], samples: int) -> None:
+    def __init__(self, run: TestedPolicy, sets: Sequence[NamedSet], samples: int) -> None:
         self.run, self.operators = run, [one.operator for one in sets]
         self.found: SampledWorstCase = sampled_worst_case(
             run.key,
@@ -228,12 +248,12 @@ class Sampled:
 
     def scaled(self, estimate: Mean) -> Mean:
         """Return an estimate in units of the score."""
-        beta = self.run.parts.beta
+        beta = self.run.beta
         return Mean(estimate.value / beta, estimate.standard_error / beta)
 
     def objects(self, chosen: Sequence[str], top: int) -> list[ObjectRow]:
         """Return the chosen objects' worst case over the first set, then that of the most probable sampled ones."""
-        env, beta = self.run.env, self.run.parts.beta
+        env, beta = self.run.env, self.run.beta
         drawn = [name for name in dict.fromkeys(env.to_text(self.found.terminal)) if name not in {*chosen}]
         names = [*chosen, *drawn]
         terminal = jax.tree.map(np.asarray, env.from_text(names))
@@ -254,7 +274,7 @@ def _object_rows(
     return [ObjectRow(*row) for row in zip(names, *columns, sources, strict=True)]
 
 
-def first_choice(run: TrainedRun, operator: GeneralMellowmax, log_reference: np.ndarray | None) -> TwoActions:
+def first_choice(run: TestedPolicy, operator: GeneralMellowmax, log_reference: np.ndarray | None) -> TwoActions:
     """Return the first state's choice between its two most probable actions, changes in units of the score.
 
     Args:
@@ -280,7 +300,7 @@ def first_choice(run: TrainedRun, operator: GeneralMellowmax, log_reference: np.
         factors[legal] = np.asarray(path.log_pb[0])
     two = np.argsort(-log_policy, kind="stable")[:2]
     first, second = (_action_name(run.env, action) for action in two.tolist())
-    omega = operator.omega * run.parts.beta
+    omega = operator.omega * run.beta
     return TwoActions((first, second), log_policy[two], log_reference[two], omega, factors[two])
 
 

@@ -9,7 +9,7 @@ from narrows.training import Devices, join, simulate
 Address = Annotated[str | None, tyro.conf.arg(metavar="HOST:PORT")]
 
 
-def assembled(devices: int, coordinator: str | None, processes: int | None, process: int | None) -> Devices:
+def select_devices(devices: int, coordinator: str | None, processes: int | None, process: int | None) -> Devices:
     """Return the devices that a command's options name.
 
     Raises ValueError for options that do not go together, for more devices than there are, and where JAX has started already

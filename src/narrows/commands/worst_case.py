@@ -8,24 +8,22 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
-from narrows.commands.adversary import (
+from narrows.commands.scores import MaybeProxy, MaybeScore, open_scorer
+from narrows.files import open_plain, write_atomically
+from narrows.metrics.worst_case import Mean
+from narrows.report.uncertainty import write_two_actions
+from narrows.runs import OpenRun
+from narrows.runs.worst_case import (
     Listed,
     NamedSet,
     ObjectRow,
     Reference,
     Sampled,
     SetRow,
-    TrainedRun,
+    TestedPolicy,
     first_choice,
     sets_of,
 )
-from narrows.commands.scores import MaybeProxy, MaybeScore, kappa_of, opened
-from narrows.config import build
-from narrows.files import open_plain, write_atomically
-from narrows.metrics.worst_case import Mean
-from narrows.report.uncertainty import write_two_actions
-from narrows.runs import RunFolder
-from narrows.selection import read_selection
 from narrows.selection.digits import digits
 from narrows.selection.files import guarded
 from narrows.sizes import Count
@@ -55,41 +53,10 @@ class Worst:
 
 
 @dataclass(frozen=True)
-class _Files:
-    """What is to be written, and how many objects besides the shortlist's."""
-
-    out: Path | None
-    top: int
-    plot: Path | None
-
-    @property
-    def names(self) -> tuple[Path, ...]:
-        return tuple(path for path in (self.out, self.plot) if path is not None)
-
-
-def worst(
-    folder: Positional[Path],
-    *,
-    omega: float | None = None,
-    alpha: float | None = None,
-    q: float | None = None,
-    reference: Reference = "solution",
-    states: Count = 200_000,
-    samples: int = 4096,
-    score: MaybeScore = None,
-    proxy: MaybeProxy = None,
-    timeout: float = 600.0,
-    out: Path | None = None,
-    top: int = 100,
-    plot: Path | None = None,
-) -> Worst:
-    """Say what a run's policy is worth when an adversary changes the score within an uncertainty set.
-
-    Exact where all states can be listed, else estimated from samples with a standard error. Beside the run's own set there
-    are the GFlowNet's (q = 0), mellowmax's, soft mellowmax's and the general one between them.
+class WorstSettings:
+    """Over which sets a policy is judged, from how much, and what is written.
 
     Args:
-        folder: the run folder.
         omega: inverse temperature of the sets; by default the run's.
         alpha: inverse temperature of the reference policy; by default the run's.
         q: pull towards the reference in the general set; by default the run's, and 0.5 where that is 0 or 1.
@@ -105,20 +72,60 @@ def worst(
         top: how many of the most probable objects.
         plot: SVG file for the sets of the first choice, between its two most probable actions.
     """
-    _check(states, samples, top, out, plot)
-    found = RunFolder.open(folder)
-    job = found.job()
-    files = _Files(out, top, plot)
-    with opened(score, found.path, timeout, proxy, kappa_of(found.job())) as scorer:
-        run = TrainedRun(found, job, build(job, scorer))
-        sets = sets_of(run.own, omega, alpha, q)
-        rows = read_selection(found.shortlist)[0] if out is not None and found.shortlist.exists() else ()
+
+    omega: float | None = None
+    alpha: float | None = None
+    q: float | None = None
+    reference: Reference = "solution"
+    states: Count = 200_000
+    samples: int = 4096
+    score: MaybeScore = None
+    proxy: MaybeProxy = None
+    timeout: float = 600.0
+    out: Path | None = None
+    top: int = 100
+    plot: Path | None = None
+
+    def check(self) -> None:
+        """Refuse numbers that mean nothing, and to replace a file that this command did not write."""
+        for name, least in (("states", 1), ("samples", 2), ("top", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"--{name} must be at least {least}, got {getattr(self, name)}.")
+        for name, suffix, start in (("out", ".csv", ",".join(COLUMNS)), ("plot", ".svg", "<svg")):
+            path: Path | None = getattr(self, name)
+            if path is not None:
+                _refuse_to_replace(name, path, suffix, start)
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        return tuple(path for path in (self.out, self.plot) if path is not None)
+
+
+_USUAL = WorstSettings()
+
+
+def worst(folder: Positional[Path], *, settings: WorstSettings = _USUAL) -> Worst:
+    """Say what a run's policy is worth when an adversary changes the score within an uncertainty set.
+
+    Exact where all states can be listed, else estimated from samples with a standard error. Beside the run's own set there
+    are the GFlowNet's (q = 0), mellowmax's, soft mellowmax's and the general one between them.
+
+    Args:
+        folder: the run folder.
+        settings: over which sets, from how much, and what is written.
+    """
+    settings.check()
+    run = OpenRun(folder)
+    with open_scorer(settings.score, run.folder, settings.timeout, settings.proxy, run.kappa_of_score) as scorer:
+        policy = TestedPolicy.of(run.scored_by(scorer))
+        sets = sets_of(policy.own, settings.omega, settings.alpha, settings.q)
+        rows = () if settings.out is None or run.selection is None else run.selection[0]
         chosen = [row.sequence for row in rows]
         try:
-            listed = Listed(run, states, reference)
+            listed = Listed(policy, settings.states, settings.reference)
         except ValueError as error:
-            return _from_samples(run, sets, samples, str(error), chosen, files)
-        return _from_states(run, sets, listed, chosen, files)
+            return _from_samples(policy, sets, str(error), chosen, settings)
+        return _from_states(policy, sets, listed, chosen, settings)
 
 
 def render(result: Worst) -> str:
@@ -137,28 +144,30 @@ def render(result: Worst) -> str:
     return "\n".join(lines)
 
 
-def _from_states(run: TrainedRun, sets: Sequence[NamedSet], listed: Listed, chosen: Sequence[str], files: _Files) -> Worst:
+def _from_states(
+    run: TestedPolicy, sets: Sequence[NamedSet], listed: Listed, chosen: Sequence[str], settings: WorstSettings
+) -> Worst:
     log_reward = run.log_reward(listed.graph.terminal_states)
     cases = listed.cases(sets, log_reward)
-    if files.out is not None:
-        _write_objects(files.out, listed.objects(cases[0], log_reward, chosen, files.top))
-    if files.plot is not None:
+    if settings.out is not None:
+        _write_objects(settings.out, listed.objects(cases[0], log_reward, chosen, settings.top))
+    if settings.plot is not None:
         asked = sets[0].operator
-        write_two_actions(files.plot, first_choice(run, asked, listed.log_reference(asked, log_reward)[0]), unit="the score")
-    mean = Mean(cases[0].mean_reward / run.parts.beta, 0.0)
-    return Worst(mean, listed.rows(sets, cases), listed.reference, listed.graph.num_states, None, files.names)
+        write_two_actions(settings.plot, first_choice(run, asked, listed.log_reference(asked, log_reward)[0]), unit="the score")
+    mean = Mean(cases[0].mean_reward / run.beta, 0.0)
+    return Worst(mean, listed.rows(sets, cases), listed.reference, listed.graph.num_states, None, settings.files)
 
 
 def _from_samples(
-    run: TrainedRun, sets: Sequence[NamedSet], samples: int, reason: str, chosen: Sequence[str], files: _Files
+    run: TestedPolicy, sets: Sequence[NamedSet], reason: str, chosen: Sequence[str], settings: WorstSettings
 ) -> Worst:
-    sampled = Sampled(run, sets, samples)
-    if files.out is not None:
-        _write_objects(files.out, sampled.objects(chosen, files.top))
-    if files.plot is not None:
-        write_two_actions(files.plot, first_choice(run, sets[0].operator, None), unit="the score")
+    sampled = Sampled(run, sets, settings.samples)
+    if settings.out is not None:
+        _write_objects(settings.out, sampled.objects(chosen, settings.top))
+    if settings.plot is not None:
+        write_two_actions(settings.plot, first_choice(run, sets[0].operator, None), unit="the score")
     mean = sampled.scaled(sampled.found.mean_reward)
-    return Worst(mean, sampled.rows(sets), "model", sampled.found.num, reason, files.names)
+    return Worst(mean, sampled.rows(sets), "model", sampled.found.num, reason, settings.files)
 
 
 def _line(row: SetRow) -> str:
@@ -192,21 +201,13 @@ def _write_objects(path: Path, rows: Sequence[ObjectRow]) -> None:
     write_atomically(path, stream.getvalue())
 
 
-def _check(states: int, samples: int, top: int, out: Path | None, plot: Path | None) -> None:
-    """Refuse numbers that mean nothing, and to replace a file that this command did not write."""
-    for name, value, least in (("states", states, 1), ("samples", samples, 2), ("top", top, 0)):
-        if value < least:
-            raise ValueError(f"--{name} must be at least {least}, got {value}.")
-    for name, path, suffix, start in (("out", out, ".csv", ",".join(COLUMNS)), ("plot", plot, ".svg", "<svg")):
-        if path is None:
-            continue
-        if path.suffix != suffix:
-            raise ValueError(f"--{name} {path}: expected a name that ends in {suffix}.")
-        if path.is_dir() or not path.parent.is_dir():
-            raise ValueError(f"--{name} {path}: expected a file in a folder that is there.")
-        if path.exists():
-            with open_plain(path, "r", encoding="utf-8", errors="replace") as stream:
-                if not stream.read(len(start)) == start:
-                    raise ValueError(
-                        f"--{name} {path} exists and is something else. Give another name, so that nothing is lost."
-                    )
+def _refuse_to_replace(name: str, path: Path, suffix: str, start: str) -> None:
+    """Refuse a file that does not begin as this command's own do."""
+    if path.suffix != suffix:
+        raise ValueError(f"--{name} {path}: expected a name that ends in {suffix}.")
+    if path.is_dir() or not path.parent.is_dir():
+        raise ValueError(f"--{name} {path}: expected a file in a folder that is there.")
+    if path.exists():
+        with open_plain(path, "r", encoding="utf-8", errors="replace") as stream:
+            if not stream.read(len(start)) == start:
+                raise ValueError(f"--{name} {path} exists and is something else. Give another name, so that nothing is lost.")

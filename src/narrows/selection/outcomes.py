@@ -24,15 +24,15 @@ class Outcomes(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Foretold:
-    """Say how it was found out what comes out of the rows of a run under noise.
+class OutcomeSummary:
+    """How it was found out what comes out of the rows of a run under noise.
 
     Args:
         noise: the noise and its settings, in words.
         method: `enumerated` if every outcome was weighed, `simulated` if some were drawn, `unknown` if neither could be done.
         num_outcomes: how many outcomes a row was weighed or drawn.
         standard_error: the largest standard error of a row's expected score; 0 where every outcome was weighed.
-        num_not_foretold: candidates that were left out of a ranking by expected score, because something spoke against them
+        num_not_ranked: candidates that were left out of a ranking by expected score, because something spoke against them
             before: a lower mean, or a lower expected score in a first look at a few outcomes.
         reason: why something is not known, and what would help; `None` where all is.
     """
@@ -41,7 +41,7 @@ class Foretold:
     method: Method
     num_outcomes: int | None = None
     standard_error: float | None = None
-    num_not_foretold: int = 0
+    num_not_ranked: int = 0
     reason: str | None = None
 
     def sentences(self) -> list[str]:
@@ -52,8 +52,8 @@ class Foretold:
         if self.method == "simulated":
             error = f"; their standard error is at most {self.standard_error:.2g}"
             found.append(f"expected scores are means of {self.num_outcomes:,} simulated outcomes a row{error}")
-        if self.num_not_foretold:
+        if self.num_not_ranked:
             found.append(
-                f"{self.num_not_foretold:,} candidates with less promise at first sight were not ranked by expected score"
+                f"{self.num_not_ranked:,} candidates with less promise at first sight were not ranked by expected score"
             )
         return [*found, self.reason] if self.reason else found

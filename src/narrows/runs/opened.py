@@ -1,0 +1,192 @@
+"""A run, opened: its folder and everything that its job names, each made once and only when it is asked for."""
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Float
+
+from narrows.config import (
+    Job,
+    Parts,
+    RewardKind,
+    assemble,
+    build_env,
+    build_kernel,
+    build_reward,
+    measurements,
+)
+from narrows.data import Table
+from narrows.envs import AbstractEnvironment, AbstractKernel
+from narrows.envs.sequence import AbstractSequence
+from narrows.files import read_record
+from narrows.metrics.likelihood import is_tree, log_likelihood
+from narrows.outcomes import ExpectedOutcomes, outcomes_under_noise
+from narrows.policies.base import Model
+from narrows.proxies import AbstractProxy
+from narrows.rewards import AbstractReward
+from narrows.runs.folder import RunError, RunFolder
+from narrows.runs.records import VerificationRecord
+from narrows.selection import SelectionRecord, ShortlistRow, read_selection
+from narrows.storage import checkpoint
+from narrows.training import restore
+
+
+class OpenRun:
+    """A run folder with what its job names.
+
+    Args:
+        folder: the run folder, or its path.
+        score: the user's score, texts in and numbers out, where a run that it guides is to be trained or scored with.
+        job: the job, where it is at hand already.
+    """
+
+    def __init__(self, folder: RunFolder | Path, score: Callable[[Any], Any] | None = None, job: Job | None = None) -> None:
+        self.folder = folder if isinstance(folder, RunFolder) else RunFolder.open(folder)
+        self.score = score
+        if job is not None:
+            self.job = job
+
+    @cached_property
+    def job(self) -> Job:
+        return self.folder.job()
+
+    @cached_property
+    def env(self) -> AbstractEnvironment:
+        """The rules, without noise."""
+        return build_env(self.job)
+
+    @cached_property
+    def kernel(self) -> AbstractKernel | None:
+        return build_kernel(self.job, self.env)
+
+    @cached_property
+    def reward(self) -> AbstractReward | None:
+        """The score of finished objects as the job names it, None for a function of the user's."""
+        return None if self.is_user_score else build_reward(self.job, self.env)
+
+    @property
+    def proxy(self) -> AbstractProxy | None:
+        return self.reward if isinstance(self.reward, AbstractProxy) else None
+
+    @cached_property
+    def table(self) -> Table | None:
+        """The measurements that the job names."""
+        return measurements(self.job)
+
+    @cached_property
+    def parts(self) -> Parts:
+        """What a trainer takes; JobError for a job that needs a score of the user's and has none."""
+        return self._parts(self.score)
+
+    @cached_property
+    def newest(self) -> checkpoint.Found:
+        """The newest checkpoint that verifies, as it was when it was first asked for."""
+        return checkpoint.latest(self.folder.checkpoints)
+
+    @cached_property
+    def model(self) -> Model:
+        """The model of the newest checkpoint; RunError where there is none yet."""
+        found = self.newest.path
+        if found is None:
+            path = self.folder.path
+            raise RunError(f"{path} has no checkpoint yet. Wait for its first one, or `narrows resume {path}`.")
+        # The policy alone speaks: a score that is not there is not asked.
+        parts = self._parts(unasked) if self.is_user_score and self.score is None else self.parts
+        state, _ = restore(found, jax.eval_shape(parts.trainer(self.job).init, jax.random.key(self.job.seed)))
+        return state.model
+
+    @cached_property
+    def selection(self) -> tuple[tuple[ShortlistRow, ...], SelectionRecord | None] | None:
+        """The rows of the run's shortlist and how they were chosen, None without one."""
+        return read_selection(self.folder.shortlist) if self.folder.shortlist.exists() else None
+
+    @cached_property
+    def verification(self) -> VerificationRecord | None:
+        """The true scores of the run's shortlist, None without them and where the shortlist was replaced since."""
+        path = self.folder.verification
+        if self.selection is None or not path.exists():
+            return None
+        truth = read_record(path, VerificationRecord, f"Make it again: narrows verify {self.folder.path} SCORE")
+        verified = [name for group in truth.groups if group.role == "shortlist" for name in group.objects]
+        return truth if verified == [row.sequence for row in self.selection[0]] else None
+
+    @cached_property
+    def outcomes(self) -> ExpectedOutcomes | None:
+        """What can be said of the outcomes of the run's objects, None for a run without noise."""
+        if self.job.noise is None or self.kernel is None:
+            return None
+        name, settings = self.job.noise["name"], {key: value for key, value in self.job.noise.items() if key != "name"}
+        shown = ", ".join(f"{key} {value}" for key, value in settings.items() if value is not None)
+        score = self.reward if self.proxy is None else self.proxy.predicted_mean()
+        return outcomes_under_noise(f"{name} ({shown})" if shown else name, self.env, self.kernel, score)
+
+    @property
+    def is_user_score(self) -> bool:
+        return self.job.reward_kind is RewardKind.USER
+
+    @property
+    def is_fitted(self) -> bool:
+        return self.job.reward_kind is RewardKind.FITTED
+
+    @property
+    def is_noisy(self) -> bool:
+        return self.job.noise is not None
+
+    @property
+    def is_sequence(self) -> bool:
+        return isinstance(self.env, AbstractSequence)
+
+    @property
+    def is_tree(self) -> bool:
+        """Whether every object can be made in one way only."""
+        return is_tree(self.env)
+
+    @property
+    def env_name(self) -> str:
+        return type(self.env).__name__
+
+    @property
+    def missing_model(self) -> str | None:
+        """Why there is no model to ask, None where there is one."""
+        if self.newest.path is not None:
+            return None
+        return f"{self.folder.path} has no checkpoint" + "".join(f"; {line}" for line in self.newest.skipped)
+
+    def scored_by(self, score: Callable[[Any], Any] | None) -> "OpenRun":
+        """Return the run with a score of the user's."""
+        return OpenRun(self.folder, score, self.job)
+
+    @property
+    def kappa_of_score(self) -> float:
+        """Standard deviations that come off what a score of the user's says; 0 where the reward sees to it itself."""
+        return self.job.reward["kappa"] if self.is_user_score else 0.0
+
+    def log_likelihoods(self, objects: Sequence[str]) -> Float[np.ndarray, " object"]:
+        """Return the log-probability of each object under the model, in nats; only where an object is made in one way."""
+        return log_likelihood(self.model, self.env, self.env.from_text(objects))
+
+    def predict(self, objects: Sequence[str]) -> Float[np.ndarray, " object"]:
+        """Return the score that guided the run for any objects; NaN for a run guided by a function of the user's."""
+        if self.reward is None:
+            return np.full(len(objects), np.nan)
+        if self.proxy is not None:
+            return self.proxy.predict(objects)[0]
+        parts = self.parts
+        assert isinstance(parts.reward, AbstractReward), "a score of the user's is not asked"
+        return parts.reward.in_double(parts.env.from_text(objects)) / parts.beta
+
+    def _parts(self, score: Callable[[Any], Any] | None) -> Parts:
+        def reward() -> AbstractReward:
+            assert self.reward is not None, "the reward of a job without a score of the user's"
+            return self.reward
+
+        return assemble(self.job, self.env, self.kernel, reward, lambda: self.table, score)
+
+
+def unasked(objects: Sequence[str]) -> np.ndarray:
+    """Stand in for a score of the user's where a job is only checked or its policy read."""
+    raise AssertionError(f"the score of {len(objects)} objects was asked for, though nothing is trained.")

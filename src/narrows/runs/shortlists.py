@@ -1,0 +1,69 @@
+"""The shortlist of one or more runs: by which rule its candidates are ranked, and which of them it takes."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+
+from narrows.config import ShortlistSettings
+from narrows.runs.opened import OpenRun
+from narrows.selection import RANKINGS, ScoredCandidates, Shortlist, select
+from narrows.selection.rankings import AbstractRanking, Mean, RankingTask, ranking_named
+
+
+def resolve_ranking(runs: Sequence[OpenRun]) -> ShortlistSettings:
+    """Return how the shortlist of runs is selected, where the first one's job does not say by what.
+
+    By the rule that is usual for such a run, if it lacks nothing for it; else by the score itself.
+    """
+    settings = runs[0].job.shortlist
+    if settings.by is not None:
+        return settings
+    usual = _usual(runs[0])
+    return replace(settings, by=Mean.name if usual is None or usual.lacks(runs) is not None else usual.name)
+
+
+def ranking_note(runs: Sequence[OpenRun]) -> str | None:
+    """Return why runs whose job names no rule are not ranked by the usual one, None where they are."""
+    usual = _usual(runs[0]) if runs[0].job.shortlist.by is None else None
+    lack = None if usual is None else usual.lacks(runs)
+    return None if lack is None else f"ranked by the {runs[0].job.guide.noun}'s mean, for {lack}"
+
+
+def _usual(run: OpenRun) -> AbstractRanking | None:
+    return next((rule for rule in RANKINGS.values() if rule.is_usual(run)), None)
+
+
+def choose(runs: Sequence[OpenRun], scored: ScoredCandidates, settings: ShortlistSettings) -> Shortlist:
+    """Return the shortlist of some runs' candidates without writing anything."""
+    run = runs[0]
+    table = next((found.table for found in runs if found.table is not None), None)
+    measured = () if table is None else table.sequences
+    # What a score of the user's counted below its mean already is not taken off again.
+    kappa = max(0.0, settings.kappa - run.kappa_of_score)
+
+    def choose_by(by: str, scored: ScoredCandidates, ranks: np.ndarray | None = None) -> Shortlist:
+        return select(
+            scored.candidates,
+            scored.mean,
+            scored.std,
+            k=settings.k,
+            min_distance=settings.min_distance,
+            measured=measured,
+            measured_scores=None if table is None else table.scores,
+            lower_bound_kappa=kappa,
+            by=by,
+            ranks=ranks,
+            max_from_measured=None if run.job.near is None else run.job.near.limit,
+            guide=run.job.guide,
+            distance=run.env.distance,
+        )
+
+    ranking = ranking_named(settings.by or Mean.name)
+    by_mean = partial(choose_by, Mean.name)
+    task = RankingTask(runs, scored, frozenset(measured), settings.k, partial(choose_by, ranking.name), by_mean)
+    chosen = ranking.rank(task)
+    if chosen.outcomes is None and run.outcomes is not None:
+        chosen = run.outcomes.explain(chosen)
+    return replace(chosen, kappa=settings.kappa)
