@@ -22,11 +22,12 @@ FLAGS = {
 
 
 @pytest.mark.parametrize("command", FLAGS)
-def test_the_options_are_these(command, capsys):
+def test_the_options_are_these(command, capfd):
     with pytest.raises(SystemExit) as stopped:
         main([command, "--help"])
     assert stopped.value.code == 0
-    lines = re.findall(r"^│ (--[a-z].*)", capsys.readouterr().out, re.MULTILINE)
+    plain = re.sub(r"\x1b\[[\d;]*m", "", capfd.readouterr().out)
+    lines = re.findall(r"^[^\w\s-]? ?(--[a-z].*)", plain, re.MULTILINE)
     # A description is indented: what follows it in the line of its option is cut off by two spaces.
     shown = [option for line in lines for option in re.findall(r"--([a-z-]+)", line.split("  ")[0])]
     assert sorted(shown) == sorted(FLAGS[command].split())
