@@ -1,6 +1,7 @@
 """Shortlists on disk: they read back the same, act as no formula, and are never half-written."""
 
 import csv
+import json
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from narrows.files import ChangedFile
+from narrows.files import ChangedFile, record_text
 from narrows.selection import (
     COLUMNS,
     OUTCOME_COLUMNS,
@@ -241,3 +242,20 @@ def test_how_a_selection_was_chosen_reads_back_and_foreign_rows_are_told(tmp_pat
     csv_file.write_text("".join(csv_file.read_text(encoding="utf-8").splitlines(keepends=True)[:2]), encoding="utf-8")
     with pytest.warns(ChangedFile, match="s.csv is not the file that s.json was written with"):
         assert read_selection(csv_file)[0] == rows[:1]
+
+
+def test_what_an_earlier_release_said_of_outcomes_is_read(tmp_path):
+    summary = OutcomeSummary("Substitution (rate 0.1)", "simulated", 1000, 0.0158, 7)
+    noisy = with_outcomes(EXAMPLE, None, summary)
+    write_selection(noisy, tmp_path / "list.csv", with_fasta=False)
+    path = tmp_path / "list.json"
+    facts = json.loads(path.read_text(encoding="utf-8"))
+    del facts["checksum"]
+    old = facts.pop("outcomes")
+    facts["foretold"] = {("num_not_foretold" if name == "num_not_ranked" else name): value for name, value in old.items()}
+    path.write_text(record_text(facts), encoding="utf-8")
+    record = read_selection(tmp_path / "list.csv")[1]
+    assert record is not None and record.outcomes == summary
+    path.write_text(record_text({**facts, "foretold": 5}), encoding="utf-8")
+    with pytest.raises(ValueError, match=r"list\.json"):
+        read_selection(tmp_path / "list.csv")

@@ -49,10 +49,10 @@ GAMES = {
     "solve": Command("games.solving", "solve", "show the exact score of every move in a position"),
     "build-set": Command("games.building", "build", "build a set of positions with exact scores"),
 }
-"""What stands behind `narrows games`."""
+"""The commands behind `narrows games`."""
 
 _NO_ROOM = "RESOURCE_EXHAUSTED: "
-"""How JAX begins to say that memory ran out."""
+"""The beginning of JAX's message that memory ran out."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -64,30 +64,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _main(words: Sequence[str]) -> int:
-    if not words or words[0] in ("-h", "--help"):
-        say(_usage())
-        return 0 if words else 2
-    if words[0] in ("-V", "--version"):
+    if words[:1] in (["-V"], ["--version"]):
         say(importlib.import_module("narrows").__version__)
         return 0
-    if words[0] == "games":
-        return _games(words[1:])
-    command = COMMANDS.get(words[0])
-    if command is None:
-        say(f"narrows: there is no command {quote(words[0])}.\n\n{_usage()}", sys.stderr)
-        return 2
-    return _call(command, words[0], words[1:])
+    if words[:1] == ["games"]:
+        return _dispatch(words[1:], GAMES, "narrows games", _usage_of_games())
+    return _dispatch(words, COMMANDS, "narrows", _usage())
 
 
-def _games(words: Sequence[str]) -> int:
+def _dispatch(words: Sequence[str], commands: Mapping[str, Command], program: str, usage: str) -> int:
     if not words or words[0] in ("-h", "--help"):
-        say(_usage_of_games())
+        say(usage)
         return 0 if words else 2
-    command = GAMES.get(words[0])
+    command = commands.get(words[0])
     if command is None:
-        say(f"narrows games: there is no command {quote(words[0])}.\n\n{_usage_of_games()}", sys.stderr)
+        say(f"{program}: there is no command {quote(words[0])}.\n\n{usage}", sys.stderr)
         return 2
-    return _call(command, f"games {words[0]}", words[1:])
+    return _call(command, f"{program} {words[0]}", words[1:])
 
 
 def _call(command: Command, name: str, words: Sequence[str]) -> int:
@@ -96,7 +89,7 @@ def _call(command: Command, name: str, words: Sequence[str]) -> int:
         function = getattr(module, command.function)
         bounded = _within_bounds(function)
         with _telling(name):
-            result = tyro.cli(bounded, prog=f"narrows {name}", args=list(words), config=(tyro.conf.OmitArgPrefixes,))
+            result = tyro.cli(bounded, prog=name, args=list(words), config=(tyro.conf.OmitArgPrefixes,))
         say(module.render(result))
     except BrokenPipeError:  # the reader went away, as `head` does: nobody is left to tell
         _close_output()
@@ -105,7 +98,7 @@ def _call(command: Command, name: str, words: Sequence[str]) -> int:
     except (ValueError, OSError, ImportError, RuntimeError, MemoryError) as error:
         if _is_interrupt(error):
             return _interrupted(name)
-        say(f"narrows {name}: {_sentence(error)}", sys.stderr)
+        say(f"{name}: {_sentence(error)}", sys.stderr)
         return 1
     except KeyboardInterrupt:
         return _interrupted(name)
@@ -124,7 +117,7 @@ def _telling(name: str) -> Iterator[None]:
                 show(message, category, *place, **options)
             elif str(message) not in told:
                 told.add(str(message))
-                say(f"narrows {name}: {message}", sys.stderr)
+                say(f"{name}: {message}", sys.stderr)
 
         warnings.showwarning = tell
         yield
@@ -171,7 +164,7 @@ def _close_output() -> None:
 
 
 def _is_interrupt(error: BaseException) -> bool:
-    """Tell an error that Ctrl-C caused: a compiled module that is interrupted while it loads says ImportError."""
+    """Return whether Ctrl-C caused an error: a compiled module that is interrupted while it loads says ImportError."""
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, KeyboardInterrupt):
         cause = cause.__cause__ or cause.__context__
@@ -179,7 +172,7 @@ def _is_interrupt(error: BaseException) -> bool:
 
 
 def _interrupted(name: str) -> int:
-    say(f"narrows {name}: interrupted.", sys.stderr)
+    say(f"{name}: interrupted.", sys.stderr)
     return 130
 
 

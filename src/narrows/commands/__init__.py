@@ -1,4 +1,4 @@
-"""What a user does, one Python function each: the command line and a notebook call the same ones.
+"""The commands of a user, one Python function each: the command line and a notebook call the same ones.
 
     from narrows.commands import check, fit, report, resume, run, shortlist, tune, verify, worst
 

@@ -13,7 +13,7 @@ from narrows.data.spaces import OpenSpace
 
 @dataclass(frozen=True)
 class TableSettings:
-    """How a table is read.
+    """Settings of how a table is read.
 
     Args:
         sequence_column: name of the column of sequences, or its position such as '#1'; found by its usual names if not given.

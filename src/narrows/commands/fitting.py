@@ -29,7 +29,7 @@ class Fitted:
 
 @dataclass(frozen=True)
 class FitSettings:
-    """How a proxy is fitted and judged.
+    """Settings of how a proxy is fitted and judged.
 
     Args:
         members: networks in the ensemble, each trained on a bootstrap sample.

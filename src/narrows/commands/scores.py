@@ -19,7 +19,7 @@ MaybeScore = Annotated[str | Callable[[Sequence[str]], Any] | None, tyro.conf.ar
 Scheduler = Annotated[str | None, tyro.conf.arg(metavar="tcp://HOST:PORT")]
 _PENDING = 4
 _MANIFEST = "manifest.json"
-"""What `narrows fit` leaves in its folder."""
+"""The file that tells a folder of `narrows fit`."""
 MaybeProxy = Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")]
 
 

@@ -1,4 +1,4 @@
-"""What comes out of objects that are asked for, under noise."""
+"""The outcomes of objects that are asked for under noise."""
 
 from narrows.outcomes.expected_outcomes import ExpectedOutcomes as ExpectedOutcomes
 from narrows.outcomes.expected_outcomes import outcomes_under_noise as outcomes_under_noise

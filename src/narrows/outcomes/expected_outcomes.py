@@ -1,4 +1,4 @@
-"""What can be said of the outcomes of a run's objects under noise, and what cannot and why."""
+"""The outcomes of a run's objects under noise, as far as they can be known, and why not further."""
 
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ _FIRST_LOOK = 32
 
 @dataclass(frozen=True, eq=False)
 class ExpectedOutcomes:
-    """What can be said of outcomes.
+    """The outcomes of objects, as far as they are known.
 
     Args:
         noise: name and settings of the noise, in words.

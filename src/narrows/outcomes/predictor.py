@@ -1,4 +1,4 @@
-"""What comes out of sequences that are asked for, where noise decides what becomes of each letter."""
+"""Prediction of what comes out of sequences that are asked for, where noise acts on each letter."""
 
 from collections.abc import Callable
 from collections.abc import Sequence as Objects

@@ -81,7 +81,7 @@ WIDTH, HEIGHT = 400, 262
 
 @dataclass(frozen=True)
 class Picture:
-    """Hold one figure of the page: the drawing and the words a reader needs to judge it.
+    """A figure of the page: the drawing and the words a reader needs to judge it.
 
     Args:
         name: unique on the page; it starts every id inside the drawing.

@@ -1,4 +1,4 @@
-"""What a reader should worry about: automatic checks, each with its threshold, each said in one sentence."""
+"""Worries of a reader: automatic checks, each with its threshold, each said in one sentence."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FAR_BELOW = 1.0
 
 @final
 class Caution(NamedTuple):
-    """Hold one worry: how serious, in what words, and which section shows it."""
+    """A worry: how serious, in what words, and which section shows it."""
 
     level: Literal["caution", "note"]
     text: str
@@ -143,7 +143,7 @@ def _collapse(data: ReportData) -> Iterator[Caution]:
 
 
 def _nearly_all(seen: int, possible: int | None) -> bool:
-    """Say whether so much has been seen that repeats are no sign of a collapse."""
+    """Return whether so much has been seen that repeats are no sign of a collapse."""
     return possible is not None and 2 * seen >= possible
 
 

@@ -1,4 +1,4 @@
-"""What a report page can show: plain data, filled from a run folder by whoever has one.
+"""The data of a report page, filled from a run folder by whoever has one.
 
 Everything but a run's name and settings is optional; the page says what a missing part would need. Numbers may be
 `None` or NaN where they are not known, arrays may be empty: the page says "not known" and goes on.
@@ -27,7 +27,7 @@ Role = Literal["shortlist", "measured", "random", "control"]
 
 @dataclass(frozen=True)
 class Search:
-    """How far the sampler went and what it saw."""
+    """The progress of the sampler and the objects that it saw."""
 
     objective: str = ""
     status: Status = "unknown"
@@ -41,7 +41,7 @@ class Search:
 
 @dataclass(frozen=True)
 class Noise:
-    """What decides what becomes of the letters that are asked for; `settings` as in the job, without the name.
+    """The noise that acts on the letters that are asked for; `settings` as in the job, without the name.
 
     `quality` says in words how well it predicts what it was not learned from, where it was learned.
     """
@@ -131,7 +131,7 @@ class DataQuality:
 
 @dataclass(frozen=True, eq=False)
 class ProxyQuality:
-    """How well the proxy predicts measured objects it never saw; `test_*` has one entry a held-out object.
+    """The quality of the proxy on measured objects it never saw; `test_*` has one entry a held-out object.
 
     `other_rows` is a sentence where it was fitted to other rows than the data has.
     """
@@ -159,7 +159,7 @@ class ProxyQuality:
 
 @dataclass(frozen=True)
 class Provenance:
-    """What made the run, so that somebody else can make it again."""
+    """The origin of the run, so that somebody else can make it again."""
 
     seed: int | None = None
     created: str = ""

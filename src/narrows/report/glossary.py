@@ -1,4 +1,4 @@
-"""What every column and every term of the page means, in words a newcomer can use."""
+"""The meaning of every column and every term of the page, in words a newcomer can use."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ _SMALLEST = 0.6
 
 @dataclass(frozen=True, eq=False)
 class Information:
-    """Hold what a logo shows.
+    """The contents of a logo.
 
     Args:
         bits: height of each letter, shape `[position, letter]`, in bits.

@@ -23,7 +23,7 @@ from narrows.report.words import command, printable
 
 @dataclass(frozen=True)
 class Missing:
-    """Say in a sentence what a part of the page lacks, and with which commands to get it."""
+    """Return in a sentence what a part of the page lacks, and with which commands to get it."""
 
     sentence: str
     lead: str

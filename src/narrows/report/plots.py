@@ -1,4 +1,4 @@
-"""The kinds of drawing a page uses: curves, histogram, scatter, strips, bars and the narrowing stream."""
+"""The kinds of drawing a page uses: curves, histogram, scatter, strips and bars."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ from typing import NamedTuple, final
 import numpy as np
 from markupsafe import Markup
 from matplotlib.axes import Axes
-from matplotlib.patches import PathPatch
-from matplotlib.path import Path
 
 from narrows.report.canvas import TONES, draw, label_axes, limits, log_axis
 from narrows.report.content import Values
@@ -22,7 +20,7 @@ from narrows.report.statistics import (
     finite_together,
     is_finite,
 )
-from narrows.report.words import count, number, plural, printable
+from narrows.report.words import number, plural, printable
 
 MAX_POINTS = 600
 """Points drawn in one scatter or curve; a caption says when there were more."""
@@ -30,7 +28,7 @@ MAX_POINTS = 600
 
 @final
 class Curve(NamedTuple):
-    """Hold one line of a chart: its name on the chart, its points, its tone."""
+    """A line of a chart: its name on the chart, its points, its tone."""
 
     label: str
     x: Values
@@ -41,7 +39,7 @@ class Curve(NamedTuple):
 
 @final
 class Cloud(NamedTuple):
-    """Hold one group of points of a scatter; `error` is a half-length of a vertical bar, `text` a word by each point."""
+    """A group of points of a scatter; `error` is a half-length of a vertical bar, `text` a word by each point."""
 
     label: str
     x: Values
@@ -54,7 +52,7 @@ class Cloud(NamedTuple):
 
 @final
 class Strip(NamedTuple):
-    """Hold one group of values shown one by one."""
+    """A group of values shown one by one."""
 
     label: str
     values: Values
@@ -102,7 +100,7 @@ def curves(
 
 
 def is_wide_range(values: Values) -> bool:
-    """Say whether values ask for a logarithmic axis: all positive, the largest 20 times the smallest or more.
+    """Return whether values ask for a logarithmic axis: all positive, the largest 20 times the smallest or more.
 
     >>> is_wide_range([1.0, 30.0]), is_wide_range([1.0, 2.0]), is_wide_range([0.0, 9.0])
     (True, False, False)
@@ -112,7 +110,7 @@ def is_wide_range(values: Values) -> bool:
 
 
 def is_banded(values: Values) -> bool:
-    """Say whether there are so many values that a curve shows blocks of them, each as its mean in a band."""
+    """Return whether there are so many values that a curve shows blocks of them, each as its mean in a band."""
     return finite(values).size > MAX_POINTS // 2
 
 
@@ -234,26 +232,6 @@ def bars(
     return draw(name, f"Bar chart of {y} by {x}: {words}.", paint)
 
 
-def stream(name: str, sizes: Sequence[int]) -> Markup | None:
-    """Return a stream that narrows from stage to stage, its width the logarithm of each stage's count."""
-    if len(sizes) < 2 or min(sizes) < 1:
-        return None
-    logs = np.array([math.log10(size) for size in sizes])
-    widths = 0.05 + 0.95 * logs / max(logs.max(), 1.0)
-
-    def paint(axes: Axes) -> None:
-        for tone, scale in (("accent-soft", 1.0), ("accent", 0.62)):
-            shape = _stream_outline(widths * scale)
-            axes.add_patch(PathPatch(shape, facecolor=TONES[tone], edgecolor="none", alpha=0.55))
-        axes.set_xlim(0, len(sizes))
-        axes.set_ylim(-1.02, 1.02)
-
-    steps = " to ".join(count(size) for size in sizes)
-    return draw(
-        name, f"A stream that narrows from {steps}, drawn on a logarithmic scale.", paint, width=900, height=92, bare=True
-    )
-
-
 @final
 class _Points(NamedTuple):
     x: np.ndarray
@@ -341,21 +319,6 @@ def _edges(array: np.ndarray, whole: bool) -> np.ndarray:
         return np.arange(math.floor(low), math.floor(high) + step + 1, step) - 0.5
     bins = int(np.clip(math.sqrt(array.size), 8, 40))
     return np.linspace(*(limits(low, high) if low == high else (low, high)), bins + 1)
-
-
-def _stream_outline(widths: np.ndarray) -> Path:
-    """Return the outline: flat across the middle of each stage, a smooth bend at each border."""
-    top = [(0.0, widths[0])]
-    codes: list[np.uint8] = []
-    for stage in range(1, widths.size):
-        before, after = widths[stage - 1], widths[stage]
-        top += [(stage - 0.3, before), (stage - 0.05, before), (stage + 0.05, after), (stage + 0.3, after)]
-        codes += [Path.LINETO, Path.CURVE4, Path.CURVE4, Path.CURVE4]
-    top.append((float(widths.size), widths[-1]))
-    codes.append(Path.LINETO)
-    bottom = [(x, -y) for x, y in reversed(top)]
-    vertices = [*top, *bottom, (0.0, 0.0)]
-    return Path(vertices, [Path.MOVETO, *codes, Path.LINETO, *codes, Path.CLOSEPOLY])
 
 
 def _legend(axes: Axes) -> None:

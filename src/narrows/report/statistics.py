@@ -17,7 +17,7 @@ LARGEST = 1e150
 
 @final
 class Interval(NamedTuple):
-    """Hold a mean with its 95 % bootstrap interval; the interval is NaN below two values."""
+    """A mean with its 95 % bootstrap interval; the interval is NaN below two values."""
 
     mean: float
     low: float
@@ -125,7 +125,7 @@ def pairwise_distances(sequences: Sequence[str], distance: AbstractDistance = ED
 
 @final
 class ErrorBin(NamedTuple):
-    """Hold how the proxy fares on held-out objects `low` to `high` edits from the training data.
+    """The errors of the proxy on held-out objects `low` to `high` edits from the training data.
 
     `rmse` is its root-mean-square error, `coverage` the share of truths within one standard deviation of the prediction and
     `sharpness` the mean standard deviation; the last two are NaN where no standard deviation is known.

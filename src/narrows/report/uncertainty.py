@@ -57,7 +57,7 @@ class TwoActions:
 
     @property
     def log_bound(self) -> float:
-        """What other actions leave of the bound 1 in this cut, 0 if there are none."""
+        """The share that other actions leave of the bound 1 in this cut, 0 if there are none."""
         return float(np.logaddexp(*self.log_policy))
 
     def log_weights(self, q: float) -> np.ndarray:

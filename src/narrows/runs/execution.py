@@ -44,7 +44,7 @@ _CURE = (
 
 @dataclass(frozen=True)
 class RunResult:
-    """How far a run went, and whether it was stopped before its last step."""
+    """The end of a run: how far it went, and whether it was stopped before its last step."""
 
     folder: RunFolder
     step: int
@@ -65,7 +65,7 @@ class RunResult:
 
 @dataclass(frozen=True)
 class FollowerResult:
-    """How far a process went along with a run that another one writes."""
+    """The end of a process that went along with a run which another one writes."""
 
     step: int
     num_steps: int

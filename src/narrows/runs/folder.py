@@ -1,4 +1,4 @@
-"""What lies in a run folder and how it is made: everything a reader needs, nothing that runs."""
+"""Run folders and how they are made: everything a reader needs, nothing that runs."""
 
 import importlib.metadata
 import os
@@ -83,7 +83,7 @@ class RunFolder:
 
     @property
     def scores(self) -> Path:
-        """What a user's score has been asked before: a slow score is not paid twice."""
+        """The answers of a user's score: a slow score is not paid twice."""
         return self.path / SCORES
 
     @property
@@ -214,7 +214,7 @@ class RunFolder:
         return job
 
     def has_its_job(self) -> bool:
-        """Say whether the job is, to the letter, the one that the run began with or was last resumed with."""
+        """Return whether the job is, to the letter, the one that the run began with or was last resumed with."""
         return self.about().job_sha256 == sha256_of(self.job_file)
 
     def about(self) -> RunRecord:

@@ -28,7 +28,7 @@ class OutOfMemory(RunError):
 
 
 class Need(NamedTuple):
-    """What takes memory: the field that decides how much, and whether devices share it or each has a copy."""
+    """A thing that takes memory: the field that decides how much, and whether devices share it or each has a copy."""
 
     field: str
     num_bytes: int
@@ -90,7 +90,7 @@ def needs_of(job: Job, parts: Parts, trainer: Trainer) -> list[Need]:
 
 @contextmanager
 def explained(cure: str) -> Iterator[None]:
-    """Hold a block in which memory may run out: OutOfMemory says how to need less."""
+    """Return a context manager for a block in which memory may run out: OutOfMemory says how to need less."""
     try:
         yield
     except (jax.errors.JaxRuntimeError, MemoryError) as error:

@@ -79,7 +79,7 @@ class OpenRun:
 
     @cached_property
     def parts(self) -> Parts:
-        """What a trainer takes; JobError for a job that needs a score of the user's and has none."""
+        """The objects that a trainer takes; JobError for a job that needs a score of the user's and has none."""
         return self._parts(self.score)
 
     @cached_property
@@ -116,7 +116,7 @@ class OpenRun:
 
     @cached_property
     def outcomes(self) -> ExpectedOutcomes | None:
-        """What can be said of the outcomes of the run's objects, None for a run without noise."""
+        """The outcomes of the run's objects, as far as they are known; None for a run without noise."""
         if self.job.noise is None or self.kernel is None:
             return None
         name, settings = self.job.noise["name"], {key: value for key, value in self.job.noise.items() if key != "name"}

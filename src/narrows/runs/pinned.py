@@ -1,4 +1,4 @@
-"""What a run depends on, pinned: the hash of every input and of the sections of its job that decide its numbers."""
+"""Pins of what a run depends on: the hash of every input and of the sections of its job that decide its numbers."""
 
 import hashlib
 from collections.abc import Mapping
@@ -28,7 +28,7 @@ def changed_inputs(folder: Path, pinned: Mapping[str, str]) -> list[str]:
 
 
 def is_inside(path: str) -> bool:
-    """Say whether a path that stands in a run folder is relative and stays there, on any system.
+    """Return whether a path that stands in a run folder is relative and stays there, on any system.
 
     >>> [is_inside(path) for path in ("inputs/table.csv", "../table.csv", "/table.csv", "C:table.csv", "a/../../b")]
     [True, False, False, False, False]

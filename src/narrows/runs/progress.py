@@ -1,4 +1,4 @@
-"""What a person sees while a run trains: one live line in a terminal, plain lines anywhere else."""
+"""The progress of a run, as a person sees it: one live line in a terminal, plain lines anywhere else."""
 
 import math
 import os

@@ -1,4 +1,4 @@
-"""What is kept of a run between two chunks: the archive, the columns of the history, and what was set aside."""
+"""The records of a run between two chunks: the archive, the columns of the history, and what was set aside."""
 
 import heapq
 import warnings

@@ -1,4 +1,4 @@
-"""What a run folder says in JSON: the schema of each file that is written there and read back."""
+"""The JSON files of a run folder: the schema of each one that is written there and read back."""
 
 from typing import Any, Literal
 

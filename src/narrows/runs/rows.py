@@ -9,7 +9,7 @@ from pathlib import Path
 from narrows.files import read_text, write_atomically
 
 TIMING = ("step", "steps", "seconds")
-"""What each row of `timing.csv` has."""
+"""The columns of `timing.csv`."""
 
 _CHECK = "check"
 _CURE = "Restore the file from a copy of the run."

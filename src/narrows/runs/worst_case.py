@@ -32,7 +32,7 @@ _BETWEEN = 0.5
 """The q of the general set where the run's is 0 or 1, which are named sets themselves."""
 
 _USUAL = GeneralMellowmax(omega=4.0, alpha=1.0, q=_BETWEEN)
-"""What stands in where a run maximises the score itself and so has no set of its own."""
+"""The operator where a run maximises the score itself and so has no set of its own."""
 
 
 class NamedSet(NamedTuple):
@@ -148,7 +148,7 @@ def sets_of(own: GeneralMellowmax | None, omega: float | None, alpha: float | No
 
 
 def _is_same(one: GeneralMellowmax, other: GeneralMellowmax) -> bool:
-    """Tell whether two operators have the same set; alpha has no part in a reference that does not count."""
+    """Return whether two operators have the same set; alpha has no part in a reference that does not count."""
     return one.omega == other.omega and one.q == other.q and (one.alpha == other.alpha or one.q == 0.0)
 
 

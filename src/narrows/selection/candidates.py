@@ -1,4 +1,4 @@
-"""What a shortlist chooses from: distinct objects with the run and the step that first saw them."""
+"""The candidates of a shortlist: distinct objects with the run and the step that first saw them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

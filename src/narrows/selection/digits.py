@@ -1,4 +1,4 @@
-"""How many digits of a number are shown."""
+"""The number of digits that are shown."""
 
 import math
 

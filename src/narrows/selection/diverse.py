@@ -16,7 +16,7 @@ _LARGEST_BLOCK = 1 << 14
 
 
 class Choice(NamedTuple):
-    """Hold what the greedy choice kept and why it passed over the rest.
+    """The items that the greedy choice kept, and why it passed over the rest.
 
     `kept` are positions in the items, best first, int64 `[<= k]`. `order` are all positions by descending score,
     `[n]`. `blocker[i]` belongs to item `order[i]`: `KEPT`, `FORBIDDEN`, or the row of `kept` (from 0, the best of several) that

@@ -18,10 +18,10 @@ from narrows.selection.rows import Shortlist, ShortlistRow
 Number = TypeVar("Number", int, float)
 
 OUTCOME_COLUMNS = ("asked", "expected_mean", "expected_std", "prob_as_asked")
-"""What the table of a run under noise has besides."""
+"""Further columns of the table of a run under noise."""
 
 _OLD_NAMES = {"proxy_mean": "score", "proxy_std": "score_std"}
-"""What columns were called in tables of earlier releases, which are read all the same."""
+"""Names of columns in tables of earlier releases, which are read all the same."""
 
 COLUMNS = tuple(field.name for field in fields(ShortlistRow) if field.name not in OUTCOME_COLUMNS)
 _LETTERS_A_LINE = 80

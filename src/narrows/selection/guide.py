@@ -1,11 +1,11 @@
-"""What the scores of a run come from, in the words that a reader is told."""
+"""The source of a run's scores, in the words that a reader is told."""
 
 from typing import NamedTuple, final
 
 
 @final
 class Guide(NamedTuple):
-    """Name what a run was guided by: `noun` is the thing itself, `score` what it gives an object, `mean` what it ranks by."""
+    """The names of a run's guide: `noun` is the thing itself, `score` what it gives an object, `mean` what it ranks by."""
 
     noun: str
     score: str
@@ -13,7 +13,7 @@ class Guide(NamedTuple):
 
     @property
     def is_proxy(self) -> bool:
-        """Say whether it was fitted to measurements, so that its scores are guesses."""
+        """Whether it was fitted to measurements, so that its scores are guesses."""
         return self == PROXY_GUIDE
 
 

@@ -1,4 +1,4 @@
-"""What is said of the outcomes of a shortlist's rows, and how it was found out."""
+"""The outcomes of a shortlist's rows under noise, and how they were found."""
 
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, TypeAlias
@@ -10,7 +10,7 @@ Method: TypeAlias = Literal["enumerated", "simulated", "unknown"]
 
 
 class Outcomes(NamedTuple):
-    """What comes out of objects that are asked for, float64; mean and standard deviation are NaN where the score is not known.
+    """The outcomes of objects that are asked for, float64; mean and standard deviation are NaN where the score is not known.
 
     Attributes:
         mean: expected score of what comes out.
@@ -25,7 +25,7 @@ class Outcomes(NamedTuple):
 
 @dataclass(frozen=True)
 class OutcomeSummary:
-    """How it was found out what comes out of the rows of a run under noise.
+    """A summary of how the outcomes of rows were found in a run under noise.
 
     Args:
         noise: the noise and its settings, in words.

@@ -13,7 +13,7 @@ _BLOCKERS_NAMED = 3
 
 
 class Pool(NamedTuple):
-    """Hold the distinct objects that may be chosen, best first, and their positions in the candidates."""
+    """The distinct objects that may be chosen, best first, and their positions in the candidates."""
 
     positions: np.ndarray
     objects: list[str]
@@ -22,7 +22,7 @@ class Pool(NamedTuple):
 
 
 class Fence(NamedTuple):
-    """Hold how far from what is measured a row may be, and which of some objects are not farther."""
+    """A limit to how far from what is measured a row may be, and which of some objects are not farther."""
 
     limit: int
     holds: Callable[[Sequence[str]], np.ndarray]
@@ -53,7 +53,7 @@ def _passed_over(num: int, why: str) -> str:
 
 
 def _name_rows(passed: Counter[int]) -> str:
-    """Name the rows that stood in the way most often, each with how often.
+    """Return the rows that stood in the way most often, each with how often.
 
     >>> _name_rows(Counter({0: 8, 3: 4}))
     'row 1 (8), row 4 (4)'
@@ -74,7 +74,7 @@ def _name_rows(passed: Counter[int]) -> str:
 def reason_fewer(
     pool: Pool, choice: Choice, k: int, min_distance: int, distance: AbstractDistance, fence: Fence | None = None
 ) -> str | None:
-    """Say why there are fewer than `k` rows and what would give more, `None` if there are `k`."""
+    """Return why there are fewer than `k` rows and what would give more, `None` if there are `k`."""
     num_rows = len(choice.kept)
     num_candidates = len(pool.objects) - int(np.sum(choice.blocker == FORBIDDEN))
     if num_rows == k:

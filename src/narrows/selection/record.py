@@ -17,7 +17,7 @@ from narrows.selection.rows import Shortlist, ShortlistRow
 
 
 class DiversityRecord(Record):
-    """How different the rows are; see `Diversity`."""
+    """The diversity of the rows; see `Diversity`."""
 
     mean_distance: float | None
     min_distance: int | None
@@ -26,7 +26,7 @@ class DiversityRecord(Record):
 
 
 class SelectionRecord(Record):
-    """How a selection was chosen; see `Shortlist`. `sha256` has the hash of each file beside it, by its name.
+    """The record of how a selection was chosen; see `Shortlist`. `sha256` has the hash of each file beside it, by its name.
 
     Before there were checksums, what is now in `diversity` stood beside the rest. `outcomes` was once called `foretold`, and
     its `num_not_ranked` was `num_not_foretold`.

@@ -55,7 +55,7 @@ class ShortlistRow:
 
 @dataclass(frozen=True, eq=False)
 class LetterCounts:
-    """How often each letter stands at each position, sequences aligned at their first letter.
+    """The counts of letters at each position, sequences aligned at their first letter.
 
     `counts[p, l]` is how many sequences have letter `letters[l]` at position `p`, int64; a row sums to the number of
     sequences that long.
@@ -67,7 +67,7 @@ class LetterCounts:
 
 @dataclass(frozen=True)
 class Diversity:
-    """How different the rows are, in the unit of the distance; `None` where there are too few rows or nothing measured.
+    """The differences between rows, in the unit of the distance; `None` where there are too few rows or nothing measured.
 
     Args:
         mean_distance: mean over all pairs of rows.

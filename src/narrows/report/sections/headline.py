@@ -10,9 +10,9 @@ from narrows.data import Space
 from narrows.distance import AbstractDistance
 from narrows.report.cautions import Caution, cautions, checks_made
 from narrows.report.content import ReportData, Selection, Truth
-from narrows.report.plots import stream
 from narrows.report.sections.outcomes import describe_noise
 from narrows.report.statistics import finite, largest, num_objects, pairwise_distances
+from narrows.report.stream import stream
 from narrows.report.words import UNKNOWN, count, duration, listing, number, percent, plural
 from narrows.selection.guide import Guide
 
@@ -21,7 +21,7 @@ _KINDS = {"rna": "RNA sequences", "dna": "DNA sequences", "protein": "peptides"}
 
 @dataclass(frozen=True)
 class Fact:
-    """Hold one figure of the headline with its name and a word of context."""
+    """A figure of the headline with its name and a word of context."""
 
     value: str
     name: str
@@ -30,7 +30,7 @@ class Fact:
 
 @dataclass(frozen=True)
 class Headline:
-    """Hold the top of the page: sentences, the stages of the narrowing, key figures, worries."""
+    """The top of the page: sentences, the stages of the narrowing, key figures, worries."""
 
     lede: tuple[str, ...]
     stream: Markup | None
@@ -49,7 +49,7 @@ class Headline:
 
 
 def headline(data: ReportData) -> Headline:
-    """Say the page's news first: what was searched, how far the search saw, what it kept, what to doubt."""
+    """Return the page's news: what was searched, how far the search saw, what it kept, what to doubt."""
     stages = _stages(data)
     made, not_made = checks_made(data)
     sizes = [size for size, _ in stages]
@@ -79,7 +79,7 @@ def _lede(data: ReportData) -> list[str]:
 
 
 def describe_space(space: Space) -> str:
-    """Say in words which set a space is.
+    """Return in words which set a space is.
 
     >>> describe_space(Space("rna", "ACGU", 14, 14))
     'all RNA sequences of 14 letters'

@@ -15,7 +15,7 @@ MOST_SET_ASIDE = 50
 
 @dataclass(frozen=True)
 class SettingsTable:
-    """Hold one table of the job: its name as in the file and its lines, each a key and a value."""
+    """A table of the job: its name as in the file and its lines, each a key and a value."""
 
     name: str
     lines: tuple[tuple[str, str], ...]
@@ -23,7 +23,7 @@ class SettingsTable:
 
 @dataclass(frozen=True)
 class OriginView:
-    """Hold the section on settings, versions and commands."""
+    """The section on settings, versions and commands."""
 
     tables: tuple[SettingsTable, ...]
     origin: tuple[tuple[str, str], ...]
@@ -34,7 +34,7 @@ class OriginView:
 
     @property
     def set_aside_sentence(self) -> str:
-        """Say how many items were set aside."""
+        """The number of items that were set aside, in words."""
         return f"{plural(self.num_set_aside, 'item')} had a number that is not finite and did not train the sampler."
 
 

@@ -1,4 +1,4 @@
-"""What noise makes of the shortlist: what it is, what is asked for and what is expected to come out."""
+"""The shortlist under noise: what the noise is, what is asked for and what is expected to come out."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MOST_RANKS = 12
 
 
 def describe_noise(noise: Noise) -> str:
-    """Say in a sentence what becomes of what is asked for, and name the noise with its settings.
+    """Return in a sentence what becomes of what is asked for, and the noise with its settings.
 
     >>> describe_noise(Noise("Substitution", {"rate": 0.1}))
     'What is asked for does not always come out: each letter is drawn anew, all letters alike, with probability 0.1
@@ -38,7 +38,7 @@ def listed(noise: Noise) -> str:
 
 
 def outcome_sentences(selection: Selection) -> list[str]:
-    """Say what the table's columns on outcomes are worth, nothing for a run without noise."""
+    """Return what the table's columns on outcomes are worth, nothing for a run without noise."""
     probabilities = finite([_nan(row.prob_as_asked) for row in selection.rows])
     means = finite([_nan(row.expected_mean) for row in selection.rows])
     sentences = []

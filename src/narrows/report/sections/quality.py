@@ -1,4 +1,4 @@
-"""How good the data are, and how good the proxy that learned from them."""
+"""The quality of the data, and of the proxy that learned from them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MOST_FINDINGS = 100
 
 @dataclass(frozen=True)
 class DataView:
-    """Hold the section on the data."""
+    """The section on the data."""
 
     facts: tuple[tuple[str, str], ...]
     kinds: tuple[tuple[str, str, str], ...]
@@ -35,7 +35,7 @@ class DataView:
 
 @dataclass(frozen=True)
 class ProxyView:
-    """Hold the section on the proxy."""
+    """The section on the proxy."""
 
     summary: tuple[str, ...]
     facts: tuple[tuple[str, str, str], ...]

@@ -1,4 +1,4 @@
-"""How the run went: one figure a curve, each with what trouble would look like."""
+"""The course of the run: one figure a curve, each with what trouble would look like."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from narrows.report.words import count, duration, listing, number, plural
 
 @dataclass(frozen=True)
 class RunView:
-    """Hold the section: sentences, curves, where the time went."""
+    """The section: sentences, curves, where the time went."""
 
     summary: tuple[str, ...]
     pictures: tuple[Picture, ...]

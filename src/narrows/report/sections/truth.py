@@ -1,4 +1,4 @@
-"""What guided the run against the truth: what the true scorer says of the shortlist and of the groups beside it."""
+"""The run's score against the truth: what the true scorer says of the shortlist and of the groups beside it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _MARKERS: dict[Role, str] = {"shortlist": "o", "measured": "s", "random": "D", "
 
 @dataclass(frozen=True)
 class GroupLine:
-    """Hold one group of the table as it is shown."""
+    """A group of the table as it is shown."""
 
     label: str
     note: str
@@ -41,7 +41,7 @@ class GroupLine:
 
 @dataclass(frozen=True)
 class TruthView:
-    """Hold the section: what it shows in sentences, the groups, the drawings, what could not be scored."""
+    """The section: what it shows in sentences, the groups, the drawings, what could not be scored."""
 
     scorer: str
     compared: str

@@ -1,4 +1,4 @@
-"""What a ranking is: a rule that says which candidates of a shortlist come first, and what it is called."""
+"""Rankings: rules that say which candidates of a shortlist come first, and how each is called."""
 
 import abc
 from collections.abc import Callable, Sequence
@@ -26,7 +26,7 @@ class Predictor(Protocol):
 
 
 class ExpectedOutcomes(Protocol):
-    """What can be said of the outcomes of a run's objects under noise (`narrows.outcomes.ExpectedOutcomes`)."""
+    """The outcomes of a run's objects under noise, as far as they are known (`narrows.outcomes.ExpectedOutcomes`)."""
 
     @property
     def closely(self) -> Predictor | None: ...
@@ -41,7 +41,7 @@ class ExpectedOutcomes(Protocol):
 
 
 class RankedRun(Protocol):
-    """What a rule may ask of a run (`narrows.runs.OpenRun`); each answer is worked out when it is asked for."""
+    """A run as a rule may question it (`narrows.runs.OpenRun`); each answer is worked out when it is asked for."""
 
     @property
     def is_fitted(self) -> bool: ...
@@ -115,7 +115,7 @@ class AbstractRanking(abc.ABC):
         """Return the shortlist; ValueError says what a run lacks."""
 
     def is_usual(self, run: RankedRun) -> bool:
-        """Tell whether this rule ranks a run whose job and command name none."""
+        """Return whether this rule ranks a run whose job and command name none."""
         return False
 
     def lacks(self, runs: Sequence[RankedRun]) -> str | None:
