@@ -227,7 +227,7 @@ def _extrapolation(data: ReportData) -> Iterator[Caution]:
     if data.selection is None or data.proxy is None:
         return
     tested = finite(data.proxy.test_distance)
-    distances = finite([_or_nan(row.distance_to_measured) for row in data.selection.rows])
+    distances = finite([row.distance_to_measured for row in data.selection.rows])
     if tested.size == 0 or distances.size == 0:
         return
     beyond, edge = int((distances > tested.max()).sum()), f"{number(float(tested.max()))} {data.distance.unit}"
@@ -288,7 +288,3 @@ def _truth(data: ReportData) -> Iterator[Caution]:
             "truth on average.",
             "truth",
         )
-
-
-def _or_nan(value: int | None) -> float:
-    return float("nan") if value is None else float(value)

@@ -18,8 +18,8 @@ from narrows.selection.guide import PROXY_GUIDE, Guide
 from narrows.selection.outcomes import OutcomeSummary
 from narrows.selection.rows import ShortlistRow
 
-Values = Sequence[float] | np.ndarray
-"""One number an item, of any numeric type; entries that are not finite are counted and left out of a drawing."""
+Values = Sequence[float | None] | np.ndarray
+"""One number an item, of any numeric type; entries that are None or not finite are counted and left out of a drawing."""
 
 Status = Literal["finished", "running", "stopped", "unknown"]
 Role = Literal["shortlist", "measured", "random", "control"]

@@ -35,10 +35,10 @@ def num_objects(space: Space) -> int:
 
 
 def column(values: Values) -> np.ndarray:
-    """Return `values` as a flat float64 array.
+    """Return `values` as a flat float64 array, NaN for None.
 
-    >>> column([1, 2]).dtype
-    dtype('float64')
+    >>> column([1, None])
+    array([ 1., nan])
     """
     return np.asarray(values, dtype=np.float64).reshape(-1)
 

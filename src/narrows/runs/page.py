@@ -142,10 +142,7 @@ def _selection(run: OpenRun) -> Selection | None:
 def _truth(truth: VerificationRecord | None) -> Truth | None:
     if truth is None:
         return None
-    groups = tuple(
-        ScoreGroup(group.role, group.label, _numbers(group.true_scores), _numbers(group.scores), group.note)
-        for group in truth.groups
-    )
+    groups = tuple(ScoreGroup(group.role, group.label, group.true_scores, group.scores, group.note) for group in truth.groups)
     return Truth(truth.scorer, groups, truth.matched_inverse_temperature, truth.failures)
 
 
@@ -219,10 +216,6 @@ def _provenance(run: OpenRun) -> Provenance:
 def _set_aside_item(line: SetAsideLine) -> SetAside:
     item = f"{len(line.objects)} objects of one step" if line.object is None else line.object
     return SetAside(item, line.reason, line.step)
-
-
-def _numbers(values: Sequence[float | None]) -> list[float]:
-    return [np.nan if value is None else value for value in values]
 
 
 def _column(rows: Rows, name: str) -> list[float]:

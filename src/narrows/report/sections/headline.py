@@ -141,7 +141,7 @@ def _facts(data: ReportData) -> list[Fact]:
 
 
 def _expected_facts(selection: Selection) -> list[Fact]:
-    expected = finite([row.expected_mean for row in selection.rows if row.expected_mean is not None])
+    expected = finite([row.expected_mean for row in selection.rows])
     if not expected.size:
         return []
     return [Fact(number(float(expected.mean())), "mean expected score", "of what comes out under noise")]

@@ -39,8 +39,8 @@ def listed(noise: Noise) -> str:
 
 def outcome_sentences(selection: Selection) -> list[str]:
     """Return what the table's columns on outcomes are worth, nothing for a run without noise."""
-    probabilities = finite([_nan(row.prob_as_asked) for row in selection.rows])
-    means = finite([_nan(row.expected_mean) for row in selection.rows])
+    probabilities = finite([row.prob_as_asked for row in selection.rows])
+    means = finite([row.expected_mean for row in selection.rows])
     sentences = []
     if means.size or probabilities.size:
         sentences.append("Each row is a sequence to ask for, letter by letter; beside it stands what is expected to come out.")
@@ -72,11 +72,11 @@ def _how_found(found: OutcomeSummary | None) -> list[str]:
 
 def expected_score_picture(rows: tuple[ShortlistRow, ...]) -> Picture | None:
     """Return asked scores against expected ones, `None` where no expected score is known."""
-    expected = [_nan(row.expected_mean) for row in rows]
+    expected = [row.expected_mean for row in rows]
     if not finite(expected).size:
         return None
     ranks = tuple(str(row.rank) for row in rows) if len(rows) <= MOST_RANKS else ()
-    spread = [_nan(row.expected_std) for row in rows]
+    spread = [row.expected_std for row in rows]
     cloud = Cloud("shortlist", [row.score for row in rows], expected, error=spread, text=ranks)
     return Picture(
         "expected-score",
@@ -92,7 +92,3 @@ def expected_score_picture(rows: tuple[ShortlistRow, ...]) -> Picture | None:
 
 def _shown(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _nan(value: float | None) -> float:
-    return float("nan") if value is None else float(value)

@@ -19,7 +19,7 @@ from narrows.report.letters import tint_of, tinted
 from narrows.report.logos import axis_end, draw_logo, fewest_for_logo, information
 from narrows.report.plots import Cloud, histogram, scatter
 from narrows.report.sections.outcomes import MOST_RANKS, expected_score_picture, outcome_sentences
-from narrows.report.statistics import finite, largest, pairwise_distances
+from narrows.report.statistics import column, finite, largest, pairwise_distances
 from narrows.report.words import UNKNOWN, count, decimals_for, fixed, number, percent, plural, printable
 from narrows.selection.rows import ShortlistRow
 
@@ -84,8 +84,8 @@ def shortlist_view(data: ReportData) -> ShortlistView | None:
         lines=_lines(data.selection, tint_of(_alphabet(data))),
         score=data.guide.score.capitalize(),
         has_truth=any(value is not None for value in data.selection.true_scores.values()),
-        has_std=finite([_nan(row.score_std) for row in rows]).size > 0,
-        has_lower=finite([_nan(row.lower_bound) for row in rows]).size > 0,
+        has_std=finite([row.score_std for row in rows]).size > 0,
+        has_lower=finite([row.lower_bound for row in rows]).size > 0,
         has_outcomes=any(row.asked is not None for row in rows),
         has_measured=has_measured,
         is_long=is_long,
@@ -161,7 +161,7 @@ def _lines(selection: Selection, tints: Mapping[str, int]) -> tuple[Line, ...]:
 def _score_decimals(selection: Selection) -> int:
     """Return the decimals that tell the rows apart, but no more than the uncertainty leaves any sense to."""
     rows, truth = selection.rows, selection.true_scores
-    stds = finite([_nan(row.score_std) for row in rows])
+    stds = finite([row.score_std for row in rows])
     known = [score for row in rows for score in (row.score, row.expected_mean, truth.get(row.sequence))]
     apart = decimals_for(known)
     typical = float(np.median(stds)) if stds.size else 0.0
@@ -258,8 +258,8 @@ def _score_against_distance(data: ReportData) -> Picture:
     selection = data.selection
     assert selection is not None
     rows = selection.rows
-    distance = [_nan(row.distance_to_measured) for row in rows]
-    mean, std = [row.score for row in rows], [_nan(row.score_std) for row in rows]
+    distance = column([row.distance_to_measured for row in rows]).tolist()
+    mean, std = [row.score for row in rows], [row.score_std for row in rows]
     # Distances are whole numbers: a golden-ratio shift sideways keeps rows of one distance from hiding each other.
     shifted = [value + ((row.rank * 0.618034) % 1.0 - 0.5) * 0.6 for value, row in zip(distance, rows, strict=True)]
     ranks = tuple(str(row.rank) for row in rows) if len(rows) <= MOST_RANKS else ()
@@ -296,7 +296,3 @@ def _spread(selection: Selection, distance: AbstractDistance) -> Picture:
         "hill to the right is a diverse list.",
         "A pile at the smallest allowed distance: the list is one family, shaved apart by the rule.",
     )
-
-
-def _nan(value: float | None) -> float:
-    return float("nan") if value is None else float(value)
