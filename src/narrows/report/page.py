@@ -23,7 +23,7 @@ from narrows.report.words import command, printable
 
 @dataclass(frozen=True)
 class Missing:
-    """Return in a sentence what a part of the page lacks, and with which commands to get it."""
+    """A sentence about what a part of the page lacks, and the commands that get it."""
 
     sentence: str
     lead: str
