@@ -195,9 +195,7 @@ def test_drawing_leaves_the_settings_of_matplotlib_alone():
 @pytest.mark.filterwarnings("error")
 def test_degenerate_numbers_are_shown_or_left_out(values):
     steps = list(range(len(values)))
-    rows = tuple(
-        ShortlistRow(i + 1, "ACGU"[: i % 5], value, value, value, None, value, None, None) for i, value in enumerate(values)
-    )
+    rows = tuple(ShortlistRow(i + 1, "ACGU"[: i % 5], value, value, value, None, value) for i, value in enumerate(values))
     columns = {f.name: values for f in fields(History) if f.name != "step"}
     checked(
         ReportData(

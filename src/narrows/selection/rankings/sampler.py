@@ -20,7 +20,7 @@ class Sampler(AbstractOwnRanking):
     noun = "log-probability"
     meaning = (
         "By how likely the trained sampler is to make an object. It has learned from many scores, which smooths over single "
-        "objects that a proxy is wrong about."
+        "ones that are wrong."
     )
 
     def label(self, guide: Guide, kappa: float) -> str:
