@@ -43,8 +43,14 @@ class Remembers(AbstractPolicy):
     """The least that someone's own policy with a memory implements: `start` and `step`."""
 
     weight: jax.Array
-    has_backward_head = False
-    has_flow_head = True
+
+    @property
+    def has_backward_head(self):
+        return False
+
+    @property
+    def has_flow_head(self):
+        return True
 
     def start(self):
         return jnp.zeros(())

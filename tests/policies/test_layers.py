@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from narrows.policies.layers import Affine, Heads, recall
+from narrows.policies.sizes import Sizes
 
 
 @pytest.mark.parametrize("num_in", [16, 400])
@@ -63,7 +64,7 @@ def test_what_is_recalled_has_the_gradient_of_what_was_computed():
 
 
 def test_no_two_heads_start_alike():
-    heads = Heads(8, 3, 3, True, jax.random.key(0))
+    heads = Heads(8, Sizes(2, 2, 3, num_backward_actions=3, flow_head=True), jax.random.key(0))
     output = heads(jnp.ones(8))
     assert output.backward_logits is not None and output.log_flow is not None
     assert not np.allclose(output.forward_logits, output.backward_logits)
