@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export JAX_PLATFORMS ?= cpu
 
-.PHONY: demo test test-quick test-all lint bench bench-quick docs-results clean .venv-bench .venv-bench-pinned
+.PHONY: demo test test-quick test-all test-lowest test-newest lint bench bench-quick docs-results clean .venv-bench .venv-bench-pinned
 
 $(VENV)/.demo: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -36,6 +36,27 @@ test-quick: $(VENV)/.dev  ## while working
 test-all: $(VENV)/.dev lint  ## every test, compiled as for users: before a release
 	XLA_FLAGS= $(PYTEST) -m '' --durations 50
 
+# What pyproject.toml says is true at both ends. PyTorch is left out: an older or newer one pulls gigabytes.
+SUPPORTED := [rna,cluster,games,test]
+NEWEST ?= $(firstword $(foreach minor,14 13 12 11,$(shell python3.$(minor) -c '' 2>/dev/null && echo python3.$(minor))))
+
+.venv-lowest/.installed: pyproject.toml
+	test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
+	$(@D)/bin/pip install --quiet uv
+	$(@D)/bin/uv pip install --quiet --python $(@D)/bin/python --resolution lowest-direct --editable '.$(SUPPORTED)'
+	touch $@
+
+.venv-newest/.installed: pyproject.toml
+	test -x $(@D)/bin/python || $(NEWEST) -m venv $(@D)
+	$(@D)/bin/pip install --quiet --upgrade --upgrade-strategy eager --editable '.$(SUPPORTED)'
+	touch $@
+
+test-lowest: .venv-lowest/.installed  ## the quick part with the oldest libraries that pyproject.toml allows
+	.venv-lowest/bin/python -m pytest -n 2 --dist worksteal $(TESTS)
+
+test-newest: .venv-newest/.installed  ## the quick part with the newest Python here and the newest libraries; NEWEST=python3.13 for another
+	.venv-newest/bin/python -m pytest -n 2 --dist worksteal $(TESTS)
+
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -62,4 +83,4 @@ docs-results: $(VENV)/.demo  ## the pages under docs/ that show committed result
 	$(BIN)/python -m benchmarks docs
 
 clean:
-	rm -rf $(VENV) .venv-bench .venv-bench-pinned runs
+	rm -rf $(VENV) .venv-bench .venv-bench-pinned .venv-lowest .venv-newest runs
