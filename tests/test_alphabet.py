@@ -1,6 +1,7 @@
 """Tables of letters against loops that read one letter at a time: the same tokens, texts and refusals."""
 
 import time
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ DAMAGED = st.lists(st.text(LETTERS + "Zz\U0010ffff", max_size=6), max_size=8)
 BITS = st.lists(st.text("01", min_size=3, max_size=5) | st.text("012\0", max_size=5), max_size=8)
 
 
-def outcome(function, *arguments):
+def outcome(function, *arguments) -> Any:
     """Return what a function gives, or the words that it refuses its arguments with."""
     try:
         return function(*arguments)

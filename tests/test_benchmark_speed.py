@@ -226,8 +226,12 @@ def test_a_worker_answers_in_lines_of_json_and_says_what_it_does_not_know(tmp_pa
     assert set(sampled) == {"seconds"} and kept == drawn == {} and memory["peak_bytes"] > 1e6
     assert np.load(path).shape == (3, 4) and "snapshot, objects and memory, got 'dance'" in failed["error"]
     answers.truncate(0)
+
+    def broken(problem: Problem) -> protocol.Side:
+        raise ZeroDivisionError
+
     with pytest.raises(ZeroDivisionError):
-        protocol.serve(lambda problem: 1 / 0, TINY)
+        protocol.serve(broken, TINY)
     assert "ZeroDivisionError" in answers.getvalue()
 
 

@@ -167,7 +167,7 @@ def test_games_train(tmp_path, monkeypatch, is_begun):
     recipe = tiny(num_steps=4, every=2)
     policy = Scaled(recipe.make_policy(jax.random.key(0)), recipe.scale, recipe.scale)
 
-    def init(key):
+    def init(key) -> Any:
         zeros = (jnp.zeros((), jnp.int32) for _ in range(4))
         average = Model(jax.tree.map(jnp.copy, policy), jnp.zeros(()))  # training donates what it starts from
         return _State(next(zeros), average, _Games(next(zeros)), *zeros)

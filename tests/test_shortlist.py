@@ -372,7 +372,7 @@ def test_nothing_farther_from_the_measured_than_the_limit_is_chosen():
 
 def test_the_sampler_may_rank():
     objects, likely = ["AAAA", "CCCC", "CCCG"], np.array([-3.0, -2.0, -1.0])
-    chosen = select(objects, np.array([3.0, 2.0, 1.0]), k=2, min_distance=2, by="sampler", log_prob=likely)
+    chosen = select(objects, np.array([3.0, 2.0, 1.0]), k=2, min_distance=2, by="sampler", ranks=likely)
     assert [row.sequence for row in chosen.rows] == ["CCCG", "AAAA"]
     assert [row.score for row in chosen.rows] == [1.0, 3.0], "what the proxy says is told as ever"
     assert "probability under the sampler" in chosen.rows[0].why and chosen.ranked_by == "sampler"

@@ -152,13 +152,13 @@ def simulated(task: Task, folder: Path, num_processes: int | None = None) -> Sim
     home.mkdir(parents=True, exist_ok=True)
     (home / "settings.json").write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
     policy = _kept(home / "policy.npz", partial(_policy, task), load, save)
-    collected, returned = (partial(make, task, policy, num_processes) for make in (_transitions, _truth))
+    collected, returned = partial(_transitions, task, policy, num_processes), partial(_truth, task, policy, num_processes)
     data = _kept(home / "transitions.npz", collected, rollout_files.load_transitions, rollout_files.save_transitions)
     truth = _kept(home / "returns.npz", returned, rollout_files.load_returns, rollout_files.save_returns)
     return Simulated(data, truth)
 
 
-def _kept(path: Path, make: Callable[[], T], load: Callable[[Path], T], save: Callable[[Path, T], None]) -> T:
+def _kept(path: Path, make: Callable[[], T], load: Callable[[Path], T], save: Callable[[Path, T], object]) -> T:
     if path.is_file():
         return load(path)
     tell(f"simulating {path.parent.name}, {path.stem}")
@@ -181,8 +181,16 @@ def _transitions(task: Task, policy: LinearPolicy, num_processes: int) -> td.Tra
 
 def _truth(task: Task, policy: LinearPolicy, num_processes: int) -> Returns:
     starts = rollouts.visited(task.environment_id, policy, task.num_states, seed=10_000, every=53)
-    sizes = {"num_rollouts": task.num_rollouts, "num_steps": task.num_steps, "num_processes": num_processes}
-    return rollouts.returns(task.environment_id, policy, starts, discount=task.discount, seed=20_000, **sizes)
+    return rollouts.returns(
+        task.environment_id,
+        policy,
+        starts,
+        discount=task.discount,
+        num_rollouts=task.num_rollouts,
+        num_steps=task.num_steps,
+        num_processes=num_processes,
+        seed=20_000,
+    )
 
 
 def _settings(task: Task) -> dict:

@@ -66,8 +66,8 @@ def _minmax(found: Found) -> list[str]:
     def steps(case: str) -> str:
         reached = found.get((case, minmax.REACHED))
         text = " / ".join(found.told(case, metric, fixed, "g") or "-" for metric in minmax.STEPS)
-        is_told = reached is None or reached.value in (0.0, 1.0)
-        return text if is_told else f"{text} ({100.0 * reached.value:.0f} % of runs reach 1e-4)"
+        is_told = reached is not None and reached.value in (0.0, 1.0)
+        return text if reached is None or is_told else f"{text} ({100.0 * reached.value:.0f} % of runs reach 1e-4)"
 
     def specified(case: str) -> str:
         known = SPECIFIED.get((part_of(case, 2), name_of(case)), {})

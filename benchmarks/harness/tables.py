@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from benchmarks.harness.intervals import Interval
 from benchmarks.harness.rows import Row
@@ -28,7 +29,7 @@ class Found(Mapping[tuple[str, str], Row]):
     def __len__(self) -> int:
         return len(self._known)
 
-    def told(self, case: str, metric: str, tell: Callable[..., str] | None = None, *args: object) -> str:
+    def told(self, case: str, metric: str, tell: Callable[..., str] | None = None, *args: Any) -> str:
         """Return what a row says, nothing where there is none; by default its value and range."""
         row = self.get((case, metric))
         return "" if row is None else (spread if tell is None else tell)(row, *args)

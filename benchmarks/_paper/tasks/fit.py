@@ -237,7 +237,8 @@ def fit_published(
         raise ValueError(f"the proxy gives all {num_held} validation sequences one score. Give more rows, or a larger rate.")
     told = (best.epoch, [loss for loss, _ in losses], [loss for _, loss in losses], mean, std, most)
     report = Report(*told, rank_agreement(best.scores, values[held]), time.perf_counter() - began)
-    return Fitted(TransformerProxy(best.encoder, *(jnp.asarray(one, jnp.float32) for one in (mean, std)), task), report)
+    mean, std = jnp.asarray(mean, jnp.float32), jnp.asarray(std, jnp.float32)
+    return Fitted(TransformerProxy(best.encoder, mean, std, task), report)
 
 
 def save(fitted: Fitted, folder: Path) -> None:

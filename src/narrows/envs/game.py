@@ -3,12 +3,17 @@
 from abc import abstractmethod
 from collections.abc import Callable
 from collections.abc import Sequence as Objects
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from jaxtyping import Array, Bool, Int
 
-from narrows.envs.base import AbstractEnvironment, AbstractVar, State
+from narrows.envs.base import AbstractEnvironment, State
+
+if TYPE_CHECKING:  # a type checker would read an AbstractVar as an argument of the constructor
+    from typing import ClassVar as AbstractVar
+else:
+    from equinox import AbstractVar
 
 Cells: TypeAlias = Bool[np.ndarray, " cell"]
 

@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Sequence as Objects
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -10,8 +10,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from narrows.distance import AbstractDistance
-from narrows.envs.base import CHANCE, NO_ACTION, AbstractEnvironment, AbstractReversibleEnvironment, AbstractVar
+from narrows.envs.base import CHANCE, NO_ACTION, AbstractEnvironment, AbstractReversibleEnvironment
 from narrows.envs.turns import turns_of
+
+if TYPE_CHECKING:  # a type checker would read an AbstractVar as an argument of the constructor
+    from typing import ClassVar as AbstractVar
+else:
+    from equinox import AbstractVar
 
 
 class AbstractKernel(eqx.Module):

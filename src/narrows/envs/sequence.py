@@ -1,7 +1,7 @@
 """Sequences built left to right with an explicit end token: every prefix has one parent, so the state graph is a tree."""
 
 from collections.abc import Sequence as Objects
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -9,7 +9,12 @@ import numpy as np
 from jaxtyping import Array, Bool, Int
 
 from narrows.alphabet import Tokens, alphabet_of
-from narrows.envs.base import NO_ACTION, AbstractReversibleEnvironment, AbstractVar, Prefix
+from narrows.envs.base import NO_ACTION, AbstractReversibleEnvironment, Prefix
+
+if TYPE_CHECKING:  # a type checker would read an AbstractVar as an argument of the constructor
+    from typing import ClassVar as AbstractVar
+else:
+    from equinox import AbstractVar
 
 
 class SequenceState(NamedTuple):

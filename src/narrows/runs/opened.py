@@ -31,11 +31,12 @@ from narrows.rewards import AbstractReward
 from narrows.runs.folder import RunError, RunFolder
 from narrows.runs.records import VerificationRecord
 from narrows.selection import SelectionRecord, ShortlistRow, read_selection
+from narrows.selection.rankings import RankedRun
 from narrows.storage import checkpoint
 from narrows.training import restore
 
 
-class OpenRun:
+class OpenRun(RankedRun):
     """A run folder with what its job names.
 
     Args:

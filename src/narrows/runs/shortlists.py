@@ -3,14 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from typing import cast
 
 import numpy as np
 
 from narrows.config import ShortlistSettings
 from narrows.runs.opened import OpenRun
 from narrows.selection import RANKINGS, ScoredCandidates, Shortlist, select
-from narrows.selection.rankings import AbstractRanking, Mean, RankedRun, RankingTask, ranking_named
+from narrows.selection.rankings import AbstractRanking, Mean, RankingTask, ranking_named
 
 
 def resolve_ranking(runs: Sequence[OpenRun]) -> ShortlistSettings:
@@ -22,22 +21,18 @@ def resolve_ranking(runs: Sequence[OpenRun]) -> ShortlistSettings:
     if settings.by is not None:
         return settings
     usual = _usual(runs[0])
-    return replace(settings, by=Mean.name if usual is None or usual.lacks(_ranked(runs)) is not None else usual.name)
+    return replace(settings, by=Mean.name if usual is None or usual.lacks(runs) is not None else usual.name)
 
 
 def ranking_note(runs: Sequence[OpenRun]) -> str | None:
     """Return why runs whose job names no rule are not ranked by the usual one, None where they are."""
     usual = _usual(runs[0]) if runs[0].job.shortlist.by is None else None
-    lack = None if usual is None else usual.lacks(_ranked(runs))
+    lack = None if usual is None else usual.lacks(runs)
     return None if lack is None else f"ranked by the {runs[0].job.guide.noun}'s mean, for {lack}"
 
 
 def _usual(run: OpenRun) -> AbstractRanking | None:
-    return next((rule for rule in RANKINGS.values() if rule.is_usual(_ranked([run])[0])), None)
-
-
-def _ranked(runs: Sequence[OpenRun]) -> Sequence[RankedRun]:
-    return cast("Sequence[RankedRun]", runs)  # a type checker does not match properties with those of a protocol here
+    return next((rule for rule in RANKINGS.values() if rule.is_usual(run)), None)
 
 
 def choose(runs: Sequence[OpenRun], scored: ScoredCandidates, settings: ShortlistSettings) -> Shortlist:
@@ -67,7 +62,7 @@ def choose(runs: Sequence[OpenRun], scored: ScoredCandidates, settings: Shortlis
 
     ranking = ranking_named(settings.by or Mean.name)
     by_mean = partial(choose_by, Mean.name)
-    task = RankingTask(_ranked(runs), scored, frozenset(measured), settings.k, partial(choose_by, ranking.name), by_mean)
+    task = RankingTask(runs, scored, frozenset(measured), settings.k, partial(choose_by, ranking.name), by_mean)
     chosen = ranking.rank(task)
     if chosen.outcomes is None and run.outcomes is not None:
         chosen = run.outcomes.explain(chosen)

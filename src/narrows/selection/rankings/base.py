@@ -3,6 +3,7 @@
 import abc
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar, Protocol
 
 import numpy as np
@@ -64,7 +65,7 @@ class RankedRun(Protocol):
     @property
     def missing_model(self) -> str | None: ...
 
-    @property
+    @cached_property
     def outcomes(self) -> ExpectedOutcomes | None: ...
 
     def log_likelihoods(self, objects: Sequence[str]) -> np.ndarray: ...
