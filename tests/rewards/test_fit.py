@@ -18,7 +18,7 @@ from narrows.storage.pytree import tree_hash
 
 SPACE = Space("rna", "ACGU", 8, 8)
 NUM = 240
-MAX_EPOCHS = 20
+MAX_EPOCHS = 12
 
 
 def make_table(scores=None, sequences=None):
@@ -86,13 +86,11 @@ def test_the_figures_are_those_of_the_arrays(fitted):
     assert quality.test_distance.min() >= 2  # beyond max_distance = 1
 
 
-def test_same_seed_same_bits(fitted):
-    again, other = small_fit(), small_fit(seed=1)
-    assert tree_hash(again.ensemble) == tree_hash(fitted.ensemble)
-    assert (
-        dataclasses.replace(again.quality, seconds=0.0).to_dict() == dataclasses.replace(fitted.quality, seconds=0.0).to_dict()
-    )
-    assert tree_hash(other.ensemble) != tree_hash(fitted.ensemble)
+def test_same_seed_same_bits():
+    one, again, other = (small_fit(seed=seed, max_epochs=3) for seed in (0, 0, 1))
+    assert tree_hash(again.ensemble) == tree_hash(one.ensemble)
+    assert dataclasses.replace(again.quality, seconds=0.0).to_dict() == dataclasses.replace(one.quality, seconds=0.0).to_dict()
+    assert tree_hash(other.ensemble) != tree_hash(one.ensemble)
 
 
 def held_out_rows(table, plain):
