@@ -29,6 +29,7 @@ OTHER_THAN_DEFAULT: dict[str, Any] = {
     "carry": 0.2,
     "lambda_": 0.3,
     "policy_weight": 0.5,
+    "huber": 0.1,
     "reference": lopsided,
 }
 

@@ -38,7 +38,7 @@ class _Progress(NamedTuple):
 def train_correction(base: Frequencies, transitions: Transitions, hidden: int, max_epochs: int, key: PRNGKeyArray) -> Corrected:
     """Return `base` corrected by a network that learned from transitions, in a random order already, by cross-entropy.
 
-    Some of them are set aside: the network is the one of the epoch that foretold these best, and training ends when several
+    Some of them are set aside: the network is the one of the epoch that predicted these best, and training ends when several
     epochs in a row did not improve on it. Before the first epoch it is as good as `base`.
 
     Args:
@@ -67,7 +67,7 @@ def _descend(
     key: PRNGKeyArray,
     max_epochs: Int[Array, ""],
 ) -> Correction:
-    """Return the network of the epoch that foretold `validation` best; all epochs are one compiled program."""
+    """Return the network of the epoch that predicted `validation` best; all epochs are one compiled program."""
     optimiser = optax.adamw(LEARNING_RATE, weight_decay=WEIGHT_DECAY)
     num = training.asked.shape[0]
     num_steps = -(-num // BATCH)

@@ -1,4 +1,4 @@
-"""Learn a kernel from transitions by cross-entropy, and say how well it foretells transitions it never saw."""
+"""Learn a kernel from transitions by cross-entropy, and say how well it predicts transitions it never saw."""
 
 from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
@@ -25,7 +25,7 @@ MIN_TRANSITIONS = 20
 class KernelQuality(NamedTuple):
     """The quality of kernels on held-out transitions: mean cross-entropies in nats, lower is better.
 
-    Transitions in which only one action could take place foretell themselves and are not counted.
+    Transitions in which only one action could take place predict themselves and are not counted.
 
     Attributes:
         num_fitted: transitions that the kernel judged here was fitted to.
@@ -68,7 +68,7 @@ def fit_kernel(
     Outcomes are legal and of the same kind as what was asked for: the object ends after either or after neither. A `table`
     counts how often each action came of each, whatever the state: the least cross-entropy in closed form where an action's
     kind is the same wherever it is legal, as for sequences. A `network` starts from the table and corrects it by the state;
-    it is kept as it was when transitions set aside for that were foretold best.
+    it is kept as it was when transitions set aside for that were predicted best.
 
     Args:
         env: the rules that are perturbed.

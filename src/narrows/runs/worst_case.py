@@ -214,7 +214,7 @@ class Listed:
         """Return the chosen objects' worst case, then that of the most probable ones."""
         if case.object_rewards is None:
             raise ValueError(
-                "nature moves in this run and an object comes out in several ways, so that no one change of its score is the "
+                "chance moves in this run, and an object comes out in several ways, so that no one change of its score is the "
                 "worst. Leave --out away."
             )
         graph, beta, env = self.graph, self.run.beta, self.run.env
