@@ -34,6 +34,7 @@ test-quick: $(VENV)/.dev  ## while working
 	$(PYTEST) $(TESTS)
 
 test-all: $(VENV)/.dev lint  ## every test, compiled as for users: before a release
+	$(BIN)/pip install --quiet --constraint constraints.txt build twine
 	XLA_FLAGS= $(PYTEST) -m '' --durations 50
 
 # What pyproject.toml says is true at both ends. PyTorch is left out: an older or newer one pulls gigabytes.

@@ -27,7 +27,7 @@ def run(*words: object, cwd: Path) -> str:
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
     """Return the sdist, and the wheel that was built from it."""
-    pytest.importorskip("build", reason="build is not installed: pip install 'narrows[dev]'")
+    pytest.importorskip("build", reason="build is not installed: pip install build twine")
     out = tmp_path_factory.mktemp("dist")
     run(sys.executable, "-m", "build", "--outdir", out, ROOT, cwd=out)
     return next(out.glob("*.tar.gz")), next(out.glob("*.whl"))
