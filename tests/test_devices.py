@@ -89,6 +89,12 @@ def test_what_cannot_be_shared_is_refused_in_a_sentence(found):
 # --- the command ---
 
 
+in_processes = pytest.mark.slow(
+    "starts processes that train together, minutes of them; four devices in one process train as one in the tests above, and "
+    "nothing quick has two processes"
+)
+
+
 @pytest.fixture
 def job_file(tmp_path):
     path = tmp_path / "job.toml"
@@ -130,6 +136,7 @@ def check_same_run(one, two):
     assert seen[0] == seen[1] and len(seen[0]) > 20
 
 
+@in_processes
 def test_the_command_trains_on_two_devices_or_in_two_processes_and_goes_on_with_another_number(job_file, capsys):
     alone, together, apart = (job_file.parent / name for name in ("alone", "together", "apart"))
     first_half = ("--set", "train.num_steps=6")
@@ -156,6 +163,7 @@ def lengthen(folder, before, after):
     path.write_text(path.read_text().replace(f"num_steps = {before}", f"num_steps = {after}"))
 
 
+@in_processes
 def test_a_process_that_is_told_to_stop_stops_all_and_one_that_cannot_begin_keeps_none_waiting(job_file):
     job_file.write_text(JOB.format(num_steps=1_000_000), encoding="utf-8")
     out = job_file.parent / "run"
@@ -173,6 +181,7 @@ def test_a_process_that_is_told_to_stop_stops_all_and_one_that_cannot_begin_keep
     assert "another process could not begin" in occupied[1][1]
 
 
+@in_processes
 def test_where_the_first_process_gives_up_the_others_end_too(job_file):
     leader, follower = finish(*pair("run", job_file, "--out", job_file.parent / "run", "--set", "optimizer.learning_rate=1e38"))
     assert leader[0] == 1 and "more than [train] max_set_aside = 0" in leader[1], leader

@@ -107,7 +107,10 @@ def test_losses_and_gradients_are_those_of_stepping(name, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(path, "evaluate", _stepping)
         expected = slope(None)
-    for rows, given in ((ONE_CHUNK, None), (ONE_CHUNK, record), (MANY_CHUNKS, None), (MANY_CHUNKS, half)):
+    ways = [(ONE_CHUNK, None), (MANY_CHUNKS, half)]
+    if name in ("grid", "letters"):  # one network of each kind shows that chunks and records do not depend on each other
+        ways += [(ONE_CHUNK, record), (MANY_CHUNKS, None)]
+    for rows, given in ways:
         monkeypatch.setattr(chunked, "CPU_ROWS", rows)
         found = slope(given)
         np.testing.assert_allclose(found[0], expected[0], rtol=1e-5)
