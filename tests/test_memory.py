@@ -93,7 +93,7 @@ def test_free_memory_is_read_where_the_system_says_it(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("error", [jax.errors.JaxRuntimeError(EXHAUSTED), MemoryError("Unable to allocate 1 TiB")])
 def test_memory_that_runs_out_later_leaves_no_empty_folder(job_file, capsys, monkeypatch, error):
-    monkeypatch.setattr(EXECUTE, "run", lambda *arguments, **options: (_ for _ in ()).throw(error))
+    monkeypatch.setattr(EXECUTE, "train", lambda *arguments, **options: (_ for _ in ()).throw(error))
     run = job_file.parent / "run"
     assert main(["run", str(job_file), "--out", str(run)]) == 1
     said = capsys.readouterr().err
@@ -103,7 +103,7 @@ def test_memory_that_runs_out_later_leaves_no_empty_folder(job_file, capsys, mon
     folder = RunFolder.create(run, load_job(job_file, {"train.num_steps": 5}), {})
     monkeypatch.undo()
     execute(folder)
-    monkeypatch.setattr(EXECUTE, "run", lambda *arguments, **options: (_ for _ in ()).throw(error))
+    monkeypatch.setattr(EXECUTE, "train", lambda *arguments, **options: (_ for _ in ()).throw(error))
     assert main(["resume", str(run)]) == 1
     assert "memory ran out" in capsys.readouterr().err
     assert folder.history.exists()
