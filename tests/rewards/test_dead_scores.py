@@ -1,6 +1,7 @@
 """Processes of scores that die, fork, flood or fall silent: noticed at once, cleared away, and never taken for an answer."""
 
 import os
+import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -135,14 +136,23 @@ def test_giving_up_ends_what_runs_in_threads_of_ours(write, tmp_path):
     wait_until(lambda: not is_alive(int((tmp_path / "child").read_text())))
 
 
+@pytest.fixture
+def ctrl_c_counts():
+    """Whoever starts tests in the background has them ignore Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @needs_proc
+@pytest.mark.usefixtures("ctrl_c_counts")
 def test_ctrl_c_in_the_middle_of_a_search_ends_the_process_and_its_children(write, tmp_path):
     source = SCORE.replace("what = objects[0]", "what, *others = objects\n    if others: raise ValueError('one of these')")
 
     def press():
         wait_until((tmp_path / "child").exists)
         time.sleep(0.2)
-        os.kill(os.getpid(), 2)
+        os.kill(os.getpid(), signal.SIGINT)
 
     thread = threading.Thread(target=press)
     begun = time.monotonic()
