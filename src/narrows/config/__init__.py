@@ -1,12 +1,8 @@
 """From a job file to the objects it names."""
 
 from narrows.config.job import SECTIONS as SECTIONS
-from narrows.config.job import DataSettings as DataSettings
 from narrows.config.job import Job as Job
-from narrows.config.job import NearSettings as NearSettings
 from narrows.config.job import Scalar as Scalar
-from narrows.config.job import ShortlistSettings as ShortlistSettings
-from narrows.config.job import TrainSettings as TrainSettings
 from narrows.config.job import dump_job as dump_job
 from narrows.config.job import fields_of as fields_of
 from narrows.config.job import known_names as known_names
@@ -24,3 +20,7 @@ from narrows.config.parts import build_env as build_env
 from narrows.config.parts import build_kernel as build_kernel
 from narrows.config.parts import build_reward as build_reward
 from narrows.config.schema import JobError as JobError
+from narrows.config.settings import DataSettings as DataSettings
+from narrows.config.settings import NearSettings as NearSettings
+from narrows.config.settings import ShortlistSettings as ShortlistSettings
+from narrows.config.settings import TrainSettings as TrainSettings

@@ -6,14 +6,13 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from narrows.config.names import NAMES, OLD_NAMES, SCORE, RewardKind, reward_kind
 from narrows.config.schema import JobError, Section, build_or_explain, refuse_unknown, resolve_named, validate_fields
+from narrows.config.settings import DataSettings, NearSettings, ShortlistSettings, TrainSettings
 from narrows.printing import name_some, printable, quote
 from narrows.selection.guide import PROXY_GUIDE, SCORE_GUIDE, Guide
-from narrows.selection.rankings import RankingName
-from narrows.sizes import Count
 from narrows.training import Surrogate, adam
 from narrows.training.replay import Replay
 from narrows.trajectories.behaviour import Behaviour
@@ -23,110 +22,6 @@ POLICY_CONTEXT = ("sizes", "key")
 """Arguments of a policy that follow from the environment and the objective, not from the job."""
 SECTIONS = tuple("env noise reward policy objective optimizer exploration replay train shortlist data near".split())
 SURROGATE = "surrogate"
-
-
-@dataclass(frozen=True)
-class DataSettings:
-    """The table of measurements that a proxy learns from and that novelty is measured against.
-
-    Args:
-        path: CSV file, relative to the job file.
-        space: `rna`, `dna`, `protein` or the letters of an alphabet.
-        sequence_column: name of the column of sequences; found by its name when left out.
-        score_column: name of the column of scores; found by its name when left out.
-        score_sense: `higher` if higher is better; `lower` changes the sign of every score.
-        on_invalid: `refuse` a table with bad rows, or `skip` them and write them to `rejected.csv`.
-    """
-
-    path: str
-    space: str
-    sequence_column: str | None = None
-    score_column: str | None = None
-    score_sense: Literal["higher", "lower"] = "higher"
-    on_invalid: Literal["refuse", "skip"] = "refuse"
-
-
-@dataclass(frozen=True)
-class NearSettings:
-    """The price of being far from the measurements of `[data]`.
-
-    Args:
-        penalty: taken off the score for each edit to the nearest measured sequence, on the scale of the scores.
-        limit: edits beyond which nothing is wanted; there the score falls below all measured ones.
-    """
-
-    penalty: float = 0.0
-    limit: int | None = None
-
-    def __post_init__(self) -> None:
-        if not 0.0 <= self.penalty < float("inf"):
-            raise ValueError(f"penalty must be at least 0 and finite, got {self.penalty}.")
-        if self.limit is not None and self.limit < 0:
-            raise ValueError(f"limit must be at least 0 edits, got {self.limit}.")
-
-
-@dataclass(frozen=True)
-class TrainSettings:
-    """The length of training, and its portions.
-
-    Args:
-        num_steps: training steps in all.
-        batch_size: fresh trajectories a step.
-        every: steps between two looks (metrics, archive, progress); one compiled chunk.
-        checkpoint_every: steps between two checkpoints, rounded up to a multiple of `every`.
-        epochs: times that each batch is gone through; as the objective says by default, which is once for all but
-            `ProximalPolicy` and `LaggedGeneralMellowmax`. More make more of each call of a score that is dear, at the cost of
-            training time.
-        minibatches: parts in which it is gone through, one step of the optimiser each; as the objective says by default.
-        given_per_step: measured objects to train on in each step beside the sampled ones, by backward sampling; 0 for none.
-        max_set_aside: non-finite rewards and skipped steps after which the run stops with an error.
-    """
-
-    num_steps: Count = 2000
-    batch_size: int = 64
-    every: Count = 50
-    checkpoint_every: Count = 500
-    epochs: Count | None = None
-    minibatches: int | None = None
-    given_per_step: int = 0
-    max_set_aside: Count = 1000
-
-    def __post_init__(self) -> None:
-        for name in ("num_steps", "batch_size", "every", "checkpoint_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
-        for name in ("epochs", "minibatches"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}. Leave it out for what the objective does.")
-        for name in ("given_per_step", "max_set_aside"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}.")
-
-
-@dataclass(frozen=True)
-class ShortlistSettings:
-    """The selection of `narrows shortlist` unless told otherwise.
-
-    Args:
-        k: rows.
-        min_distance: smallest edit distance between two rows.
-        kappa: the lower bound is the score minus `kappa` times its standard deviation.
-        by: what ranks the candidates: their own score by its `mean` or its `lower_bound`, how likely the trained `sampler`
-            itself is to make them, or under noise the score `expected` of what comes out. By default `expected` where that can
-            be known, `sampler` where the score is a fitted proxy, and else `mean`.
-    """
-
-    k: int = 24
-    min_distance: int = 4
-    kappa: float = 1.0
-    by: RankingName | None = None
-
-    def __post_init__(self) -> None:
-        if self.k < 1 or self.min_distance < 0:
-            raise ValueError(f"expected k >= 1 and min_distance >= 0, got {self.k} and {self.min_distance}.")
-        if not 0.0 <= self.kappa < float("inf"):
-            raise ValueError(f"kappa must be at least 0 and finite, got {self.kappa}.")
 
 
 @dataclass(frozen=True)
