@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from narrows.data import Check, OpenSpace, Space, check_table, space
+from narrows.data import Check, OpenSpace, Space, TableSettings, check_table, space
 
 Checker = Callable[..., Check]
 
@@ -18,6 +18,6 @@ def check(tmp_path: Path) -> Checker:
     def run(content: str | bytes, within: Space | OpenSpace | str = "rna", **options: Any) -> Check:
         path = tmp_path / "measurements.csv"
         path.write_bytes(content.encode() if isinstance(content, str) else content)
-        return check_table(path, space(within) if isinstance(within, str) else within, **options)
+        return check_table(path, space(within) if isinstance(within, str) else within, TableSettings(**options))
 
     return run

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from tests.data.conftest import Checker
 
-from narrows.data import DataError, accept_table, check_table, read_table, space
+from narrows.data import DataError, TableSettings, accept_table, check_table, read_table, space
 
 RNA = space("rna")
 
@@ -21,7 +21,7 @@ def only_finding(path: str | Path) -> str:
     assert finding.severity == "error"
     for policy in ("refuse", "skip"):
         with pytest.raises(DataError) as caught:
-            accept_table(found, on_invalid=policy)
+            accept_table(check_table(path, RNA, TableSettings(on_invalid=policy)))
         assert finding.message in str(caught.value)
         assert "--on-invalid" not in str(caught.value)  # leaving rows out would not help
     assert found.summary() and found.to_dict()["num_rows"] == 0

@@ -2,15 +2,15 @@
 
 import pytest
 
-from narrows.data import DataError, accept_table, check_table, space
+from narrows.data import DataError, TableSettings, accept_table, check_table, space
 
 
 @pytest.fixture
 def check(tmp_path):
-    def look(text, name="text", **options):
+    def look(text, name="text", has_classes=False, **options):
         path = tmp_path / "t.csv"
         path.write_text(text, encoding="utf-8")
-        return check_table(path, space(name), **options)
+        return check_table(path, space(name), TableSettings(**options), has_classes=has_classes)
 
     return look
 

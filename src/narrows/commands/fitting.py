@@ -6,10 +6,10 @@ from pathlib import Path
 from rich.console import Console
 from tyro.conf import Positional
 
-from narrows.commands.checking import USUAL, TableSettings
 from narrows.config import Job, RewardKind, build_env, load_job
-from narrows.data import Table, accept_table
+from narrows.data import Table, TableSettings, read_table
 from narrows.data import space as named_space
+from narrows.data.settings import USUAL, AbstractTableSettings
 from narrows.data.spaces import CUSTOM_PREFIX, OpenSpace, Space
 from narrows.envs import Sequence
 from narrows.proxies.ensemble import save
@@ -67,17 +67,18 @@ def fit(
         reading: how the table is read; a job says so itself.
     """
     asked: Space | OpenSpace
+    how: AbstractTableSettings
     if source.suffix == ".toml":
-        if space is not None or reading.sequence_column is not None or reading.score_column is not None:
+        if space is not None or reading != USUAL:
             raise ValueError("a job says itself what its table holds. Leave out the options about the table.")
-        path, asked, out, reading = _from_job(load_job(source), out)
+        path, asked, out, how = _from_job(load_job(source), out)
     else:
         if space is None:
             raise ValueError(f"--space is missing. Say what {source} holds: rna, dna, protein or the letters of an alphabet.")
-        path, asked, out = source, named_space(space), out or source.with_name("proxy")
+        path, asked, out, how = source, named_space(space), out or source.with_name("proxy"), reading
     if settings.seed < 0:
         raise ValueError(f"seed must be at least 0, got {settings.seed}.")
-    table = accept_table(reading.check(path, asked), on_invalid=reading.on_invalid)
+    table = read_table(path, asked, how)
     _refuse_a_file(out)  # before minutes of learning, not after
     space_of_table = asked.closed_over(table.sequences)
     fitted = fit_ensemble(table, space_of_table, **vars(settings), progress=_Meter(table))
@@ -111,7 +112,7 @@ def _refuse_a_file(out: Path) -> None:
         raise ValueError(f"{taken} is a file, so there can be no folder {out} for the proxy. Name another one with --out.")
 
 
-def _from_job(job: Job, out: Path | None) -> tuple[Path, Space, Path, TableSettings]:
+def _from_job(job: Job, out: Path | None) -> tuple[Path, Space, Path, AbstractTableSettings]:
     """Return the table that a job names, the space of its sequences, where the proxy goes, and how the table is read."""
     env, data = build_env(job), job.data
     if data is None:
@@ -124,5 +125,4 @@ def _from_job(job: Job, out: Path | None) -> tuple[Path, Space, Path, TableSetti
     named = named_space(data.space)
     if named.alphabet != env.alphabet:
         named = named_space(CUSTOM_PREFIX + env.alphabet)
-    reading = TableSettings(data.sequence_column, data.score_column, data.score_sense, data.on_invalid)
-    return job.folder / data.path, named_space(named.name, env.min_length, env.max_length), folder, reading
+    return job.folder / data.path, named_space(named.name, env.min_length, env.max_length), folder, data

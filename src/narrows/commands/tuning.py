@@ -14,6 +14,7 @@ from tyro.conf import Positional
 
 from narrows.data import Check, Table, accept_table, check_table
 from narrows.data import space as named_space
+from narrows.data.settings import AbstractTableSettings
 from narrows.data.spaces import OpenSpace, Space
 from narrows.printing import printable, say
 from narrows.sizes import Count, Few, Seed
@@ -43,8 +44,8 @@ class Tuned:
     is_profile: bool = False
 
 
-@dataclass(frozen=True)
-class TuneSettings:
+@dataclass(frozen=True, kw_only=True)
+class TuneSettings(AbstractTableSettings):
     """Settings of a tuning: what the texts are, what is trained and for how long, and how it is judged.
 
     Args:
@@ -69,10 +70,6 @@ class TuneSettings:
         patience: epochs without a lower loss on rows set aside, after which training ends.
         positive: the class whose probability is the score of a text; the last one by default.
         seed: of everything random.
-        sequence_column: name or position of the column of texts.
-        score_column: name or position of the column of scores or classes.
-        score_sense: whether a higher or a lower score is better.
-        on_invalid: refuse a table with bad rows, or skip them.
     """
 
     space: str = "text"
@@ -93,10 +90,6 @@ class TuneSettings:
     patience: Count = 2
     positive: str | None = None
     seed: Seed = 0
-    sequence_column: str | None = None
-    score_column: str | None = None
-    score_sense: Literal["higher", "lower"] = "higher"
-    on_invalid: Literal["refuse", "skip"] = "refuse"
 
 
 _USUAL = TuneSettings()
@@ -169,19 +162,12 @@ def render(tuned: Tuned) -> str:
 
 def _accepted(table: Path, space: Space | OpenSpace, settings: TuneSettings) -> Table:
     def look(has_classes: bool) -> Check:
-        return check_table(
-            table,
-            space,
-            sequence_column=settings.sequence_column,
-            score_column=settings.score_column,
-            score_sense=settings.score_sense,
-            has_classes=has_classes,
-        )
+        return check_table(table, space, settings, has_classes=has_classes)
 
     found = look(settings.task == "classification")
     if settings.task == "auto" and settings.score_sense == "higher" and _reads_like_classes(found):
         found = look(True)
-    return accept_table(found, on_invalid=settings.on_invalid)
+    return accept_table(found)
 
 
 def _reads_like_classes(found: Check) -> bool:

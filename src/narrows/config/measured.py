@@ -11,16 +11,8 @@ def measurements(job: Job) -> Table | None:
     """Return the checked table of a job's measurements, None for a job without one."""
     if job.data is None:
         return None
-    data = job.data
     try:
-        return read_table(
-            job.folder / data.path,
-            space(data.space),
-            sequence_column=data.sequence_column,
-            score_column=data.score_column,
-            score_sense=data.score_sense,
-            on_invalid=data.on_invalid,
-        )
+        return read_table(job.folder / job.data.path, space(job.data.space), job.data)
     except DataError as error:
         raise JobError(f"[data] {_in_words_of_a_job(str(error))}") from error
 

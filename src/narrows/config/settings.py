@@ -1,31 +1,23 @@
 """The sections of a job that have no name: records whose `Args` explain every field."""
 
 from dataclasses import dataclass
-from typing import Literal
 
+from narrows.data.settings import AbstractTableSettings
 from narrows.selection.rankings import RankingName
 from narrows.sizes import Count
 
 
-@dataclass(frozen=True)
-class DataSettings:
+@dataclass(frozen=True, kw_only=True)
+class DataSettings(AbstractTableSettings):
     """The table of measurements that a proxy learns from and that novelty is measured against.
 
     Args:
         path: CSV file, relative to the job file.
         space: `rna`, `dna`, `protein` or the letters of an alphabet.
-        sequence_column: name of the column of sequences; found by its name when left out.
-        score_column: name of the column of scores; found by its name when left out.
-        score_sense: `higher` if higher is better; `lower` changes the sign of every score.
-        on_invalid: `refuse` a table with bad rows, or `skip` them and write them to `rejected.csv`.
     """
 
     path: str
     space: str
-    sequence_column: str | None = None
-    score_column: str | None = None
-    score_sense: Literal["higher", "lower"] = "higher"
-    on_invalid: Literal["refuse", "skip"] = "refuse"
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from narrows.data.check import Rejected as Rejected
 from narrows.data.check import Table as Table
 from narrows.data.findings import DataError as DataError
 from narrows.data.findings import Finding as Finding
+from narrows.data.settings import TableSettings as TableSettings
 from narrows.data.spaces import OpenSpace as OpenSpace
 from narrows.data.spaces import Space as Space
 from narrows.data.spaces import space as space

@@ -4,17 +4,16 @@ import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from narrows.data.findings import Finding, list_first
 from narrows.data.layout import Layout
+from narrows.data.settings import AbstractTableSettings, ScoreSense
 from narrows.data.spaces import OpenSpace, Space
 from narrows.data.text import DELIMITERS
 from narrows.printing import printable, quote
-
-ScoreSense = Literal["higher", "lower"]
 
 _SHOWN = 50
 """Classes, and letters, that a summary lists."""
@@ -79,7 +78,7 @@ class Check:
     asked: Space | OpenSpace
     space: Space | None
     layout: Layout | None
-    score_sense: ScoreSense
+    settings: AbstractTableSettings
     table: Table
     findings: tuple[Finding, ...]
     num_rows: int
@@ -111,7 +110,7 @@ class Check:
         """Describe the table in plain lines: columns, counts, lengths, scores, letters, findings by kind."""
         lines = [("table", self.table.path)]
         if self.layout is not None:
-            lines += _describe_columns(self.layout, self.score_sense)
+            lines += _describe_columns(self.layout, self.settings.score_sense)
         lines += [("space", _describe_space(self.asked, self.space)), ("rows", f"{self.num_rows:,}")]
         lines += [("  good", f"{len(self.table):,}"), ("  rejected", f"{self.num_rejected:,}")]
         lines += [("  duplicates", f"{self.num_duplicates:,} (same sequence, same score: kept once)")]
@@ -145,7 +144,7 @@ class Check:
                 "lengths_from_data": isinstance(self.asked, OpenSpace),
             },
             "columns": columns,
-            "score_sense": self.score_sense,
+            "score_sense": self.settings.score_sense,
             "num_rows": self.num_rows,
             "num_good": len(table),
             "num_rejected": self.num_rejected,

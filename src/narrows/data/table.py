@@ -6,21 +6,19 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, get_args
 
 import numpy as np
 
 from narrows.data.cells import Rules
-from narrows.data.check import Check, ScoreSense, Table
+from narrows.data.check import Check, Table
 from narrows.data.findings import DataError, FileRefused, Finding, count, error, list_first, warning
 from narrows.data.layout import NUMBER, Layout, find_layout
 from narrows.data.rows import SortedRows, merge_duplicates, read_rows
+from narrows.data.settings import USUAL, AbstractTableSettings, ScoreSense
 from narrows.data.spaces import OpenSpace, Space
 from narrows.data.text import escape_bytes, read_text
 from narrows.files import write_atomically
 from narrows.printing import printable, quote
-
-OnInvalid = Literal["refuse", "skip"]
 
 _FILLED = 256
 """Cells that a rejected row is filled up to: one very wide row would make as many of every other one."""
@@ -30,10 +28,8 @@ _LOWER_IS_BETTER = frozenset("energy dg ddg mfe kd ki ic50 ec50 loss error rmsd 
 def check_table(
     path: str | os.PathLike[str],
     space: Space | OpenSpace,
+    settings: AbstractTableSettings = USUAL,
     *,
-    sequence_column: str | None = None,
-    score_column: str | None = None,
-    score_sense: ScoreSense = "higher",
     has_classes: bool = False,
 ) -> Check:
     """Read a CSV table of scored sequences and find everything that is wrong with it.
@@ -51,32 +47,30 @@ def check_table(
 
     Returns the `Check`; it never raises for what is in the file or for a file that cannot be read.
     """
-    if score_sense not in get_args(ScoreSense):
-        raise ValueError(f"score_sense must be 'higher' or 'lower', got {score_sense!r}")
-    if has_classes and score_sense == "lower":
+    if has_classes and settings.score_sense == "lower":
         raise ValueError("score_sense='lower' turns the sign of scores, and classes have none; leave it out")
     shown = printable(path, None)
     sha256 = None
     try:
         text = read_text(path)
         sha256 = text.sha256
-        layout = find_layout(text, space.alphabet, sequence_column, score_column)
+        layout = find_layout(text, space.alphabet, settings.sequence_column, settings.score_column)
     except FileRefused as refused:
         nothing = Table(shown, (), np.zeros(0), ())
-        return Check(os.fspath(path), sha256, space, None, None, score_sense, nothing, (refused.finding,), 0, 0, 0, ())
+        return Check(os.fspath(path), sha256, space, None, None, settings, nothing, (refused.finding,), 0, 0, 0, ())
     read = read_rows(text, Rules.of(space, layout, has_classes))
     kept = merge_duplicates(read, text, layout.delimiter)
-    table = _table(shown, kept, has_classes, score_sense)
+    table = _table(shown, kept, has_classes, settings.score_sense)
     num_rows = len(read.good) + len(read.rejected)
     findings = [*text.findings, *layout.findings, *kept.findings]
-    findings += _about_scores(layout, table, score_sense, num_rows)
+    findings += _about_scores(layout, table, settings.score_sense, num_rows)
     return Check(
         path=os.fspath(path),
         sha256=sha256,
         asked=space,
         space=space.closed_over(table.sequences) if len(table) else None,
         layout=layout,
-        score_sense=score_sense,
+        settings=settings,
         table=table,
         findings=tuple(sorted(findings, key=lambda finding: finding.row)),
         num_rows=num_rows,
@@ -89,33 +83,25 @@ def check_table(
 def read_table(
     path: str | os.PathLike[str],
     space: Space | OpenSpace,
+    settings: AbstractTableSettings = USUAL,
     *,
-    sequence_column: str | None = None,
-    score_column: str | None = None,
-    score_sense: ScoreSense = "higher",
-    on_invalid: OnInvalid = "refuse",
     rejected_path: str | os.PathLike[str] | None = None,
 ) -> Table:
     """Return the rows of a table as `check_table` reads them, as `accept_table` takes them."""
-    check = check_table(path, space, sequence_column=sequence_column, score_column=score_column, score_sense=score_sense)
-    return accept_table(check, on_invalid=on_invalid, rejected_path=rejected_path)
+    return accept_table(check_table(path, space, settings), rejected_path=rejected_path)
 
 
-def accept_table(
-    check: Check, *, on_invalid: OnInvalid = "refuse", rejected_path: str | os.PathLike[str] | None = None
-) -> Table:
-    """Return the table of a check: all of it, or with `on_invalid="skip"` its good rows.
+def accept_table(check: Check, *, rejected_path: str | os.PathLike[str] | None = None) -> Table:
+    """Return the table of a check: all of it, or with `on_invalid="skip"` in its settings the good rows.
 
     `skip` writes every rejected row with its reason to `rejected_path` (default: `rejected.csv` beside the table), and a
     file with a header alone where no row was rejected, so that the file always tells of the last reading.
 
     Raises DataError naming every bad row, and in either case for a file that is no table or has no good row.
     """
-    if on_invalid not in get_args(OnInvalid):
-        raise ValueError(f"on_invalid must be 'refuse' or 'skip', got {on_invalid!r}")
     if check.is_unreadable:
         raise DataError("\n".join(f"{check.table.path}: {finding.in_place}" for finding in check.errors), check.errors)
-    if on_invalid == "refuse":
+    if check.settings.on_invalid == "refuse":
         if check.errors:
             raise DataError(_refusal(check), check.errors)
         return check.table

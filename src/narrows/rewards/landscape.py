@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from narrows.data import read_table, space
+from narrows.data import TableSettings, read_table, space
 from narrows.data.spaces import CUSTOM_PREFIX
 from narrows.envs.base import AbstractEnvironment
 from narrows.envs.sequence import Sequence, SequenceState
@@ -62,7 +62,7 @@ class Landscape(AbstractReward):
         if self._num_objects() > _MAX_OBJECTS:
             raise ValueError(f"the environment has more than {_MAX_OBJECTS} objects. A Landscape is for spaces one can list.")
         objects = space(CUSTOM_PREFIX + env.alphabet, min_length=env.min_length, max_length=env.max_length)
-        table = read_table(path, objects, sequence_column=sequence_column, score_column=score_column)
+        table = read_table(path, objects, TableSettings(sequence_column=sequence_column, score_column=score_column))
         scores = self._tabulate(env, table.sequences, table.scores, both_strands)
         if scale != "none":
             scores = (scores - scores.min()) / max(scores.max() - scores.min(), np.finfo(np.float64).tiny)

@@ -168,13 +168,7 @@ def _data(job: Job) -> DataQuality | None:
     if job.data is None:
         return None
     data = job.data
-    check = check_table(
-        job.folder / data.path,
-        named_space(data.space),
-        sequence_column=data.sequence_column,
-        score_column=data.score_column,
-        score_sense=data.score_sense,
-    )
+    check = check_table(job.folder / data.path, named_space(data.space), data)
     header, columns = ("", ""), check.layout
     if columns is not None:
         header = (columns.header[columns.sequence], columns.header[columns.score])
