@@ -80,7 +80,7 @@ bench: $(VENV)/.demo .venv-bench/.installed .venv-bench-pinned/.installed  ## sp
 bench-quick: $(VENV)/.demo  ## our speed beside the stored baselines, within three minutes: run it after a change of the core
 	$(BIN)/python -m benchmarks guard
 
-docs-results: $(VENV)/.demo  ## the pages under docs/ that show committed results
+docs-results: $(VENV)/.demo  ## the pages under docs/ that show committed results, and the one that explains a job
 	$(BIN)/python -m benchmarks docs
 
 clean:

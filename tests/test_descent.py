@@ -177,7 +177,7 @@ def test_a_job_asks_for_it_in_one_line(tmp_path):
     ("fields", "said"),
     [
         ("5", "surrogate must be a table such as"),
-        ("{ steps = 5 }", "unknown fields \\['steps'\\]. Known: inner_steps, step_size"),
+        ("{ steps = 5 }", "unknown fields \\['steps'\\]. Did you mean 'step_size'\\? Known: inner_steps, step_size"),
         ("{ inner_steps = 2.5 }", "inner_steps: "),
         ("{ inner_steps = 0 }", "inner_steps must be at least 1"),
     ],

@@ -1,7 +1,8 @@
-"""The pages that show committed results, generated from them: `python -m benchmarks docs`."""
+"""The generated pages, of committed results and of what a job can say: `python -m benchmarks docs`."""
 
 from pathlib import Path
 
+from benchmarks.harness import job_page
 from benchmarks.harness.case import load
 from benchmarks.harness.places import RESULTS, ROOT
 from benchmarks.harness.rows import read_rows
@@ -42,7 +43,8 @@ def write() -> list[Path]:
     for name, path in PAGES.items():
         path.parent.mkdir(exist_ok=True)
         write_atomically(path, page(name))
-    return [*PAGES.values(), *pictures()]
+    write_atomically(job_page.PATH, job_page.page())
+    return [*PAGES.values(), job_page.PATH, *pictures()]
 
 
 def pictures(results: Path = RESULTS, folder: Path = ROOT / "docs") -> list[Path]:

@@ -37,7 +37,7 @@ COMMANDS = {
     "worst": Command("worst_case", "worst", "say how much of a run's score is left when the score is wrong"),
     "report": Command("reporting", "report", "write one self-contained page about a run"),
     "example": Command("examples", "example", "write the files of an example into the current folder"),
-    "list": Command("listing", "list_names", "show what a job can name"),
+    "list": Command("listing", "list_names", "explain what a job can say: sections, names, fields"),
     "doctor": Command("diagnosing", "doctor", "look at this installation and test it"),
 }
 

@@ -4,6 +4,7 @@
 """
 
 import contextlib
+import difflib
 import io
 import sys
 import unicodedata
@@ -43,6 +44,16 @@ def name_some(values: Iterable[object], limit: int = 20) -> str:
     names = list(values)
     listed = ", ".join(map(quote, names[:limit]))
     return listed if len(names) <= limit else f"{listed} and {len(names) - limit:,} more"
+
+
+def did_you_mean(name: object, known: Iterable[str]) -> str:
+    """Write a question, after a blank, about the nearest of the known names, and nothing where none is near.
+
+    >>> did_you_mean("rmaa", ["rna", "dna"]), did_you_mean("peptide", ["rna", "dna"])
+    (" Did you mean 'rna'?", '')
+    """
+    near = difflib.get_close_matches(str(name), list(known), n=1)
+    return f" Did you mean {quote(near[0])}?" if near else ""
 
 
 def say(text: str, file: TextIO | None = None) -> None:

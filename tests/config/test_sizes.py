@@ -10,8 +10,7 @@ import pytest
 
 from narrows.cli import COMMANDS, GAMES, main
 from narrows.config import JobError, NearSettings, ShortlistSettings, TrainSettings, load_job, parse_job
-from narrows.config.job import POLICY_CONTEXT
-from narrows.config.names import NAMES
+from narrows.config.names import CONTEXT, NAMES
 from narrows.config.parts import build_env
 from narrows.config.schema import validate_fields
 from narrows.sizes import MOST, Count, Few, Seed, check_sizes
@@ -53,7 +52,7 @@ def integers(function, leaving=()):
 
 @pytest.mark.parametrize(("section", "constructor"), SCHEMAS, ids=lambda thing: getattr(thing, "__name__", thing))
 def test_every_integer_of_a_job_has_a_bound_that_says_so(section, constructor):
-    context = POLICY_CONTEXT if section == "policy" else ("env",)
+    context = CONTEXT.get(section, ())
     parameters = {name: p for name, p in inspect.signature(constructor).parameters.items() if name not in context}
     hints = get_type_hints(constructor.__init__ if inspect.isclass(constructor) else constructor)
     needed = {name: "x" if hints[name] is str else 1 for name, p in parameters.items() if p.default is p.empty}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from narrows.config import JobError, build, known_names, parse_job
+from narrows.config import JobError, build, explain, parse_job
 from narrows.envs import ConnectFour, Hypergrid, TicTacToe
 from narrows.rewards import GameResult, Tempered
 
@@ -37,6 +37,6 @@ def test_refusals():
 
 
 def test_the_old_name_is_shown_to_nobody(tmp_path):
-    assert "Outcome" not in known_names()["reward"]
+    assert "Outcome" not in [named.name for named in explain("reward")[0].names]
     with pytest.raises(JobError, match=r"unknown name 'Win'. Known: (?!.*Outcome)"):
         parse_job({"env": {"name": "TicTacToe"}, "reward": {"name": "Win"}}, tmp_path)

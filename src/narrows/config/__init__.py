@@ -1,11 +1,12 @@
 """From a job file to the objects it names."""
 
+from narrows.config.explained import Entry as Entry
+from narrows.config.explained import explain as explain
+from narrows.config.explained import explain_job as explain_job
 from narrows.config.job import SECTIONS as SECTIONS
 from narrows.config.job import Job as Job
 from narrows.config.job import Scalar as Scalar
 from narrows.config.job import dump_job as dump_job
-from narrows.config.job import fields_of as fields_of
-from narrows.config.job import known_names as known_names
 from narrows.config.job import load_job as load_job
 from narrows.config.job import parse_job as parse_job
 from narrows.config.measured import measurements as measurements

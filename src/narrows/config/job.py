@@ -1,32 +1,56 @@
 """A job file, read and checked: every section with all its defaults filled in."""
 
-import inspect
 import json
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from narrows.config.names import NAMES, OLD_NAMES, SCORE, RewardKind, reward_kind
-from narrows.config.schema import JobError, Section, build_or_explain, refuse_unknown, resolve_named, validate_fields
-from narrows.config.settings import DataSettings, NearSettings, ShortlistSettings, TrainSettings
-from narrows.printing import name_some, printable, quote
+from narrows.config.names import SCORE, USUAL_NAMES, RewardKind, reward_kind
+from narrows.config.schema import JobError, Section, build_or_explain, resolve_named, validate_fields
+from narrows.config.settings import (
+    DataSettings,
+    NearSettings,
+    PolicySettings,
+    RewardSettings,
+    ScoreSettings,
+    ShortlistSettings,
+    TrainSettings,
+)
+from narrows.printing import did_you_mean, name_some, printable, quote
 from narrows.selection.guide import PROXY_GUIDE, SCORE_GUIDE, Guide
 from narrows.training import Surrogate, adam
 from narrows.training.replay import Replay
 from narrows.trajectories.behaviour import Behaviour
 
 Scalar = str | bool | int | float
-POLICY_CONTEXT = ("sizes", "key")
-"""Arguments of a policy that follow from the environment and the objective, not from the job."""
+T = TypeVar("T")
 SECTIONS = tuple("env noise reward policy objective optimizer exploration replay train shortlist data near".split())
 SURROGATE = "surrogate"
 
 
 @dataclass(frozen=True)
 class Job:
-    """A checked job: every section with all its defaults filled in, as it is kept in the run folder."""
+    """A checked job: every section with all its defaults filled in, as it is kept in the run folder.
+
+    Args:
+        name: what the run is called on its page.
+        seed: of all random numbers, from 0 to 2^32 - 1; the same job with the same seed gives the same run.
+        env: what is made, and step by step how.
+        noise: what takes place instead of what was asked for, where steps may go wrong; left out, nothing does.
+        reward: the score that guides the search.
+        policy: the network that chooses the steps.
+        objective: the loss that trains it.
+        optimizer: how the network's parameters move: AdamW, and a faster Adam for the estimate of the total, `log_z`.
+        exploration: how sampling differs from the policy while training.
+        replay: past objects that are trained on again; left out, none are.
+        train: the length of training, and its portions.
+        shortlist: the selection of `narrows shortlist` unless told otherwise.
+        data: the table of measurements that a proxy learns from and that novelty is measured against.
+        near: the price of being far from the measurements of `[data]`; left out, distance is free.
+        folder: where relative paths start.
+    """
 
     name: str
     seed: int
@@ -87,9 +111,13 @@ def load_job(path: Path | str, overrides: Mapping[str, Scalar] | None = None) ->
 
 def parse_job(document: Mapping[str, Any], folder: Path, name: str = "job") -> Job:
     """Return the checked job of a parsed document; relative paths in it start from `folder`."""
-    unknown = set(document) - {*SECTIONS, "name", "seed"}
+    known = ("name", "seed", *SECTIONS)
+    unknown = sorted(set(document) - set(known))
     if unknown:
-        raise JobError(f"unknown entries [{name_some(sorted(unknown))}]. A job has: name, seed, {', '.join(SECTIONS)}.")
+        guess = did_you_mean(unknown[0], known)
+        raise JobError(
+            f"unknown entries [{name_some(unknown)}].{guess} A job has: {', '.join(known)}; `narrows list` explains them."
+        )
     for section in ("env", "reward"):
         if section not in document:
             raise JobError(f"[{section}] is missing. Add a table with a name; `narrows list` shows the names.")
@@ -105,89 +133,58 @@ def parse_job(document: Mapping[str, Any], folder: Path, name: str = "job") -> J
     return Job(
         name=str(document.get("name", name)),
         seed=seed,
-        env=resolve_named("env", tables["env"], NAMES["env"], ()),
+        env=resolve_named("env", tables["env"]),
         reward=_reward_section(tables["reward"]),
-        policy=_policy_section({"name": "MLP", **tables.get("policy", {})}),
-        objective=resolve_named(
-            "objective", {"name": "TrajectoryGeneralMellowmax", **tables.get("objective", {})}, NAMES["objective"], ()
-        ),
+        policy=_policy_section({"name": USUAL_NAMES["policy"], **tables.get("policy", {})}),
+        objective=resolve_named("objective", {"name": USUAL_NAMES["objective"], **tables.get("objective", {})}),
         optimizer=_optimizer_section(tables.get("optimizer", {})),
-        exploration=validate_fields("exploration", tables.get("exploration", {}), Behaviour, ()),
-        train=build_or_explain("train", TrainSettings, validate_fields("train", tables.get("train", {}), TrainSettings, ())),
-        shortlist=build_or_explain(
-            "shortlist", ShortlistSettings, validate_fields("shortlist", tables.get("shortlist", {}), ShortlistSettings, ())
-        ),
-        noise=resolve_named("noise", tables["noise"], NAMES["noise"], ("env",)) if "noise" in tables else None,
-        replay=None if replay is None else validate_fields("replay", replay, Replay, ()),
-        data=None if data is None else build_or_explain("data", DataSettings, validate_fields("data", data, DataSettings, ())),
-        near=None if near is None else build_or_explain("near", NearSettings, validate_fields("near", near, NearSettings, ())),
+        exploration=validate_fields("exploration", tables.get("exploration", {}), Behaviour),
+        train=_record("train", tables.get("train", {}), TrainSettings),
+        shortlist=_record("shortlist", tables.get("shortlist", {}), ShortlistSettings),
+        noise=resolve_named("noise", tables["noise"]) if "noise" in tables else None,
+        replay=None if replay is None else validate_fields("replay", replay, Replay),
+        data=None if data is None else _record("data", data, DataSettings),
+        near=None if near is None else _record("near", near, NearSettings),
         folder=folder,
     )
 
 
 def dump_job(job: Job) -> str:
     """Return a job as TOML, every default written out, so that reading it gives the same job."""
-    lines = [f"name = {_toml(job.name)}", f"seed = {job.seed}"]
+    lines = [f"name = {toml(job.name)}", f"seed = {job.seed}"]
     for section in SECTIONS:
         table = getattr(job, section)
         if table is None:
             continue
         entries = table if isinstance(table, Mapping) else vars(table)
         lines += ["", f"[{section}]"]
-        lines += [f"{name} = {_toml(value)}" for name, value in entries.items() if value is not None]
+        lines += [f"{name} = {toml(value)}" for name, value in entries.items() if value is not None]
     return "\n".join(lines) + "\n"
 
 
-def known_names() -> dict[str, dict[str, str]]:
-    """Return every name a job may use, by section, each with the first sentence of its docstring."""
-    names = {
-        section: {name: _first_line(constructor) for name, constructor in names.items() if name not in OLD_NAMES}
-        for section, names in NAMES.items()
-    }
-    names["reward"][SCORE] = "The function given on the command line as `--score FILE.py:FUNCTION`."
-    return names
-
-
-def fields_of(section: str, name: str) -> dict[str, str]:
-    """Return the fields of one name of one section, each with its default or `required`."""
-    if name == SCORE:
-        return {"kappa": "0.0", "beta": "1.0"}
-    context = POLICY_CONTEXT if section == "policy" else ("env",)
-    signature = {key: p for key, p in inspect.signature(NAMES[section][name]).parameters.items() if key not in context}
-    shown = {key: "required" if p.default is p.empty else repr(p.default) for key, p in signature.items()}
-    extra = {"reward": {"beta": "1.0"}, "policy": {"learned_backward": "False"}}
-    return shown | extra.get(section, {})
-
-
 def _reward_section(table: Section) -> Section:
-    rest = {key: value for key, value in table.items() if key != "beta"}
-    beta = validate_fields("reward", {"beta": table["beta"]} if "beta" in table else {}, _beta, ())
+    rest, shared = _shared("reward", table, RewardSettings)
     if table.get("name") == SCORE:
-        refuse_unknown("reward", rest, {"name", "kappa"})
-        kappa = validate_fields("reward", {"kappa": rest["kappa"]} if "kappa" in rest else {}, _kappa, ())
-        if not 0.0 <= kappa["kappa"] < float("inf"):
-            raise JobError(f"[reward] kappa must be at least 0 and finite, got {kappa['kappa']}.")
-        return {"name": SCORE, **kappa, **beta}
-    return {**resolve_named("reward", rest, NAMES["reward"], ("env",), extra=("beta",), also=(SCORE,)), **beta}
+        own = {key: value for key, value in rest.items() if key != "name"}
+        return {"name": SCORE, **vars(_record("reward", own, ScoreSettings)), **shared}
+    return {**resolve_named("reward", rest, extra=tuple(shared), also=(SCORE,)), **shared}
 
 
 def _policy_section(table: Section) -> Section:
-    rest = {key: value for key, value in table.items() if key != "learned_backward"}
-    learned = table.get("learned_backward", False)
-    if not isinstance(learned, bool):
-        raise JobError(f"[policy] learned_backward must be true or false, got {quote(learned)}.")
-    return {
-        **resolve_named("policy", rest, NAMES["policy"], POLICY_CONTEXT, extra=("learned_backward",)),
-        "learned_backward": learned,
-    }
+    rest, shared = _shared("policy", table, PolicySettings)
+    return {**resolve_named("policy", rest, extra=tuple(shared)), **shared}
 
 
-def _beta(beta: float = 1.0) -> None:
-    """The inverse temperature, whose schema is this signature."""
+def _shared(section: str, table: Section, kind: type[Any]) -> tuple[Section, Section]:
+    """Return a table without the fields that every name of its section has, and those fields, checked."""
+    names = {field.name for field in fields(kind)}
+    own = {key: value for key, value in table.items() if key not in names}
+    return own, vars(_record(section, {key: value for key, value in table.items() if key in names}, kind))
 
 
-def _kappa(kappa: float = 0.0) -> None:
-    """Standard deviations that a score with means and standard deviations counts below its mean."""
+def _record(section: str, table: Section, kind: type[T]) -> T:
+    """Return the record of a section that has no name."""
+    return build_or_explain(section, kind, validate_fields(section, table, kind))
 
 
 def _table(document: Mapping[str, Any], section: str) -> Section:
@@ -216,25 +213,21 @@ def without_surrogate(optimizer: Section) -> Section:
 
 def _optimizer_section(table: Section) -> Section:
     """Return the checked table of the optimiser, with the table of a surrogate in it where the job has one."""
-    refuse_unknown("optimizer", table, {*inspect.signature(adam).parameters, SURROGATE})
-    section = validate_fields("optimizer", without_surrogate(table), adam, ())
+    section = validate_fields("optimizer", without_surrogate(table), adam, extra=(SURROGATE,))
     if SURROGATE not in table:
         return section
     settings = table[SURROGATE]
     if not isinstance(settings, Mapping):
         raise JobError(f"[optimizer] surrogate must be a table such as {{ inner_steps = 5 }}, got {quote(settings)}.")
-    return {**section, SURROGATE: validate_fields(f"optimizer.{SURROGATE}", settings, Surrogate, ())}
+    return {**section, SURROGATE: validate_fields(f"optimizer.{SURROGATE}", settings, Surrogate)}
 
 
-def _toml(value: Any) -> str:
+def toml(value: Any) -> str:
+    """Return a value as TOML writes it."""
     if isinstance(value, Mapping):
-        return "{ " + ", ".join(f"{name} = {_toml(item)}" for name, item in value.items()) + " }"
+        return "{ " + ", ".join(f"{name} = {toml(item)}" for name, item in value.items()) + " }"
     if isinstance(value, (list, tuple)):
-        return "[" + ", ".join(_toml(item) for item in value) + "]"
+        return "[" + ", ".join(toml(item) for item in value) + "]"
     if isinstance(value, bool):
         return str(value).lower()
     return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
-
-
-def _first_line(thing: Any) -> str:
-    return (inspect.getdoc(thing) or "").partition("\n\n")[0].replace("\n", " ")

@@ -23,6 +23,16 @@ NAMES: Final[dict[str, Names]] = {
     "policy": _names(policies),
     "objective": _names(objectives),
 }
+USUAL_NAMES: Final = {"policy": "MLP", "objective": "TrajectoryGeneralMellowmax"}
+"""The name that a section has where a job gives none."""
+CONTEXT: Final[dict[str, tuple[str, ...]]] = {
+    "env": (),
+    "noise": ("env",),
+    "reward": ("env",),
+    "policy": ("sizes", "key"),
+    "objective": (),
+}
+"""Arguments of the constructors that follow from the rest of a job, so that no field gives them."""
 
 
 SCORE = "Score"

@@ -6,8 +6,8 @@ from typing import Any, get_type_hints
 
 import pydantic
 
-from narrows.config.names import OLD_NAMES
-from narrows.printing import name_some, printable, quote
+from narrows.config.names import CONTEXT, NAMES, OLD_NAMES
+from narrows.printing import did_you_mean, name_some, printable, quote
 from narrows.sizes import check_sizes
 
 Section = Mapping[str, Any]
@@ -32,8 +32,6 @@ def build_or_explain(section: str, make: Callable[..., Any], settings: Section) 
 def resolve_named(
     section: str,
     table: Section,
-    names: Mapping[str, Callable[..., Any]],
-    context: tuple[str, ...],
     *,
     extra: tuple[str, ...] = (),
     also: tuple[str, ...] = (),
@@ -43,25 +41,39 @@ def resolve_named(
     Args:
         section: what the table is called, for messages.
         table: what the job says.
-        names: the constructors that the table may name.
-        context: parameters of the constructor that the job does not give.
         extra: fields of the table that are no parameters.
         also: names that are known without a constructor.
     """
-    name = table.get("name")
+    name, names = table.get("name"), NAMES[section]
     if not isinstance(name, str) or name not in names:
-        came = "it has no name" if name is None else f"unknown name {quote(name)}"
-        raise JobError(f"[{section}] {came}. Known: {', '.join(name for name in (*names, *also) if name not in OLD_NAMES)}.")
+        known = [known for known in (*names, *also) if known not in OLD_NAMES]
+        came = "it has no name." if name is None else f"unknown name {quote(name)}.{did_you_mean(name, known)}"
+        raise JobError(f"[{section}] {came} Known: {', '.join(known)}. `narrows list {section}` explains them.")
     rest = {key: value for key, value in table.items() if key != "name"}
-    return {"name": name, **validate_fields(section, rest, names[name], context, extra)}
+    return {"name": name, **validate_fields(section, rest, names[name], CONTEXT[section], extra, name)}
 
 
 def validate_fields(
-    section: str, table: Section, constructor: Callable[..., Any], context: tuple[str, ...], extra: tuple[str, ...] = ()
+    section: str,
+    table: Section,
+    constructor: Callable[..., Any],
+    context: tuple[str, ...] = (),
+    extra: tuple[str, ...] = (),
+    name: str | None = None,
 ) -> Section:
-    """Return a table with the defaults of a constructor's signature filled in, after checking names and types."""
+    """Return a table with the defaults of a constructor's signature filled in, after checking names and types.
+
+    Args:
+        section: what the table is called, for messages.
+        table: what the job says, without its name.
+        constructor: whose parameters the fields are.
+        context: parameters of the constructor that the job does not give.
+        extra: fields of the table that are no parameters, for messages.
+        name: what the table calls the constructor, where it has a name.
+    """
+    about = f"`narrows list {section if name is None else f'{section}.{name}'}` explains them"
     parameters = {name: p for name, p in inspect.signature(constructor).parameters.items() if name not in context}
-    refuse_unknown(section, table, {*parameters, *extra})
+    _refuse_unknown(section, table, {*parameters, *extra}, about)
     function = constructor.__init__ if inspect.isclass(constructor) else constructor
     hints = get_type_hints(function)
     fields: dict[str, Any] = {
@@ -72,7 +84,7 @@ def validate_fields(
         checked = schema(**table)
     except pydantic.ValidationError as error:
         problems = "; ".join(_problem(item) for item in error.errors())
-        raise JobError(f"[{section}] {problems}. Fields: {', '.join(parameters)}.") from None
+        raise JobError(f"[{section}] {problems}. Fields: {', '.join(parameters)}; {about}.") from None
     values = {name: getattr(checked, name) for name in parameters}
     try:
         check_sizes(function, values)
@@ -88,8 +100,10 @@ def _problem(item: Any) -> str:
     return f"{name}: {item['msg'][0].lower()}{item['msg'][1:]}, got {quote(item['input'])}"
 
 
-def refuse_unknown(section: str, table: Section, known: set[str]) -> None:
+def _refuse_unknown(section: str, table: Section, known: set[str], about: str) -> None:
     """Raise JobError naming the fields of a table that nobody knows, and the known ones."""
     unknown = sorted(set(table) - known)
     if unknown:
-        raise JobError(f"[{section}] unknown fields [{name_some(unknown)}]. Known: {', '.join(sorted(known)) or 'none'}.")
+        guess = did_you_mean(unknown[0], known)
+        listed = ", ".join(sorted(known)) or "none"
+        raise JobError(f"[{section}] unknown fields [{name_some(unknown)}].{guess} Known: {listed}; {about}.")

@@ -83,8 +83,8 @@ class ShortlistSettings:
     """The selection of `narrows shortlist` unless told otherwise.
 
     Args:
-        k: rows.
-        min_distance: smallest edit distance between two rows.
+        k: rows to select.
+        min_distance: smallest distance between two rows: edits for sequences.
         kappa: the lower bound is the score minus `kappa` times its standard deviation.
         by: what ranks the candidates: their own score by its `mean` or its `lower_bound`, how likely the trained `sampler`
             itself is to make them, or under noise the score `expected` of what comes out. By default `expected` where that can
@@ -101,3 +101,42 @@ class ShortlistSettings:
             raise ValueError(f"expected k >= 1 and min_distance >= 0, got {self.k} and {self.min_distance}.")
         if not 0.0 <= self.kappa < float("inf"):
             raise ValueError(f"kappa must be at least 0 and finite, got {self.kappa}.")
+
+
+@dataclass(frozen=True)
+class RewardSettings:
+    """What every reward has beside its own fields.
+
+    Args:
+        beta: inverse temperature, in units of one over the score's: the log-reward is `beta` times the score, so that an object
+            is made `e` times as often as one whose score is `1 / beta` lower. Higher is greedier.
+    """
+
+    beta: float = 1.0
+
+
+@dataclass(frozen=True)
+class ScoreSettings:
+    """The function given on the command line as `--score FILE.py:FUNCTION`.
+
+    Args:
+        kappa: standard deviations to take off the mean, >= 0, where the function returns means and standard deviations.
+    """
+
+    kappa: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.kappa < float("inf"):
+            raise ValueError(f"kappa must be at least 0 and finite, got {self.kappa}.")
+
+
+@dataclass(frozen=True)
+class PolicySettings:
+    """What every policy has beside its own fields.
+
+    Args:
+        learned_backward: learn which way each object was made, instead of taking every way as equally likely; without effect
+            where there is one way only, as for sequences.
+    """
+
+    learned_backward: bool = False

@@ -107,8 +107,8 @@ class Sequence(AbstractSequence):
 
     Args:
         alphabet: the letters, distinct, in the order of their actions; `"ACGU"` for RNA.
-        min_length: shortest object, >= 0.
-        max_length: longest object, >= 1.
+        min_length: letters of the shortest object, >= 0.
+        max_length: letters of the longest object, >= 1.
     """
 
     alphabet: str = eqx.field(static=True)

@@ -29,7 +29,7 @@ class Observed(AbstractKernel):
     Args:
         env: the `Sequence` environment that is perturbed.
         path: the CSV file; commas, semicolons or tabs.
-        model: `table` or `network`.
+        model: `table` learns how often each letter comes of each, `network` also how that depends on what came before.
         smoothing: counts that each pair of letters has before any was seen, > 0.
         held_out: share of the transitions that the quality is judged on, in (0, 1).
         hidden: width of the network.

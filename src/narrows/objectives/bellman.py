@@ -75,7 +75,7 @@ class BellmanGeneralMellowmax(AbstractQLearning):
     The reward arrives at the end only, so credit travels one step a target renewal; an ablation.
 
     Args:
-        omega, alpha, q: parameters of the operator, as for TGM.
+        omega, alpha, q: as for `TrajectoryGeneralMellowmax`.
         target_period: updates between renewals of the target copy, >= 1.
         dag_correction: add `(1/omega) log P_B` to the reward of every transition (tgm 1.3).
         huber: error from which the loss grows linearly, > 0; None for squares throughout.

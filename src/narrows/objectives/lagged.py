@@ -44,7 +44,8 @@ class LaggedGeneralMellowmax(AbstractRegression):
         q: pull towards the copy, in [0, 1).
         value_weight: of the value head's error, >= 0; at 0 no value head is needed.
         target_period: training steps between renewals of the copy, >= 1.
-        epochs, minibatches: how each batch is used; it must have a multiple of `minibatches` trajectories.
+        epochs: times that each batch is gone through.
+        minibatches: parts in which it is gone through; it must have a multiple of so many trajectories.
         dag_correction: count the backward policy, so that objects with many trajectories are not favoured.
     """
 

@@ -28,10 +28,12 @@ class ProximalPolicy(AbstractObjective):
     Args:
         clip: how far the ratio may go from 1, > 0; values move as far, where `clips_value`.
         trace: lambda of the generalised advantages, in [0, 1]; 1 takes the reward that came, 0 trusts the value head.
-        entropy_weight, value_weight: of the entropy bonus and of the value head's error, >= 0.
+        entropy_weight: of the entropy bonus, >= 0.
+        value_weight: of the value head's error, >= 0.
         normalises_advantages: bring the advantages of a minibatch to mean 0 and deviation 1.
         clips_value: keep the value head near what it said when the batch came.
-        epochs, minibatches: how each batch is used; it must have a multiple of `minibatches` trajectories.
+        epochs: times that each batch is gone through.
+        minibatches: parts in which it is gone through; it must have a multiple of so many trajectories.
     """
 
     clip: float = eqx.field(default=0.2, static=True)

@@ -21,7 +21,8 @@ class ColumnNet(AbstractMemoryless):
 
     Args:
         sizes: of the environment and the objective, such as `objective.sizes(env)`.
-        rows, columns: of the board, whose features come cell by cell, row by row.
+        rows: of the board, whose features come cell by cell, row by row.
+        columns: of the board.
         width: what each column is read to; the layer before it has twice as many units.
         hidden: units of every layer of the dense network.
         blocks: pairs of its layers.

@@ -87,7 +87,8 @@ class ConvNet(AbstractMemoryless):
 
     Args:
         sizes: of the environment and the objective, such as `objective.sizes(env)`.
-        rows, columns: of the board, whose features come cell by cell, row by row.
+        rows: of the board, whose features come cell by cell, row by row.
+        columns: of the board.
         channels: planes in the trunk.
         blocks: pairs of convolutions.
         squeeze: planes that each cell gives to the dense layer.

@@ -37,7 +37,8 @@ class FaithfulConvNet(AbstractMemoryless):
 
     Args:
         sizes: of the environment and the objective, such as `objective.sizes(env)`.
-        rows, columns: of the board.
+        rows: of the board.
+        columns: of the board.
         channels: planes in the trunk.
         blocks: pairs of convolutions.
         squeeze: planes that each cell gives to a head.

@@ -188,7 +188,10 @@ def FaithfulTransformer(
 
     This is the network that the TGM paper's later code trains on sequences (tgm 6.2), with queries, keys and values as
     wide as a token for every head. Its dropout of 0.1 is left out, as in every `Transformer`. The token before the first one
-    stands for BOS; EOS and padding are never read, for nothing is decided after them. Arguments are as for `Transformer`.
+    stands for BOS; EOS and padding are never read, for nothing is decided after them.
+
+    Args:
+        sizes, layers, width, heads, feed_forward, head_hidden, precision, key: as for `Transformer`.
     """
     return Transformer(
         sizes,
