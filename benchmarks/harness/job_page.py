@@ -37,9 +37,7 @@ def _section(section: Entry) -> list[str]:
 def _fields(fields: Iterable[Entry], indent: str = "") -> list[str]:
     lines = []
     for field in fields:
-        default = f"by default `{field.default}`"
-        default = {"required": "required", "none": "may be left out"}.get(field.default, default)
-        text = f"{indent}- `{field.name}` ({field.takes}, {default}): {field.line}"
+        text = f"{indent}- `{field.name}` ({field.use}): {field.line}"
         lines += textwrap.wrap(text, _WIDTH, subsequent_indent=f"{indent}  ", break_on_hyphens=False)
         lines += _fields(field.entries, f"{indent}  ")
     return lines

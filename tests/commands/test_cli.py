@@ -5,6 +5,7 @@ import errno
 import itertools
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -25,11 +26,6 @@ name = "all 4-mers"
 [data]
 path = "measured.csv"
 space = "rna"
-[env]
-name = "Sequence"
-alphabet = "ACGU"
-min_length = 4
-max_length = 4
 [reward]
 name = "Landscape"
 path = "landscape.csv"
@@ -70,6 +66,24 @@ def job_folder(tmp_path_factory):
 def rows_of(path):
     with open(path, encoding="utf-8", newline="") as stream:
         return list(csv.DictReader(stream))
+
+
+def test_the_run_folder_keeps_what_the_table_said(job_folder):
+    text = (job_folder / "run" / "job.toml").read_text(encoding="utf-8")
+    assert '[env]\nname = "Sequence"\nalphabet = "ACGU"\nmin_length = 4\nmax_length = 4\n' in text
+
+
+@pytest.mark.slow("fits networks for a minute; tests/config/test_derived.py guards what the table says of the job")
+def test_a_table_and_its_space_are_a_whole_job(job_folder, tmp_path, capsys):
+    shutil.copyfile(job_folder / "measured.csv", tmp_path / "measured.csv")
+    job = tmp_path / "job.toml"
+    job.write_text('[data]\npath = "measured.csv"\nspace = "rna"\n', encoding="utf-8")
+    assert main(["run", str(job), "--out", str(tmp_path / "run")]) == 1
+    assert "narrows fit" in capsys.readouterr().err
+    assert main(["fit", str(job), "--members", "2", "--no-refit"]) == 0
+    assert main(["run", str(job), "--out", str(tmp_path / "run"), "--set", "train.num_steps=5", "policy.name=Tabular"]) == 0
+    assert main(["shortlist", str(tmp_path / "run"), "--k", "2"]) == 0
+    assert len(rows_of(tmp_path / "run" / "shortlist.csv")) == 2
 
 
 def test_shortlist_writes_exactly_k_distinct_rows(job_folder, capsys):

@@ -85,8 +85,7 @@ def _title(path: str) -> str:
 
 
 def _field(field: Entry, width: int, indent: int) -> list[str]:
-    default = {"required": "required", "none": "may be left out"}.get(field.default, f"by default {field.default}")
-    head = textwrap.wrap(f"{field.name}: {field.takes}, {default}", width - indent, subsequent_indent=" " * 6)
+    head = textwrap.wrap(f"{field.name}: {field.use}", width - indent, subsequent_indent=" " * 6)
     lines = [*(" " * indent + line for line in head), *_indented(field.line, width, indent + 4)]
     return [*lines, *(line for part in field.entries for line in _field(part, width, indent + 4))]
 

@@ -11,6 +11,7 @@ from typing import Any, Final, Literal, Union, get_args, get_origin, get_type_hi
 
 import docstring_parser
 
+from narrows.config.derived import FROM_DATA
 from narrows.config.job import SECTIONS, SURROGATE, Job, toml
 from narrows.config.names import CONTEXT, NAMES, OLD_NAMES, SCORE, USUAL_NAMES
 from narrows.config.settings import (
@@ -53,6 +54,7 @@ class Entry:
         line: what it is, in words, with the unit of a number.
         takes: what a field may hold; nothing for sections and names.
         default: what stands for a field that is left out, as TOML writes it, or `none`; `required` where it must be given.
+            What the measurements of a job say instead has the default of a job `without [data]`.
         entries: the fields of a section, then its names; the fields of a name.
     """
 
@@ -66,6 +68,13 @@ class Entry:
     @property
     def name(self) -> str:
         return self.path.rpartition(".")[2]
+
+    @property
+    def use(self) -> str:
+        """What a field may hold, and what happens where it is left out, in words."""
+        left_out = f"by default {self.default}"
+        left_out = "may be left out" if self.default == "none" else left_out
+        return f"{self.takes}, {self.default if self.default.startswith('required') else left_out}"
 
     @property
     def fields(self) -> tuple["Entry", ...]:
@@ -126,8 +135,8 @@ def _nearest(path: str, every: list[Entry]) -> str:
 def _section(section: str, line: str) -> Entry:
     entries: list[Entry] = []
     if section in NAMES:
-        usual = toml(USUAL_NAMES[section]) if section in USUAL_NAMES else "required"
-        entries.append(Entry(f"{section}.name", "field", "which of the names below.", "text", usual))
+        usual = USUAL_NAMES.get(section, inspect.Parameter.empty)
+        entries.append(_field(f"{section}.name", "which of the names below.", "text", usual))
     if section in _FIELDS:
         entries += _fields(section, _FIELDS[section])
     if section == "optimizer":
@@ -155,13 +164,12 @@ def _fields(path: str, constructor: Callable[..., Any]) -> Iterator[Entry]:
         takes = None if name in CONTEXT.get(section, ()) else _takes(hints[name])
         if takes is not None:
             line = _followed(lines.get(name, ""), name, NAMES.get(section, {}))
-            yield Entry(f"{path}.{name}", "field", line, takes, _default(parameter.default))
+            yield _field(f"{path}.{name}", line, takes, parameter.default)
 
 
-def _default(value: Any) -> str:
-    if value is inspect.Parameter.empty:
-        return "required"
-    return "none" if value is None else toml(value)
+def _field(path: str, line: str, takes: str, default: Any) -> Entry:
+    shown = "required" if default is inspect.Parameter.empty else "none" if default is None else toml(default)
+    return Entry(path, "field", line, takes, f"{shown} without [data]" if path in FROM_DATA else shown)
 
 
 def _takes(hint: Any) -> str | None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
+from narrows.config.derived import fill_in
 from narrows.config.names import SCORE, USUAL_NAMES, RewardKind, reward_kind
 from narrows.config.schema import JobError, Section, build_or_explain, resolve_named, validate_fields
 from narrows.config.settings import (
@@ -18,6 +19,7 @@ from narrows.config.settings import (
     ShortlistSettings,
     TrainSettings,
 )
+from narrows.data import Check
 from narrows.printing import did_you_mean, name_some, printable, quote
 from narrows.selection.guide import PROXY_GUIDE, SCORE_GUIDE, Guide
 from narrows.training import Surrogate, adam
@@ -37,9 +39,11 @@ class Job:
     Args:
         name: what the run is called on its page.
         seed: of all random numbers, from 0 to 2^32 - 1; the same job with the same seed gives the same run.
-        env: what is made, and step by step how.
+        env: what is made, and step by step how; as far as it is left out in a job with [data], sequences of the letters of its
+            space, from the shortest to the longest measured length.
         noise: what takes place instead of what was asked for, where steps may go wrong; left out, nothing does.
-        reward: the score that guides the search.
+        reward: the score that guides the search; left out in a job with [data], the proxy that `narrows fit` puts into the
+            folder `proxy` beside the job.
         policy: the network that chooses the steps.
         objective: the loss that trains it.
         optimizer: how the network's parameters move: AdamW, and a faster Adam for the estimate of the total, `log_z`.
@@ -50,6 +54,7 @@ class Job:
         data: the table of measurements that a proxy learns from and that novelty is measured against.
         near: the price of being far from the measurements of `[data]`; left out, distance is free.
         folder: where relative paths start.
+        check: what was found in the table of `[data]`, where it was read for what the job leaves out.
     """
 
     name: str
@@ -67,6 +72,7 @@ class Job:
     data: DataSettings | None = None
     near: NearSettings | None = None
     folder: Path = field(default=Path(), compare=False)
+    check: Check | None = field(default=None, compare=False, repr=False)
 
     @property
     def guide(self) -> Guide:
@@ -118,14 +124,15 @@ def parse_job(document: Mapping[str, Any], folder: Path, name: str = "job") -> J
         raise JobError(
             f"unknown entries [{name_some(unknown)}].{guess} A job has: {', '.join(known)}; `narrows list` explains them."
         )
-    for section in ("env", "reward"):
-        if section not in document:
-            raise JobError(f"[{section}] is missing. Add a table with a name; `narrows list` shows the names.")
     seed = document.get("seed", 0)
     if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**32:
         raise JobError(f"seed must be an integer from 0 to 2^32 - 1, got {quote(seed)}.")
     tables = {section: _table(document, section) for section in SECTIONS if section in document}
-    data = tables.get("data")
+    data = _record("data", tables["data"], DataSettings) if "data" in tables else None
+    tables, check = (tables, None) if data is None else fill_in(tables, data, folder)
+    for section in ("env", "reward"):
+        if section not in tables:
+            raise JobError(f"[{section}] is missing. Add a table with a name; `narrows list {section}` explains the names.")
     replay = tables.get("replay")
     near = tables.get("near")
     if near is not None and data is None:
@@ -143,9 +150,10 @@ def parse_job(document: Mapping[str, Any], folder: Path, name: str = "job") -> J
         shortlist=_record("shortlist", tables.get("shortlist", {}), ShortlistSettings),
         noise=resolve_named("noise", tables["noise"]) if "noise" in tables else None,
         replay=None if replay is None else validate_fields("replay", replay, Replay),
-        data=None if data is None else _record("data", data, DataSettings),
+        data=data,
         near=None if near is None else _record("near", near, NearSettings),
         folder=folder,
+        check=check,
     )
 
 

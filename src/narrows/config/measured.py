@@ -1,9 +1,9 @@
 """The table of measurements that a job names."""
 
+from narrows.config.derived import accept_measurements, check_measurements
 from narrows.config.job import Job
 from narrows.config.names import proxy_class
-from narrows.config.schema import JobError
-from narrows.data import DataError, Table, read_table, space
+from narrows.data import Table
 from narrows.proxies.quality import Quality
 
 
@@ -11,10 +11,7 @@ def measurements(job: Job) -> Table | None:
     """Return the checked table of a job's measurements, None for a job without one."""
     if job.data is None:
         return None
-    try:
-        return read_table(job.folder / job.data.path, space(job.data.space), job.data)
-    except DataError as error:
-        raise JobError(f"[data] {_in_words_of_a_job(str(error))}") from error
+    return accept_measurements(job.check or check_measurements(job.data, job.folder))
 
 
 def proxy_of_other_rows(job: Job, table: Table | None) -> str | None:
@@ -34,11 +31,3 @@ def quality_of_proxy(job: Job) -> Quality | None:
     """Return what the fit of a job's proxy found out about it, None for a job without one or one that keeps no record."""
     proxy, path = proxy_class(job.reward["name"]), job.reward_path
     return None if proxy is None or path is None else proxy.read_quality(path)
-
-
-def _in_words_of_a_job(message: str) -> str:
-    """Return a message about a table with the fields of `[data]` in place of the command's options."""
-    message = message.replace("--on-invalid skip", 'on_invalid = "skip"').replace(
-        "--score-sense lower", 'score_sense = "lower"'
-    )
-    return message.replace("--sequence-column", "sequence_column =").replace("--score-column", "score_column =")

@@ -142,7 +142,7 @@ class TrajectoryBalance(AbstractBalance):
     """Trajectory balance (Malkin et al. 2022, arXiv:2201.13259): `(log_z / omega + sum term - log_reward)^2`.
 
     Args:
-        omega, alpha, q: as for `TrajectoryGeneralMellowmax`; by default those of a GFlowNet.
+        omega, alpha, q: as for `TrajectoryGeneralMellowmax`; by default that of a GFlowNet.
         dag_correction: count the backward policy, so that objects with many trajectories are not favoured.
         huber: violation from which the loss grows linearly, > 0; None for squares throughout.
     """

@@ -1,0 +1,93 @@
+"""What a job leaves out and its measurements say: letters and lengths, the proxy, how far apart the rows of a list are."""
+
+import statistics
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Final
+
+from narrows.config.schema import JobError, Section
+from narrows.config.settings import DataSettings
+from narrows.data import Check, DataError, Table, accept_table, check_table, space
+
+_SEQUENCE = "Sequence"
+_PROXY: Section = {"name": "Proxy", "path": "proxy"}
+_SHARE = 0.15
+FROM_DATA: Final = frozenset(
+    "env.name env.Sequence.alphabet env.Sequence.min_length env.Sequence.max_length reward.name reward.Proxy.path "
+    "shortlist.min_distance".split()
+)
+"""The fields that the measurements of a job stand for where it leaves them out."""
+
+
+def fill_in(tables: Mapping[str, Section], data: DataSettings, folder: Path) -> tuple[Mapping[str, Section], Check | None]:
+    """Return the tables of a job with what its measurements say of what it leaves out, and the check of their table.
+
+    `[env]` is sequences of the letters of the data's space, from the shortest to the longest that was measured; `[reward]` the
+    proxy that `narrows fit` puts beside the job; `[shortlist] min_distance` is `usual_distance`. What the job says stands. The
+    table is read, once, only where something is left out that it says.
+
+    Args:
+        tables: what the job says, by section.
+        data: its `[data]`, checked.
+        folder: where its paths start.
+
+    Raises JobError for a table that cannot be used.
+    """
+    env, reward, shortlist = (tables.get(section, {}) for section in ("env", "reward", "shortlist"))
+    if reward.get("name", _PROXY["name"]) == _PROXY["name"]:
+        tables = {**tables, "reward": {**_PROXY, **reward}}
+    is_complete = {"alphabet", "min_length", "max_length"} <= {*env} and "min_distance" in shortlist
+    if env.get("name", _SEQUENCE) != _SEQUENCE or is_complete:
+        return tables, None
+    check = check_measurements(data, folder)
+    # Rows that are skipped are written out only when the table is used.
+    measured = check.table if data.on_invalid == "skip" and len(check.table) else accept_measurements(check)
+    lengths = [len(sequence) for sequence in measured.sequences]
+    if not check.asked.alphabet and "alphabet" not in env:
+        raise JobError(
+            f'[data] space is {check.asked.name}, which has no letters to build from. Name them, space = "letters:ABC", or say '
+            "in [env] what is built."
+        )
+    derived = {"alphabet": check.asked.alphabet, "min_length": min(lengths), "max_length": max(lengths)}
+    return {
+        **tables,
+        "env": {"name": _SEQUENCE, **derived, **env},
+        "shortlist": {"min_distance": usual_distance(lengths), **shortlist},
+    }, check
+
+
+def usual_distance(lengths: Iterable[int]) -> int:
+    """Return how many edits the rows of a list are apart, at least, where a job does not say it.
+
+    15 % of the median measured length, rounded; at least 2 from 4 letters on, for a list of neighbours by one letter is one
+    bet, and at least 1.
+
+    >>> [usual_distance([length]) for length in (3, 4, 8, 14, 20, 60)]
+    [1, 2, 2, 2, 3, 9]
+    """
+    median = statistics.median(lengths)
+    return max(2 if median >= 4 else 1, round(_SHARE * median))
+
+
+def check_measurements(data: DataSettings, folder: Path) -> Check:
+    """Return what is found in the table that `[data]` names; JobError for a space that there is not."""
+    try:
+        return check_table(folder / data.path, space(data.space), data)
+    except ValueError as error:
+        raise JobError(f"[data] {error}") from error
+
+
+def accept_measurements(check: Check) -> Table:
+    """Return the rows that a check leaves; JobError for a table that cannot be used."""
+    try:
+        return accept_table(check)
+    except DataError as error:
+        raise JobError(f"[data] {_in_words_of_a_job(str(error))}") from error
+
+
+def _in_words_of_a_job(message: str) -> str:
+    """Return a message about a table with the fields of `[data]` in place of the command's options."""
+    message = message.replace("--on-invalid skip", 'on_invalid = "skip"').replace(
+        "--score-sense lower", 'score_sense = "lower"'
+    )
+    return message.replace("--sequence-column", "sequence_column =").replace("--score-column", "score_column =")

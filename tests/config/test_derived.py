@@ -1,0 +1,110 @@
+"""What a job leaves out and its measurements say: filled in once, written out, and never against what the job says."""
+
+import pytest
+
+from narrows.config import JobError, dump_job, load_job, measurements
+from narrows.config import derived as derived_module
+from narrows.config.derived import usual_distance
+
+TABLE = "sequence,score\nACGU,1.0\nACGUACGU,2.0\nACG,0.5\nACGUA,0.1\nACGUACGUACGUAC,3.0\n"
+DATA = '[data]\npath = "t.csv"\nspace = "rna"\n'
+
+
+@pytest.fixture
+def write(tmp_path):
+    (tmp_path / "t.csv").write_text(TABLE, encoding="utf-8")
+
+    def write_job(text):
+        path = tmp_path / "job.toml"
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return write_job
+
+
+@pytest.fixture
+def reads(monkeypatch):
+    """Count how often a table is read."""
+    seen = []
+
+    def check_table(path, *rest):
+        seen.append(path)
+        return original(path, *rest)
+
+    original = derived_module.check_table
+    monkeypatch.setattr(derived_module, "check_table", check_table)
+    return seen
+
+
+def test_a_table_and_its_space_are_a_job(write, reads):
+    job = load_job(write(DATA))
+    assert job.env == {"name": "Sequence", "alphabet": "ACGU", "min_length": 3, "max_length": 14}
+    assert (job.reward["name"], job.reward["path"]) == ("Proxy", "proxy")
+    assert job.shortlist.min_distance == 2
+    table = measurements(job)
+    assert table is not None and len(table) == 5
+    assert len(reads) == 1, "what was read to load the job is not read again"
+
+
+def test_the_resolved_job_stands_without_the_table(write, reads, tmp_path):
+    job = load_job(write(DATA))
+    resolved = write(dump_job(job))
+    reads.clear()
+    (tmp_path / "t.csv").unlink()
+    assert load_job(resolved) == job and not reads
+
+
+def test_what_the_job_says_stands(write):
+    job = load_job(write(DATA + "[env]\nmax_length = 20\n[shortlist]\nmin_distance = 6\n[reward]\nbeta = 3.0\nkappa = 1.0\n"))
+    assert job.env == {"name": "Sequence", "alphabet": "ACGU", "min_length": 3, "max_length": 20}
+    assert (job.shortlist.min_distance, job.reward["beta"], job.reward["kappa"]) == (6, 3.0, 1.0)
+    assert job.reward["path"] == "proxy"
+    other = load_job(write(DATA + '[env]\nname = "Sequence"\nalphabet = "ACGUX"\n[reward]\nname = "Score"\n'))
+    assert (other.env["alphabet"], other.reward["name"]) == ("ACGUX", "Score")
+
+
+def test_the_table_is_read_only_for_what_is_left_out(write, reads):
+    full = '[env]\nname = "Sequence"\nalphabet = "ACGU"\nmin_length = 1\nmax_length = 9\n'
+    assert load_job(write(f"{DATA}{full}[shortlist]\nmin_distance = 1\n")).check is None
+    grid = load_job(write(DATA + '[env]\nname = "Hypergrid"\n[reward]\nname = "HypergridReward"\n'))
+    assert grid.shortlist.min_distance == 4 and not reads
+    assert load_job(write(f"{DATA}{full}")).shortlist.min_distance == 2 and len(reads) == 1
+
+
+def test_without_measurements_a_job_says_it_all(write):
+    with pytest.raises(JobError, match=r"\[env\] is missing\. Add a table with a name; `narrows list env` explains the names"):
+        load_job(write("seed = 1\n"))
+    with pytest.raises(JobError, match=r"\[env\] alphabet is missing; min_length is missing; max_length is missing"):
+        load_job(write('[env]\nname = "Sequence"\n[reward]\nname = "Score"\n'))
+
+
+@pytest.mark.parametrize(
+    ("table", "data", "expected"),
+    [
+        (None, DATA, r"\[data\] .*t\.csv: .*no such file"),
+        ("sequence,score\nACGX,1\n", DATA, r'\[data\] .*1 of 1 row cannot be used[\s\S]*on_invalid = "skip"'),
+        ("sequence,score\nACGX,1\n", DATA + 'on_invalid = "skip"\n', r"\[data\] .*no row is left"),
+        (TABLE, DATA.replace("rna", "rnaa"), r"\[data\] unknown space 'rnaa'"),
+        (TABLE, DATA.replace("rna", "text"), r"\[data\] space is text, which has no letters to build from"),
+    ],
+)
+def test_a_table_that_cannot_be_used_is_told_as_elsewhere(write, tmp_path, table, data, expected):
+    if table is None:
+        (tmp_path / "t.csv").unlink()
+    else:
+        (tmp_path / "t.csv").write_text(table, encoding="utf-8")
+    with pytest.raises(JobError, match=expected):
+        load_job(write(data))
+
+
+def test_rows_that_are_skipped_are_written_out_when_the_table_is_used(write, tmp_path):
+    (tmp_path / "t.csv").write_text(TABLE + "ACGXACGXACGXACGXACGX,1\n", encoding="utf-8")
+    job = load_job(write(DATA + 'on_invalid = "skip"\n'))
+    assert job.env["max_length"] == 14 and not (tmp_path / "rejected.csv").exists()
+    measurements(job)
+    assert (tmp_path / "rejected.csv").exists()
+
+
+@pytest.mark.parametrize(("length", "distance"), [(1, 1), (3, 1), (4, 2), (8, 2), (14, 2), (17, 3), (20, 3), (60, 9)])
+def test_the_rows_of_a_list_are_apart_by_a_share_of_the_length(length, distance):
+    assert usual_distance([1, length, 10 * length]) == distance
