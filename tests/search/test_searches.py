@@ -32,12 +32,12 @@ def problem(space, num_starts=3, seed=0):
 
 def climb_slowly(score, space, starts):
     """Return the tops of steepest ascents and everything on the way, one text at a time."""
-    tops, seen = [], set()
+    tops, seen = [], {}
     for text in starts:
         while True:
             edits = edits_of(text, space)
             scores = score(edits)
-            seen.update(edits)
+            seen.update(dict.fromkeys(edits))
             if scores.max() <= score([text])[0]:
                 break
             text = edits[int(np.argmax(scores))]
@@ -50,18 +50,23 @@ def test_the_hill_climb_asks_for_what_a_loop_does_and_reaches_its_tops(space):
     given, _ = problem(space, 7)
     tops, seen = climb_slowly(given.score, space, given.starts)
     found = hill_climb(given, 10**6)
-    assert {*found.objects} == seen - {*given.starts}
+    assert {*found.objects} == {*seen} - {*given.starts}
     assert {*tops} <= {*found.objects, *given.starts}
 
 
-def test_the_hill_climb_begins_with_the_first_starts_and_stops_at_the_budget():
+def test_a_small_budget_goes_to_the_first_starts_one_after_another():
     space = Space("ACGU", 5, 5)
     score, asked = rugged(space)
     starts = tuple(everything(space)[:40])
-    found = hill_climb(Problem(score, space, starts, np.arange(40.0)), 100)
+    given = Problem(score, space, starts, score(starts))
+    asked.clear()
+    found = hill_climb(given, 100)
     assert len(found.objects) == 100 and sum(map(len, asked)) == 100
-    first = [edit for text in starts for edit in edits_of(text, space) if edit not in starts]
-    assert list(found.objects) == list(dict.fromkeys(first))[:100]
+    _, seen = climb_slowly(score, space, starts)
+    assert list(found.objects) == [text for text in seen if text not in starts][:100]
+    assert hill_climb(given.first(1), 10**6).objects == tuple(
+        text for text in climb_slowly(score, space, starts[:1])[1] if text != starts[0]
+    )
 
 
 @pytest.mark.parametrize("name", SEARCHES)
@@ -76,7 +81,7 @@ def test_every_search_asks_once_for_what_it_gives_and_repeats_itself(name, space
     again = SEARCHES[name](given, 150, 3)
     assert again.objects == found.objects
     if name != "hill climb":
-        assert len(found.objects) == 150
+        assert len(found.objects) == 150 or name == "AdaLead", "which may have no seed left that leads on"
         assert SEARCHES[name](given, 150, 4).objects != found.objects
 
 

@@ -7,7 +7,7 @@ from tyro.conf import Positional
 
 from narrows.files import open_plain
 from narrows.runs import OpenRun
-from narrows.runs.candidates import load_candidates
+from narrows.runs.candidates import CLIMB, load_candidates
 from narrows.runs.shortlists import choose, ranking_note, resolve_ranking
 from narrows.selection import Shortlist, ShortlistRow, write_selection
 from narrows.selection.rankings import RankingName
@@ -63,7 +63,8 @@ def shortlist(
     written = write_selection(chosen, csv, with_fasta=first.job.env["name"] == "Sequence")
     unusual = None if by is not None else ranking_note(opened)
     without = None if written.no_fasta is None else f"no FASTA file: {written.no_fasta}"
-    notes = [note for note in (unusual, without, scored.conflicts) if note is not None]
+    climbed = f"{scored.num_climbed:,} of the candidates were found by a {CLIMB}" if scored.num_climbed else None
+    notes = [note for note in (climbed, unusual, without, scored.conflicts) if note is not None]
     return Selected(chosen, csv, written.fasta, scored.num_passed_over, tuple(notes))
 
 

@@ -15,19 +15,24 @@ from narrows.runs.folder import RunError, RunFolder
 from narrows.runs.opened import OpenRun
 from narrows.runs.rows import read_rows
 from narrows.scorers.cache import ScoreCache, stds_of
+from narrows.search import Found
 from narrows.selection import Candidates, Run, ScoredCandidates, merge_candidates
 from narrows.selection.digits import rounded
 from narrows.storage.archive import Archive
 
 _POOL = 200_000
 """Best objects of a run that can enter a shortlist: far more than any minimum distance passes over."""
+CLIMB = "hill climb from the best measured rows"
+"""What a shortlist names in place of a run for an object that no sampler has seen."""
 
 
 def load_candidates(runs: Sequence[OpenRun]) -> ScoredCandidates:
     """Return the best objects of several runs and what their reward says of them.
 
     With a proxy, mean and standard deviation are what it predicts; any other reward is its own mean, read from the archive as
-    it counted, lowered by what a job's `[near]` takes off, with the standard deviation that a score of the user's gave.
+    it counted, lowered by what a job's `[near]` takes off, with the standard deviation that a score of the user's gave. With a
+    proxy and a table, what a hill climb from the best measured rows finds is among them, so that there is a list at once and a
+    later one can be no worse for want of it.
     """
     first, *others = map(_signature, runs)
     for run, signature in zip(runs[1:], others, strict=True):
@@ -38,23 +43,32 @@ def load_candidates(runs: Sequence[OpenRun]) -> ScoredCandidates:
             )
     parts: list[Candidates] = []
     scores: dict[str, float] = {}
+    climbed: Found | None = None
     num_passed_over = num_conflicts = 0
     for run in runs:
-        candidates, log_rewards, total, conflicts = _read(run.folder, run.job.seed)
+        climbed = climbed or run.climbed
+        candidates, log_rewards, total, conflicts = _read(run.folder, run.job.seed, is_needed=climbed is None)
         num_passed_over += total - len(candidates.objects)
         num_conflicts += conflicts
         parts.append(candidates)
         values = log_rewards / run.job.reward["beta"]
         for name, value in zip(candidates.objects, values.tolist(), strict=True):
             scores.setdefault(name, value)
-    merged = merge_candidates(parts)
+    num_seen = len(scores)
+    merged = merge_candidates(parts if climbed is None else [*parts, _of_climb(climbed)])
     if runs[0].proxy is not None:
         mean, std = runs[0].proxy.predict(merged.objects)
     else:
         mean = np.array([scores[name] for name in merged.objects])
         stds = _stds(runs, merged.objects) if runs[0].is_user_score else {}
         std = np.array([stds.get(name, np.nan) for name in merged.objects])
-    return ScoredCandidates(merged, rounded(mean), rounded(std), num_passed_over, conflict_note(num_conflicts))
+    num_climbed = len(merged.objects) - num_seen
+    return ScoredCandidates(merged, rounded(mean), rounded(std), num_passed_over, conflict_note(num_conflicts), num_climbed)
+
+
+def _of_climb(climbed: Found) -> Candidates:
+    objects = tuple(np.array(climbed.objects, object)[np.isfinite(climbed.scores)].tolist())
+    return Candidates(objects, (Run(CLIMB),), np.zeros(len(objects), np.int64), np.full(len(objects), -1, np.int64))
 
 
 def _stds(runs: Sequence[OpenRun], objects: Sequence[str]) -> dict[str, float]:
@@ -68,14 +82,17 @@ def _stds(runs: Sequence[OpenRun], objects: Sequence[str]) -> dict[str, float]:
     return found
 
 
-def _read(folder: RunFolder, seed: int) -> tuple[Candidates, np.ndarray, int, int]:
-    """Return the best objects of a run, their log-rewards, how many it has seen, and how many scores were in conflict."""
+def _read(folder: RunFolder, seed: int, *, is_needed: bool) -> tuple[Candidates, np.ndarray, int, int]:
+    """Return the best objects of a run, their log-rewards, how many it has seen, and how many scores were in conflict.
+
+    Raises RunError where there are none and they are needed.
+    """
     total, best, conflicts = 0, [], 0
     if folder.archive.exists():
         with Archive.open(folder.archive, read_only=True) as archive:
             total, best, conflicts = archive.count(), archive.top(_POOL), archive.conflicts()
         _warn_if_fewer(folder, total)
-    if not best:
+    if not best and is_needed:
         raise RunError(f"{folder.path} has seen no objects yet. Wait for its first steps, or `narrows resume {folder.path}`.")
     run = Run(str(folder.path), seed)
     steps = np.array([entry.step for entry in best], np.int64)

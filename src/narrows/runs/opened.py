@@ -21,19 +21,29 @@ from narrows.config import (
 )
 from narrows.data import Table
 from narrows.envs import AbstractEnvironment, AbstractKernel
+from narrows.envs import Sequence as Sequences
 from narrows.envs.sequence import AbstractSequence
 from narrows.files import read_record
 from narrows.metrics.likelihood import is_tree, log_likelihood
 from narrows.outcomes import ExpectedOutcomes, outcomes_under_noise
+from narrows.outcomes.scoring import scores_of_texts
 from narrows.policies.base import Model
 from narrows.proxies import AbstractProxy
-from narrows.rewards import AbstractReward
+from narrows.rewards import AbstractReward, UnwrapPerturbed
 from narrows.runs.folder import RunError, RunFolder
 from narrows.runs.records import VerificationRecord
+from narrows.search import Found, Problem, Space, hill_climb, num_edits
 from narrows.selection import SelectionRecord, ShortlistRow, read_selection
 from narrows.selection.rankings import RankedRun
 from narrows.storage import checkpoint
 from narrows.training import restore
+
+_MOST_STARTS = 1000
+"""Best measured rows from which a search of the proxy begins."""
+_CLIMBERS = 128
+"""Best measured rows from which a run's hill climb begins."""
+_CLIMB_CALLS, _CLIMB_STEPS = 16_384, 32
+"""Objects that it asks the proxy for at most: so many, or all single edits so many times where there are more."""
 
 
 class OpenRun(RankedRun):
@@ -179,6 +189,32 @@ class OpenRun(RankedRun):
         parts = self.parts
         assert isinstance(parts.reward, AbstractReward), "a score of the user's is not asked"
         return parts.reward.in_double(parts.env.from_text(objects)) / parts.beta
+
+    def counted(self, objects: Sequence[str]) -> Float[np.ndarray, " object"]:
+        """Return the score of any objects as it guides the run, less what caution and distance take off; not a user's own."""
+        reward = self.parts.reward
+        reward = reward.reward if isinstance(reward, UnwrapPerturbed) else reward
+        assert isinstance(reward, AbstractReward), "a score of the user's is not asked"
+        return (reward.reference + scores_of_texts(reward.centred(), self.env, objects)) / self.parts.beta
+
+    @cached_property
+    def problem(self) -> Problem | None:
+        """The search of the run's proxy from the best measured rows, None where there is no proxy or nothing measured."""
+        if self.proxy is None or self.table is None or not isinstance(self.env, Sequences):
+            return None
+        space = Space(self.env.alphabet, self.env.min_length, self.env.max_length)
+        table, held = self.table, space.holds(self.table.sequences)
+        order = [place for place in np.argsort(-table.scores, kind="stable").tolist() if held[place]]
+        starts = tuple(dict.fromkeys(table.sequences[place] for place in order))[:_MOST_STARTS]
+        return Problem(self.counted, space, starts, self.counted(starts)) if starts else None
+
+    @cached_property
+    def climbed(self) -> Found | None:
+        """Everything that a hill climb from the best measured rows asked the proxy for, None where there is no such search."""
+        if self.problem is None:
+            return None
+        calls = max(_CLIMB_CALLS, _CLIMB_STEPS * num_edits(self.problem.space))
+        return hill_climb(self.problem.first(_CLIMBERS), calls)
 
     def _parts(self, score: Callable[[Any], Any] | None) -> Parts:
         def reward() -> AbstractReward:

@@ -4,6 +4,7 @@ from typing import Final
 
 from narrows.search.adaptive import adalead as adalead
 from narrows.search.climbing import hill_climb as hill_climb
+from narrows.search.edits import num_edits as num_edits
 from narrows.search.genetic import genetic_algorithm as genetic_algorithm
 from narrows.search.problem import Found as Found
 from narrows.search.problem import Problem as Problem

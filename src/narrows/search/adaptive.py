@@ -9,6 +9,8 @@ from narrows.search.variation import crossed_over, mutated
 _THRESHOLD = 0.05
 _RECOMBINATION = 0.2
 _BATCH = 100
+_CHILDREN = 500
+"""Rollouts side by side: fewer calls of the score, with more objects each."""
 _CALLS_A_ROUND = 20 * _BATCH
 _PATIENCE = 20
 """Times that all rollouts may end without anything new before the search ends, though it could ask for more."""
@@ -18,10 +20,11 @@ def adalead(problem: Problem, budget: int, seed: int = 0) -> Found:
     """Search in rounds of 2,000 calls, each from the seeds: those of all batches so far that are nearly the best.
 
     A seed scores at least `max - 0.05 (max - min)`, where `min` is the lowest of the starts: the paper's scores begin at 0.
-    Seeds are paired at random and cross over, with probability 0.2 at each place. From each child a rollout goes on, a
-    mutation (each letter with probability 1 / length) a step, until an object scores less than that child; then seeds cross
-    anew. The 100 best of a round are its batch. The paper measures the batch and fits the model again between rounds; here
-    the score is all there is. Each mutation changes something, for a rollout that stands still would never end.
+    Seeds are paired at random, until there are 500 children, and cross over with probability 0.2 at each place. From each
+    child a rollout goes on, a mutation (each letter with probability 1 / length) a step, until an object scores less than that
+    child; then seeds cross anew. The 100 best of a round are its batch. The paper measures the batch and fits the model again
+    between rounds; here the score is all there is. Each mutation changes something, for a rollout that stands still would
+    never end.
 
     Args:
         problem: what is searched.
@@ -51,10 +54,11 @@ def _seeds(asked: Asked, texts: list[str], lowest: float) -> list[str]:
 
 
 def _recombined(rng: np.random.Generator, problem: Problem, seeds: list[str]) -> Rows:
-    """Return about a batch of rows that seeds, paired at random, make by crossing over."""
+    """Return the rows that seeds, paired at random, make by crossing over: two a pair, until there are enough."""
     rows = problem.space.read(seeds)
-    places = np.concatenate([rng.permutation(len(rows)) for _ in range(-(-_BATCH // len(rows)))])[: max(_BATCH, len(rows))]
-    places = places[: len(places) // 2 * 2] if len(places) > 1 else np.repeat(places, 2)
+    num = max(_CHILDREN, len(rows))
+    shuffled = [rng.permutation(len(rows)) for _ in range(-(-num // len(rows)))]
+    places = np.concatenate(shuffled)[: num // 2 * 2]
     first, second = rows[places[::2]], rows[places[1::2]]
     return np.concatenate(crossed_over(rng, first, second, problem.space, _RECOMBINATION))
 

@@ -2,11 +2,13 @@
 
 import numpy as np
 
-from narrows.search.edits import single_edits
+from narrows.search.edits import num_edits, single_edits
 from narrows.search.problem import Asked, Found, Problem
 
-_TOGETHER = 32
-"""Starts that climb side by side: enough for large batches, few enough that the best ones arrive before others begin."""
+_MOST_TOGETHER = 32
+"""Starts that climb side by side at most: enough for large batches."""
+_STEPS = 10
+"""Steps that a climb may take within the budget, about: fewer starts go side by side where the best would not arrive else."""
 
 
 def hill_climb(problem: Problem, budget: int, seed: int = 0) -> Found:
@@ -27,8 +29,9 @@ def hill_climb(problem: Problem, budget: int, seed: int = 0) -> Found:
     ('CA', 'AC', 'CC')
     """
     asked, space, visited = Asked(problem, budget), problem.space, set[str]()
-    for first in range(0, len(problem.starts), _TOGETHER):
-        texts = list(problem.starts[first : first + _TOGETHER])
+    together = min(_MOST_TOGETHER, max(1, budget // (_STEPS * num_edits(space))))
+    for first in range(0, len(problem.starts), together):
+        texts = list(problem.starts[first : first + together])
         while True:
             texts = [text for text in dict.fromkeys(texts) if text not in visited]
             if not texts or asked.is_spent:

@@ -15,6 +15,17 @@ class Edited(NamedTuple):
     origin: Int[np.ndarray, " edited"]
 
 
+def num_edits(space: Space) -> int:
+    """Return the number of single edits of an object of the greatest length, had it room for another letter.
+
+    >>> num_edits(Space("AC", 3, 3)), num_edits(Space("AC", 2, 3))
+    (3, 14)
+    """
+    length, letters = space.max_length, space.num_letters
+    insertions_and_deletions = (length + 1) * letters + length if space.min_length < length else 0
+    return max(1, length * (letters - 1) + insertions_and_deletions)
+
+
 def single_edits(rows: Rows, space: Space) -> Edited:
     """Return everything that one edit makes of each row, within the space; an object may occur several times.
 

@@ -1,7 +1,7 @@
 """What every search takes and gives: a problem, and all objects that were asked for with their scores."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -34,6 +34,10 @@ class Problem:
             raise ValueError(f"expected one score for each of {len(self.starts)} starts, got {np.shape(self.start_scores)}.")
         if len(set(self.starts)) < len(self.starts):
             raise ValueError("expected distinct starts. Give each once.")
+
+    def first(self, num: int) -> "Problem":
+        """Return the problem with at most so many of the starts, the first ones."""
+        return replace(self, starts=self.starts[:num], start_scores=self.start_scores[:num])
 
 
 class Found(NamedTuple):

@@ -1,0 +1,164 @@
+"""A list exists before a sampler has learned anything: a hill climb from the best measured rows, as a user meets it."""
+
+import itertools
+import re
+from dataclasses import replace
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from rich.console import Console
+
+from narrows.cli import main
+from narrows.config import load_job
+from narrows.config.names import NAMES
+from narrows.data import write_table
+from narrows.proxies import AbstractProxy
+from narrows.proxies.near import Neighbourhood
+from narrows.runs import OpenRun, RunFolder, execute
+from narrows.runs.candidates import CLIMB, load_candidates
+from narrows.selection import read_csv
+from narrows.storage.archive import Archive
+
+MEASURED = {"AAAA": 0.5, "ACAA": 1.0, "CAAC": 2.0, "AAAAA": 9.0, "GGAA": 0.1}
+JOB = """
+[data]
+path = "table.csv"
+space = "letters:ACG"
+[env]
+name = "Sequence"
+alphabet = "ACG"
+min_length = 4
+max_length = 4
+[reward]
+name = "Cautious"
+caution = 0.25
+beta = 3.0
+[policy]
+name = "Tabular"
+[objective]
+name = "{objective}"
+[train]
+num_steps = 2
+batch_size = 8
+every = 2
+checkpoint_every = 2
+[shortlist]
+k = 2
+min_distance = 2
+"""
+NEAR = "[near]\npenalty = 0.4\nlimit = 2\n"
+NOISE = '[noise]\nname = "Substitution"\nrate = 0.1\n'
+
+
+class Cautious(AbstractProxy):
+    """Counts C, with an offset, is unsure of G, and takes off a share of that."""
+
+    caution: float
+    offset: float
+
+    def __init__(self, env, caution: float = 0.0, offset: float = 1000.0) -> None:
+        self.caution, self.offset = caution, offset
+
+    def __call__(self, states):
+        num_c, num_g = (jnp.sum(states.tokens == token, axis=-1) for token in (1, 2))
+        return self.offset + num_c + 0.0625 * num_g - self.caution * num_g
+
+    @property
+    def reference(self):
+        return self.offset
+
+    def centred(self):
+        return Cautious(None, self.caution, 0.0)
+
+    def predict(self, objects):
+        num_g = np.array([text.count("G") for text in objects], float)
+        return 1000.0 + np.array([text.count("C") for text in objects]) + 0.0625 * num_g, num_g
+
+    def predicted_mean(self):
+        return Cautious(None)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Makes the folder of a run that has not begun."""
+    monkeypatch.setitem(NAMES["reward"], "Cautious", Cautious)  # pyright: ignore[reportArgumentType]
+    write_table(tmp_path / "table.csv", list(MEASURED), np.array([*MEASURED.values()]))
+
+    def make(name="run", more="", objective="TrajectoryBalance"):
+        (tmp_path / f"{name}.toml").write_text(JOB.format(objective=objective) + more, encoding="utf-8")
+        return RunFolder.create(tmp_path / name, load_job(tmp_path / f"{name}.toml"), {})
+
+    return make
+
+
+def test_there_is_a_list_before_the_first_step(folder, capsys):
+    run = folder()
+    assert main(["shortlist", str(run.path)]) == 0
+    output = " ".join(capsys.readouterr().out.split())
+    rows = read_csv(run.shortlist)
+    assert rows[0].sequence == "CCCC" and len(rows) == 2
+    assert {(row.run, row.step) for row in rows} == {(CLIMB, None)}
+    number = re.search(r"([\d,]+) of the candidates were found by a hill climb from the best measured rows", output)
+    assert number is not None and int(number[1]) == len(load_candidates([OpenRun(run)]).candidates.objects)
+    assert "ranked by the proxy's mean, for there is no trained sampler to rank by" in output
+
+
+def test_what_is_climbed_joins_what_the_sampler_saw_and_leaves_the_archive_alone(folder):
+    run = folder()
+    execute(run, console=Console(quiet=True))
+    with Archive.open(run.archive, read_only=True) as archive:
+        seen = archive.entries()
+    opened = OpenRun(run)
+    scored = load_candidates([opened])
+    assert opened.climbed is not None and opened.proxy is not None
+    found = scored.candidates
+    where = {name: found.runs[run].name for name, run in zip(found.objects, found.run_index, strict=True)}
+    assert {name for name, run in where.items() if run != CLIMB} == {*seen.objects}
+    assert {*where} == {*seen.objects, *opened.climbed.objects}
+    assert scored.num_climbed == len({*where} - {*seen.objects}) > 0
+    assert scored.candidates.steps[[run == CLIMB for run in where.values()]].max() == -1
+    np.testing.assert_array_equal(scored.mean, opened.proxy.predict(scored.candidates.objects)[0])
+    with Archive.open(run.archive, read_only=True) as archive:
+        assert archive.entries().objects == seen.objects
+    assert load_candidates([OpenRun(run)]).candidates.objects == scored.candidates.objects
+
+
+def counted_slowly(text, near):
+    num_c, num_g = text.count("C"), text.count("G")
+    score = 1000.0 + num_c + 0.0625 * num_g - 0.25 * num_g
+    if not near:
+        return score
+    table = Neighbourhood(tuple(MEASURED), np.array([*MEASURED.values()]), 0.4, 2)
+    return float(table.lowered(score, np.array(min(table.edits([text])))))
+
+
+@pytest.mark.parametrize("near", ["", NEAR])
+def test_the_climb_goes_by_the_score_as_it_guides_the_run_from_rows_that_the_run_may_build(folder, near):
+    opened = OpenRun(folder(more=near))
+    texts = ["".join(word) for word in itertools.product("ACG", repeat=4)]
+    np.testing.assert_allclose(opened.counted(texts), [counted_slowly(text, near) for text in texts], atol=1e-4)
+    problem, climbed = opened.problem, opened.climbed
+    assert problem is not None and climbed is not None
+    assert problem.starts == ("CAAC", "ACAA", "AAAA", "GGAA"), "the best scored first, without the one of five letters"
+    np.testing.assert_allclose(climbed.scores, opened.counted(climbed.objects), atol=0)
+    assert max(climbed.scores) == pytest.approx(max(counted_slowly(text, near) for text in texts))
+
+
+def test_under_noise_it_climbs_by_what_is_asked_for(folder):
+    quiet, noisy = OpenRun(folder()), OpenRun(folder("noisy", NOISE, "ExpectedDetailedBalance"))
+    assert quiet.climbed is not None and noisy.climbed is not None
+    assert noisy.climbed.objects == quiet.climbed.objects
+    np.testing.assert_array_equal(noisy.climbed.scores, quiet.climbed.scores)
+
+
+def test_a_run_without_a_proxy_or_measurements_has_no_climb(folder, tmp_path):
+    write_table(tmp_path / "landscape.csv", ["A", "C"], np.array([0.0, 1.0]))
+    (tmp_path / "known.toml").write_text(
+        '[env]\nname = "Sequence"\nalphabet = "AC"\nmin_length = 1\nmax_length = 1\n'
+        '[reward]\nname = "Landscape"\npath = "landscape.csv"\n',
+        encoding="utf-8",
+    )
+    assert OpenRun(RunFolder(tmp_path), job=load_job(tmp_path / "known.toml")).climbed is None
+    job = replace(folder().job(), data=None)
+    assert OpenRun(RunFolder(tmp_path), job=job).climbed is None
