@@ -8,7 +8,9 @@ import pytest
 from narrows.cli import main
 
 TRAINING = "score proxy timeout scheduler pending piece devices coordinator processes process"
-TABLE = "sequence-column score-column score-sense on-invalid"
+TABLE = (
+    "sequence-column score-column score-sense score-transform replicates censored inactive case parent parent-start on-invalid"
+)
 FLAGS = {
     "check": f"space min-length max-length {TABLE} rejected",
     "fit": f"space out members seed test-fraction max-distance refit no-refit {TABLE}",

@@ -33,8 +33,8 @@ def test_nothing_is_missing():
 def test_the_fields_are_those_that_a_job_is_checked_for(section):
     data = {"data": {"path": "t.csv", "space": "rna"}}
     for field in explain(section)[0].fields:
-        table = {**data.get(section, {}), field.name: []}
-        with pytest.raises(JobError, match=rf"^\[{section}\] {field.name}(:| must be) .*got \[\]"):
+        table = {**data.get(section, {}), field.name: [{}]}
+        with pytest.raises(JobError, match=rf"^\[{section}\] {field.name}(\.0)?(:| must be) .*got \[?{{}}"):
             parse_job({**SMALL, **data, section: table}, FOLDER)
     with pytest.raises(JobError, match=rf"unknown fields \['fog'\]. .*; `narrows list {section}` explains them"):
         parse_job({**SMALL, **data, section: {"fog": 1}}, FOLDER)

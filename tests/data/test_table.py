@@ -38,23 +38,28 @@ def test_refusal_names_every_bad_row_and_the_cure(tmp_path: Path):
     path = tmp_path / "m.csv"
     path.write_text(MESSY)
     with pytest.raises(DataError) as caught:
-        read_table(path, space("rna"))
+        read_table(path, space("rna"), TableSettings(replicates="refuse"))
     lines = str(caught.value).splitlines()
     assert "5 of 8 rows cannot be used" in lines[0] and "m.csv" in lines[0]
-    assert [line.split(":")[0].strip().split(",")[0] for line in lines[1:-1]] == [f"row {row}" for row in (3, 4, 5, 6, 7)]
+    assert lines[1:-1:2] == [
+        "  2 with too many or too few cells: rows 4 and 5",
+        "  2 with another score for the same sequence: rows 6 and 7",
+        "  1 with a letter outside the alphabet: row 3",
+    ]
+    assert [line.split(":")[0].split(",")[0] for line in lines[2:-1:2]] == ["    row 4", "    row 6", "    row 3"]
     assert "--on-invalid skip" in lines[-1] and "rejected.csv" in lines[-1]
     assert [finding.row for finding in caught.value.findings] == [3, 4, 5, 6, 7]
     assert os.listdir(tmp_path) == ["m.csv"]
 
 
-def test_refusal_of_many_rows_names_the_first_of_each_kind_and_counts_the_others(tmp_path: Path):
+def test_refusal_of_many_rows_is_as_short_as_there_are_kinds(tmp_path: Path):
     path = tmp_path / "m.csv"
     path.write_text("sequence,score\n" + "ACGT,1\n" * 3000 + "AC,x\nAG,1\n")
     with pytest.raises(DataError) as caught:
         read_table(path, space("rna"))
-    _, *lines, more, cure = str(caught.value).splitlines()
-    assert [line.split(",")[0] for line in lines] == [f"  row {row}" for row in (*range(2, 12), 3002)]
-    assert more == "  and 2,990 more of the kind bad_symbol" and "rejected.csv" in cure
+    _, first, example, second, other, cure = str(caught.value).splitlines()
+    assert first == "  3,000 with a letter outside the alphabet: rows 2, 3, 4, 5, 6 and 2,995 more" and "row 2," in example
+    assert second == "  1 with a score that is no number: row 3002" and "row 3002," in other and "rejected.csv" in cure
     assert len(caught.value.findings) == 3001
     assert read_table(path, space("rna"), TableSettings(on_invalid="skip")).rows == (3003,)
     assert len(read_csv(tmp_path / "rejected.csv")) == 1 + 3001
@@ -63,7 +68,8 @@ def test_refusal_of_many_rows_names_the_first_of_each_kind_and_counts_the_others
 def test_skip_goes_on_and_writes_every_rejected_row(tmp_path: Path):
     path = tmp_path / "m.csv"
     path.write_text(MESSY)
-    table = read_table(path, space("rna"), TableSettings(on_invalid="skip"))
+    settings = TableSettings(on_invalid="skip", replicates="refuse")
+    table = read_table(path, space("rna"), settings)
     assert table.sequences == ("ACGU", "CC") and table.rows == (2, 8) and list(table.scores) == [1.0, 1.0]
     header, *rows = read_csv(tmp_path / "rejected.csv")
     assert header == ["row", "reason", "sequence", "score", "note", "extra_1"]
@@ -74,7 +80,7 @@ def test_skip_goes_on_and_writes_every_rejected_row(tmp_path: Path):
         ["6", "GG", "1", "e", ""],
         ["7", "GG", "2", "f", ""],
     ]
-    check = check_table(path, space("rna"))
+    check = check_table(path, space("rna"), settings)
     for row, entry in zip(rows, check.rejected, strict=True):
         assert row[1] == entry.reason and row[1]
 
@@ -190,7 +196,7 @@ def test_rejected_rows_stay_beside_a_table_whatever_its_folder_is_called(tmp_pat
 
 
 def test_summary_and_dict_tell_the_same(check: Checker):
-    found = check(MESSY)
+    found = check(MESSY, replicates="refuse")
     told = found.to_dict()
     assert json.loads(json.dumps(told, allow_nan=False)) == told
     assert (told["num_rows"], told["num_good"], told["num_rejected"], told["num_duplicates"]) == (8, 2, 5, 1)
@@ -206,7 +212,14 @@ def test_summary_and_dict_tell_the_same(check: Checker):
     }
     assert [finding["row"] for finding in told["findings"]] == [1, 3, 4, 5, 6, 7, 9]  # 1: equal scores
     summary = found.summary()
-    for words in ("rejected      5", "duplicates    1", "lengths         2 to 4", "C 50.0%", "conflict 2", "comma"):
+    for words in (
+        "8: 2 kept, 1 duplicate left out, 5 rejected",
+        "2 with too many or too few cells: rows 4 and 5",
+        "lengths         2 to 4",
+        "C 50.0%",
+        "conflict 2",
+        "comma",
+    ):
         assert words in summary
     assert len(found.list_findings().splitlines()) == len(found.findings)
 
@@ -256,35 +269,38 @@ def test_what_could_not_be_read_back_is_not_written(tmp_path: Path, sequences, s
     assert not os.listdir(tmp_path)
 
 
-def plain_reading(lines: list[str]) -> tuple[dict[str, int], set[int]]:
-    """Read unquoted comma lines the slow, obvious way: good sequences with their rows, and the rejected rows."""
-    scored: dict[str, list[tuple[int, float]]] = {}
+def plain_reading(lines: list[str]) -> tuple[dict[str, tuple[int, float, int, int]], set[int]]:
+    """Read unquoted comma lines the slow, obvious way: the row, mean, bound and count of sequences; and the rejected rows."""
+    scored: dict[str, dict[tuple[float, int], int]] = {}
     rejected: set[int] = set()
     for row, line in enumerate(lines, start=2):
         cells = [cell.strip() for cell in line.split(",")]
         if not any(cells):
             continue
         try:
-            if len(cells) != 2 or not cells[0] or set(cells[0]) - set("ACGU") or not math.isfinite(float(cells[1])):
+            sequence, number = cells[0].upper(), float(cells[1].lstrip("<>"))
+            if len(cells) != 2 or not cells[0] or set(sequence) - set("ACGU") or not math.isfinite(number):
                 raise ValueError
-        except ValueError:
+        except (ValueError, IndexError):
             rejected.add(row)
         else:
-            scored.setdefault(cells[0], []).append((row, float(cells[1])))
-    good: dict[str, int] = {}
+            scored.setdefault(sequence, {}).setdefault((number, cells[1].count(">") - cells[1].count("<")), row)
+    good: dict[str, tuple[int, float, int, int]] = {}
     for sequence, entries in scored.items():
-        if len({score for _, score in entries}) == 1:
-            good[sequence] = entries[0][0]
+        bounds = {bound for _, bound in entries} - {0}
+        if len(bounds) < 2:
+            mean = sum(score for score, _ in entries) / len(entries)
+            good[sequence] = min(entries.values()), mean, max(bounds, default=0), len(entries)
         else:
-            rejected.update(row for row, _ in entries)
+            rejected.update(entries.values())
     return good, rejected
 
 
-SEQUENCE_CELLS = st.text("ACGU", max_size=3) | st.sampled_from(["NA", "acgu", " A", "A C", "ACT", "G "])
-SCORE_CELLS = st.sampled_from(["1", "2", "0.5", "", "nan", "inf", "x", " 1", "1e400", "-0", "1,5"])
+SEQUENCE_CELLS = st.text("ACGU", max_size=3) | st.sampled_from(["NA", "acgu", "ACgu", " A", "A C", "ACT", "G "])
+SCORE_CELLS = st.sampled_from(["1", "2", "0.5", "", "nan", "inf", "x", " 1", "1e400", "-0", "1,5", "<2", ">1", "< nan"])
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(cells=st.lists(st.tuples(SEQUENCE_CELLS, SCORE_CELLS, st.sampled_from(["", "", "", ",", ",x"])), max_size=12))
 def test_reading_agrees_with_the_obvious_one(cells: list[tuple[str, str, str]]):
     lines = [f"{sequence},{score}{more}" for sequence, score, more in cells]
@@ -293,7 +309,11 @@ def test_reading_agrees_with_the_obvious_one(cells: list[tuple[str, str, str]]):
         path.write_text("\n".join(["sequence,score", *lines]) + "\n")
         check = check_table(path, space("rna"))
     good, rejected = plain_reading(lines)
-    assert dict(zip(check.table.sequences, check.table.rows, strict=True)) == good
+    table = check.table
+    columns = zip(table.rows, table.scores.tolist(), table.bounds.tolist(), table.counts.tolist(), strict=True)
+    assert dict(zip(table.sequences, columns, strict=True)) == {
+        sequence: (row, pytest.approx(score), bound, number) for sequence, (row, score, bound, number) in good.items()
+    }
     assert {entry.row for entry in check.rejected} == rejected
     assert rejected == {finding.row for finding in check.errors} - {1}
 
@@ -312,7 +332,7 @@ def test_no_file_brings_it_down_and_every_row_is_accounted_for(content: bytes, h
         path = Path(folder) / "m.csv"
         path.write_bytes(header + content)
         check = check_table(path, space("rna"))
-        assert check.num_rows == len(check.table) + check.num_rejected + check.num_duplicates
+        assert check.num_rows == check.table.counts.sum() + check.num_rejected + check.num_duplicates
         assert check.num_rejected <= len(check.errors)
         assert bool(check.errors) or len(check.table)
         json.dumps(check.to_dict(), allow_nan=False)

@@ -38,6 +38,6 @@ def render(found: Check) -> str:
     """Return what the command prints: the summary, the findings and a verdict."""
     findings = found.list_findings()
     verdict = f"OK: {len(found.table):,} rows can be used."
-    if found.num_rejected:
+    if found.num_rejected and found.settings.on_invalid == "skip":
         verdict = f"{len(found.table):,} rows can be used; the {found.num_rejected:,} rejected ones were written out."
     return "\n".join(part for part in (found.summary(), findings, verdict) if part)

@@ -6,8 +6,8 @@ from pathlib import Path
 from rich.console import Console
 from tyro.conf import Positional
 
-from narrows.config import Job, RewardKind, build_env, load_job
-from narrows.data import Table, TableSettings, read_table
+from narrows.config import Job, RewardKind, build_env, load_job, with_parent
+from narrows.data import Table, TableSettings, accept_table, check_table
 from narrows.data import space as named_space
 from narrows.data.settings import USUAL, AbstractTableSettings
 from narrows.data.spaces import CUSTOM_PREFIX, OpenSpace, Space
@@ -78,10 +78,11 @@ def fit(
         path, asked, out, how = source, named_space(space), out or source.with_name("proxy"), reading
     if settings.seed < 0:
         raise ValueError(f"seed must be at least 0, got {settings.seed}.")
-    table = read_table(path, asked, how)
+    checked = check_table(path, asked, how)
+    table = accept_table(checked)
+    assert checked.space is not None, "a table with rows has lengths"
     _refuse_a_file(out)  # before minutes of learning, not after
-    space_of_table = asked.closed_over(table.sequences)
-    fitted = fit_ensemble(table, space_of_table, **vars(settings), progress=_Meter(table))
+    fitted = fit_ensemble(table, checked.space, **vars(settings), progress=_Meter(table))
     save(fitted.ensemble, fitted.quality, out, table.sha256)
     return Fitted(out, fitted.quality)
 
@@ -123,6 +124,11 @@ def _from_job(job: Job, out: Path | None) -> tuple[Path, Space, Path, AbstractTa
     if folder is None:
         raise ValueError(f"[reward] names {job.reward['name']}, which has no proxy. Say where it goes with --out.")
     named = named_space(data.space)
-    if named.alphabet != env.alphabet:
+    if named.alphabet != env.alphabet or data.case == "keep":  # whose letters of their own are those of [env]
         named = named_space(CUSTOM_PREFIX + env.alphabet)
-    return job.folder / data.path, named_space(named.name, env.min_length, env.max_length), folder, data
+    return (
+        job.folder / data.path,
+        named_space(named.name, env.min_length, env.max_length),
+        folder,
+        with_parent(data, job.folder),
+    )

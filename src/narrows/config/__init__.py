@@ -1,5 +1,6 @@
 """From a job file to the objects it names."""
 
+from narrows.config.derived import with_parent as with_parent
 from narrows.config.explained import Entry as Entry
 from narrows.config.explained import explain as explain
 from narrows.config.explained import explain_job as explain_job

@@ -1,17 +1,23 @@
 """What a job leaves out and its measurements say: letters and lengths, the proxy, how far apart the rows of a list are."""
 
+import re
 import statistics
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from narrows.config.schema import JobError, Section
 from narrows.config.settings import DataSettings
 from narrows.data import Check, DataError, Table, accept_table, check_table, space
+from narrows.data.mutations import read_parent
+from narrows.data.spaces import as_read
 
 _SEQUENCE = "Sequence"
 _PROXY: Section = {"name": "Proxy", "path": "proxy"}
 _SHARE = 0.15
+_VALUES = "skip lower -log10 mean keep refuse upper dna rna protein".split()
+_OPTION = re.compile(rf"--(?P<name>[a-z]+(?:-[a-z]+)*)(?:[ =](?:(?P<value>{'|'.join(_VALUES)})\b|'(?P<quoted>[^']*)'))?")
 FROM_DATA: Final = frozenset(
     "env.name env.Sequence.alphabet env.Sequence.min_length env.Sequence.max_length reward.name reward.Proxy.path "
     "shortlist.min_distance".split()
@@ -72,7 +78,7 @@ def usual_distance(lengths: Iterable[int]) -> int:
 def check_measurements(data: DataSettings, folder: Path) -> Check:
     """Return what is found in the table that `[data]` names; JobError for a space that there is not."""
     try:
-        return check_table(folder / data.path, space(data.space), data)
+        return check_table(folder / data.path, space(data.space), with_parent(data, folder))
     except ValueError as error:
         raise JobError(f"[data] {error}") from error
 
@@ -85,9 +91,18 @@ def accept_measurements(check: Check) -> Table:
         raise JobError(f"[data] {_in_words_of_a_job(str(error))}") from error
 
 
+def with_parent(data: DataSettings, folder: Path) -> DataSettings:
+    """Return the settings of a job's table with the parent's letters in place of the file, in a folder, that has them."""
+    if data.parent is None:
+        return data
+    return replace(data, parent=read_parent(data.parent, as_read(space(data.space), data.case), data.case, folder))
+
+
 def _in_words_of_a_job(message: str) -> str:
     """Return a message about a table with the fields of `[data]` in place of the command's options."""
-    message = message.replace("--on-invalid skip", 'on_invalid = "skip"').replace(
-        "--score-sense lower", 'score_sense = "lower"'
-    )
-    return message.replace("--sequence-column", "sequence_column =").replace("--score-column", "score_column =")
+    return _OPTION.sub(_field, message)
+
+
+def _field(option: re.Match[str]) -> str:
+    name, value = option["name"].replace("-", "_"), option["value"] or option["quoted"]
+    return f"{name} =" if value is None else f'{name} = ["{value}"]' if name == "inactive" else f'{name} = "{value}"'

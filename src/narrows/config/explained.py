@@ -180,6 +180,8 @@ def _takes(hint: Any) -> str | None:
     if get_origin(hint) in (Union, types.UnionType):
         words = [_takes(part) for part in get_args(hint) if part is not type(None)]
         return None if None in words else " or ".join(filter(None, words))
+    if get_origin(hint) is tuple:
+        return f"list of {_takes(get_args(hint)[0])}"
     return _KINDS.get(hint)
 
 

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, get_type_hints
+from typing import Any, get_origin, get_type_hints
 
 import pydantic
 
@@ -81,7 +81,7 @@ def validate_fields(
     }
     schema = pydantic.create_model(f"[{section}]", __config__=pydantic.ConfigDict(extra="forbid", strict=True), **fields)
     try:
-        checked = schema(**table)
+        checked = schema(**{name: _as_hinted(value, hints.get(name)) for name, value in table.items()})
     except pydantic.ValidationError as error:
         problems = "; ".join(_problem(item) for item in error.errors())
         raise JobError(f"[{section}] {problems}. Fields: {', '.join(parameters)}; {about}.") from None
@@ -91,6 +91,11 @@ def validate_fields(
     except ValueError as error:
         raise JobError(f"[{section}] {error}") from None
     return values
+
+
+def _as_hinted(value: Any, hint: Any) -> Any:
+    """Return a value with an array as the tuple that a hint asks for; TOML has no tuples."""
+    return tuple(value) if isinstance(value, list) and get_origin(hint) is tuple else value
 
 
 def _problem(item: Any) -> str:

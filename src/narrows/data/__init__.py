@@ -1,10 +1,10 @@
 """Tables in: a CSV of scored sequences is checked row by row before anything learns from it."""
 
 from narrows.data.check import Check as Check
-from narrows.data.check import Rejected as Rejected
 from narrows.data.check import Table as Table
 from narrows.data.findings import DataError as DataError
 from narrows.data.findings import Finding as Finding
+from narrows.data.findings import Rejected as Rejected
 from narrows.data.settings import TableSettings as TableSettings
 from narrows.data.spaces import OpenSpace as OpenSpace
 from narrows.data.spaces import Space as Space

@@ -3,57 +3,103 @@
 import math
 import re
 import unicodedata
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
 
 from narrows.data.findings import Finding, count, error
 from narrows.data.layout import NUMBER, Layout
+from narrows.data.mutations import NoMutation, Parent, read_parent
 from narrows.data.records import Record
-from narrows.data.spaces import NAMED_ALPHABETS, OpenSpace, Space
+from narrows.data.settings import USUAL, AbstractTableSettings
+from narrows.data.spaces import NAMED_ALPHABETS, OpenSpace, Space, folded_letters
 from narrows.printing import printable, quote
 
+_BOUND = re.compile(r"(?P<sign><<?=?|>>?=?|=[<>]|[≤≥])\s*(?P<number>\S+)")
+_AT_MOST = frozenset("< << <= <<= =< ≤".split())
 _NOT_FINITE = re.compile(r"[+-]?(nan|inf|infinity)", re.IGNORECASE)
-_MISSING = frozenset({"na", "nan", "n/a", "null", "none", "nil", "-", "--", "?", "inf", "#n/a", "#value!", "nd"})
+_MISSING = frozenset("na nan n/a null none nil - -- ? inf #n/a #value! nd n.d. n.a.".split())
 _AMBIGUOUS = {"ACGU": "BDHKMNRSVWXY", "ACGT": "BDHKMNRSVWXY", NAMED_ALPHABETS["protein"]: "BJXZ"}
+
+
+class Measured(NamedTuple):
+    """The cells of a row that can be used: its sequence, and its score or class as in the file, None for an inactive word.
+
+    `bound` is 0 where the score is a value, -1 where the true one is at most it and 1 where it is at least it.
+    """
+
+    sequence: str
+    score: float | str | None
+    bound: int = 0
 
 
 @dataclass(frozen=True)
 class Rules:
     """The rules of a cell; `legal` matches exactly the sequences of the space.
 
-    With `has_classes` the column of scores holds names of classes instead of numbers.
+    With `has_classes` the column of scores holds names of classes instead of numbers. `fold` has the letters that are read as
+    others, `parent` the sequence that mutations are about, `inactive` the words that stand for a bound.
     """
 
     space: Space | OpenSpace
     layout: Layout
     legal: re.Pattern[str]
     has_classes: bool = False
+    fold: Mapping[int, str] = field(default_factory=dict)
+    parent: Parent | None = None
+    inactive: frozenset[str] = frozenset()
 
     @staticmethod
-    def of(space: Space | OpenSpace, layout: Layout, has_classes: bool = False) -> "Rules":
+    def of(
+        space: Space | OpenSpace, layout: Layout, settings: AbstractTableSettings = USUAL, has_classes: bool = False
+    ) -> "Rules":
         """Return the rules of a space for the columns of a file."""
         longest = "" if space.max_length is None else str(space.max_length)
         count = f"{{{max(space.min_length or 1, 1)},{longest}}}"
-        if space.alphabet:
-            letters = "".join(map(re.escape, space.alphabet))
-            return Rules(space, layout, re.compile(f"[{letters}]{count}"), has_classes)
-        # Any text without blanks around it; those are taken off first, and said.
-        return Rules(space, layout, re.compile(rf"(?=[\s\S]{count}\Z)\S(?:[\s\S]*\S)?"), has_classes)
+        # Of any text the blanks around it are taken off first, and said.
+        letters = "".join(map(re.escape, space.alphabet))
+        legal = f"[{letters}]{count}" if letters else rf"(?=[\s\S]{count}\Z)\S(?:[\s\S]*\S)?"
+        fold = folded_letters(space.alphabet, settings.case)
+        parent = None
+        if settings.parent is not None:
+            sequence = read_parent(settings.parent, space, settings.case, Path())
+            parent = Parent(sequence, settings.parent_start, space.alphabet, fold)
+        inactive = frozenset(word.strip().casefold() for word in settings.inactive)
+        return Rules(space, layout, re.compile(legal), has_classes, fold, parent, inactive)
 
 
-def read_row(rules: Rules, record: Record) -> tuple[str, float | str] | None:
-    """Return the sequence and the score, or class, of a trusted record that has both right, None where it needs a look."""
+def read_row(rules: Rules, record: Record) -> Measured | None:
+    """Return the cells of a trusted record that has both right, None where it needs a look."""
     fields, layout = record.fields, rules.layout
     if len(fields) != len(layout.header):
         return None
-    sequence, cell = fields[layout.sequence], fields[layout.score]
-    if rules.legal.fullmatch(sequence) is None:
+    sequence, cell = _read_sequence(rules, fields[layout.sequence]), fields[layout.score]
+    if sequence is None:
         return None
     if rules.has_classes:
-        return (sequence, cell) if cell and cell == cell.strip() else None
-    if NUMBER.fullmatch(cell) is None:
+        return Measured(sequence, cell) if cell and cell == cell.strip() else None
+    if rules.inactive and cell.casefold() in rules.inactive:
+        return Measured(sequence, None)
+    bound = _BOUND.fullmatch(cell)
+    if NUMBER.fullmatch(cell if bound is None else bound["number"]) is None:
         return None
-    score = float(cell)
-    return (sequence, score) if math.isfinite(score) else None
+    score = float(cell if bound is None else bound["number"])
+    if not math.isfinite(score):
+        return None
+    return Measured(sequence, score, 0 if bound is None else -1 if bound["sign"] in _AT_MOST else 1)
+
+
+def _read_sequence(rules: Rules, cell: str) -> str | None:
+    if rules.parent is not None and rules.parent.is_list(cell):
+        try:
+            cell = rules.parent.mutant(cell)
+        except NoMutation:
+            return None
+    if rules.legal.fullmatch(cell):
+        return cell
+    folded = cell.translate(rules.fold)
+    return folded if folded != cell and rules.legal.fullmatch(folded) else None
 
 
 def strip_cells(record: Record) -> Record:
@@ -68,7 +114,7 @@ def explain_row(rules: Rules, record: Record) -> list[Finding]:
     layout = rules.layout
     sequence, cell = record.fields[layout.sequence], record.fields[layout.score]
     return [
-        *_explain_sequence(rules.space, sequence, record.row, layout.header[layout.sequence]),
+        *_explain_sequence(rules, sequence, record.row, layout.header[layout.sequence]),
         *(_explain_class if rules.has_classes else _explain_score)(cell, record.row, layout.header[layout.score]),
     ]
 
@@ -87,23 +133,29 @@ def _ragged(layout: Layout, record: Record) -> Finding:
     return error(record.row, None, "ragged", f"{message}. {cure}")
 
 
-def _explain_sequence(space: Space | OpenSpace, sequence: str, row: int, column: str) -> list[Finding]:
-    if not sequence:
+def _explain_sequence(rules: Rules, cell: str, row: int, column: str) -> list[Finding]:
+    if not cell:
         return [error(row, column, "empty_sequence", "the sequence cell is empty")]
+    sequence, space = cell.translate(rules.fold), rules.space
+    if rules.parent is not None and rules.parent.is_list(cell):
+        try:
+            sequence = rules.parent.mutant(cell)
+        except NoMutation as problem:
+            return [error(row, column, "mutation", f"mutations {quote(cell)}: {problem}")]
     found: list[Finding] = []
     alphabet = space.alphabet
     bad = [(place, letter) for place, letter in enumerate(sequence, start=1) if letter not in alphabet] if alphabet else []
     if bad:
         place, letter = bad[0]
         more = f" (and {count(len(bad) - 1, 'more bad symbol')})" if len(bad) > 1 else ""
-        hint = _hint(space, letter)
         missing = " If the cell stands for a missing value, take the row out." if sequence.lower() in _MISSING else ""
-        message = f"sequence {quote(sequence)} has {_name(letter)} at position {place}{more}: {hint}.{missing}"
-        found.append(error(row, column, "bad_symbol", message))
+        is_case = all(letter.upper() in alphabet or letter.lower() in alphabet for _, letter in bad)
+        message = f"sequence {quote(cell)} has {_name(letter)} at position {place}{more}: {_hint(space, letter)}.{missing}"
+        found.append(error(row, column, "case" if is_case else "bad_symbol", message))
     is_short = space.min_length is not None and len(sequence) < space.min_length
     is_long = space.max_length is not None and len(sequence) > space.max_length
     if is_short or is_long:
-        message = f"sequence {quote(sequence)} has {count(len(sequence), 'letter')}; the space takes {space.lengths}"
+        message = f"sequence {quote(cell)} has {count(len(sequence), 'letter')}; the space takes {space.lengths}"
         found.append(error(row, column, "length", message))
     return found
 
@@ -117,11 +169,13 @@ def _hint(space: Space | OpenSpace, letter: str) -> str:
     if letter.isspace():
         return "a blank inside the sequence; take it out"
     if letter.upper() in alphabet:
-        return f"lower case; write {letter.upper()!r}"
+        return f"lower case; write {letter.upper()!r}, or read it so with --case upper"
     if letter.lower() in alphabet:
         return f"upper case; write {letter.lower()!r}"
     if letter.upper() in _AMBIGUOUS.get(alphabet, ""):
         return f"a letter that stands for several; the letters of {printable(space.name, 100)} are {letters}"
+    if letter.isdigit() and alphabet.isalpha():
+        return "a number; for a table of mutations such as V39C name the sequence that they are about with --parent"
     if letter in "-.*":
         return f"a gap or a stop sign; the letters of {printable(space.name, 100)} are {letters}"
     return f"the letters are {letters}"
@@ -139,6 +193,8 @@ def _explain_score(cell: str, row: int, column: str) -> list[Finding]:
     if not cell:
         return [error(row, column, "empty_score", "the score cell is empty")]
     shown = quote(cell)
+    if bound := _BOUND.fullmatch(cell):
+        cell = bound["number"]
     if NUMBER.fullmatch(cell):
         if math.isfinite(float(cell)):
             return []
@@ -159,11 +215,15 @@ def _explain_class(cell: str, row: int, column: str) -> list[Finding]:
 
 def _score_hint(cell: str) -> str:
     if cell.lower() in _MISSING:
-        return ": it reads like a missing value. Take the row out or measure again."
+        return f": it reads like a missing value. Take it out or, if it means no activity, name it with --inactive {cell!r}."
     if "\N{MINUS SIGN}" in cell or "\N{EN DASH}" in cell:
         return ": its minus sign is a typographic one; write -"
-    if cell[0] in "<>~≤≥":
-        return ": a bound is not a value. Decide on a value or take the row out."
+    if cell[0] in "~≈":
+        return ": write the number alone where about that much is near enough"
+    if "±" in cell or "+/-" in cell:
+        return ": write the value alone; rows of replicates tell how far measurements spread"
     if NUMBER.fullmatch(re.sub(r"[,' _.](?=[0-9]{3})", "", cell)):
         return ": write it without thousands separators"
+    if cell.isascii() and cell[0].isalpha():
+        return f". Expected digits such as 0.25; if it stands for no activity, name it with --inactive {cell[:20]!r}."
     return ". Expected digits with a decimal point, such as 0.25 or -1.5e-3."

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from narrows.data.findings import Finding, list_first
+from narrows.data.findings import Finding, Rejected, count, list_first, sum_up
 from narrows.data.layout import Layout
-from narrows.data.settings import AbstractTableSettings, ScoreSense
+from narrows.data.settings import AbstractTableSettings
 from narrows.data.spaces import OpenSpace, Space
 from narrows.data.text import DELIMITERS
 from narrows.printing import printable, quote
@@ -23,10 +23,19 @@ _QUANTILE_NAMES = ("min", "5%", "25%", "median", "75%", "95%", "max")
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """Scored sequences: `scores` float64 `[n]`, higher is better; `rows` are line numbers, the header is on line 1.
+    """Scored sequences, each once. The arrays are copied and read-only.
 
-    Where the table names classes, `classes` holds their names, and `scores` their places in it. The arrays are copied and
-    read-only.
+    Args:
+        path: where they were read from, in words.
+        sequences: the sequences.
+        scores: their scores, higher is better, float64 `[n]`; of a table of classes their places in `classes`.
+        rows: line numbers, the header being on line 1; the first one of several that were joined.
+        classes: the names of the classes, of a table that has classes in place of scores.
+        counts: measurements that were joined into each row, int64 `[n]`; one each unless given.
+        bounds: 0 where the score is a value, -1 where the true score is at most it and 1 where it is at least it, int8 `[n]`;
+            values all unless given.
+        measurement_std: the standard deviation of a single measurement on the scale of `scores`, pooled over replicates; None
+            where nothing was measured twice.
     """
 
     path: str
@@ -34,34 +43,40 @@ class Table:
     scores: np.ndarray
     rows: tuple[int, ...]
     classes: tuple[str, ...] = ()
+    counts: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    bounds: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    measurement_std: float | None = None
 
     def __post_init__(self) -> None:
-        scores = np.array(self.scores, dtype=np.float64)
-        if scores.shape != (len(self.sequences),) or len(self.rows) != len(self.sequences):
-            lengths = f"{len(self.sequences)} sequences, scores of shape {scores.shape} and {len(self.rows)} rows"
+        num = len(self.sequences)
+        arrays = {
+            "scores": np.array(self.scores, np.float64),
+            "counts": np.array(self.counts, np.int64) if np.size(self.counts) else np.ones(num, np.int64),
+            "bounds": np.array(self.bounds, np.int8) if np.size(self.bounds) else np.zeros(num, np.int8),
+        }
+        shapes = {name: array.shape for name, array in arrays.items()}
+        if {*shapes.values()} != {(num,)} or len(self.rows) != num:
+            lengths = (
+                f"{num} sequences, {', '.join(f'{name} {shape}' for name, shape in shapes.items())}, {len(self.rows)} rows"
+            )
             raise ValueError(f"a table needs one score and one row number for each sequence, got {lengths}")
-        scores.setflags(write=False)
-        object.__setattr__(self, "scores", scores)
+        for name, array in arrays.items():
+            array.setflags(write=False)
+            object.__setattr__(self, name, array)
 
     def __len__(self) -> int:
         return len(self.sequences)
 
     @property
     def sha256(self) -> str:
-        """Return the SHA-256 of the sequences and scores, however and in whatever order the file writes them."""
+        """Return the SHA-256 of what a fit reads, however and in whatever order the file writes it."""
         digest = hashlib.sha256()
-        for sequence, score in sorted(zip(self.sequences, self.scores.tolist(), strict=True)):
-            digest.update(f"{sequence}\0{score!r}\n".encode("utf-8", "surrogateescape"))
+        columns = zip(self.sequences, self.scores.tolist(), self.counts.tolist(), self.bounds.tolist(), strict=True)
+        for sequence, score, number, bound in sorted(columns):
+            # Single values have the hash that they had before there were others.
+            more = f"\0{number}\0{bound}" if number > 1 or bound else ""
+            digest.update(f"{sequence}\0{score!r}{more}\n".encode("utf-8", "surrogateescape"))
         return digest.hexdigest()
-
-
-@dataclass(frozen=True)
-class Rejected:
-    """One row kept out of the table: its line number, why, and its cells as they stand in the file."""
-
-    row: int
-    reason: str
-    fields: tuple[str, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +85,7 @@ class Check:
 
     `asked` is the space as given, `space` the one with its lengths taken from the good rows where they were not given
     (None without a good row), `layout` the columns (None where the file could not be read as a table). Every row that
-    is not blank is counted once: `num_rows == len(table) + num_rejected + num_duplicates`.
+    is not blank is counted once: `num_rows == table.counts.sum() + num_rejected + num_duplicates`.
     """
 
     path: str
@@ -110,17 +125,26 @@ class Check:
         """Describe the table in plain lines: columns, counts, lengths, scores, letters, findings by kind."""
         lines = [("table", self.table.path)]
         if self.layout is not None:
-            lines += _describe_columns(self.layout, self.settings.score_sense)
-        lines += [("space", _describe_space(self.asked, self.space)), ("rows", f"{self.num_rows:,}")]
-        lines += [("  good", f"{len(self.table):,}"), ("  rejected", f"{self.num_rejected:,}")]
-        lines += [("  duplicates", f"{self.num_duplicates:,} (same sequence, same score: kept once)")]
+            lines += _describe_columns(self.layout, self.settings)
+        lines += [("space", _describe_space(self.asked, self.space)), ("rows", self.account())]
+        lines += [("  rejected", told) for told in sum_up(self.rejected).values()]
         lines += [("blank lines", f"{self.num_blank:,} (not counted as rows)")] if self.num_blank else []
         if len(self.table):
-            lines += _describe_classes(self.table) if self.table.classes else _describe_scores(self.table)
+            lines += _describe_classes(self.table) if self.table.classes else _describe_scores(self.table, self.settings)
             lines += _describe_letters(self.table, self.asked.alphabet) if self.asked.alphabet else []
         for (severity, kind), number in self._tally().items():
             lines.append((f"{severity}s", f"{kind} {number:,}"))
         return "\n".join(f"{name:<16}{value}" for name, value in lines)
+
+    def account(self) -> str:
+        """Say what became of the rows: how many there are, are kept as they are, were joined, repeat others, are rejected."""
+        counts = self.table.counts
+        num_joined = int(counts[counts > 1].sum())
+        parts = [f"{int((counts == 1).sum()):,} kept"]
+        parts += [f"{num_joined:,} replicates joined into {int((counts > 1).sum()):,}"] if num_joined else []
+        parts += [f"{count(self.num_duplicates, 'duplicate')} left out"] if self.num_duplicates else []
+        parts += [f"{self.num_rejected:,} rejected"] if self.num_rejected else []
+        return f"{self.num_rows:,}: {', '.join(parts)}"
 
     def list_findings(self) -> str:
         """Write the first findings of each kind, one line each, in the order of the file, and how many more there are."""
@@ -145,10 +169,15 @@ class Check:
             },
             "columns": columns,
             "score_sense": self.settings.score_sense,
+            "score_transform": self.settings.score_transform,
             "num_rows": self.num_rows,
             "num_good": len(table),
             "num_rejected": self.num_rejected,
             "num_duplicates": self.num_duplicates,
+            "num_joined": int(table.counts[table.counts > 1].sum()),
+            "num_joined_into": int((table.counts > 1).sum()),
+            "num_bounds": int((table.bounds != 0).sum()),
+            "measurement_std": table.measurement_std,
             "num_blank": self.num_blank,
             "lengths": {str(length): number for length, number in sorted(Counter(map(len, table.sequences)).items())},
             "score_quantiles": {} if table.classes else score_quantiles(table.scores),
@@ -182,8 +211,10 @@ def letter_shares(table: Table, alphabet: str) -> dict[str, float]:
     return {letter: letters.count(letter) / max(len(letters), 1) for letter in alphabet}
 
 
-def _describe_columns(layout: Layout, sense: ScoreSense) -> list[tuple[str, str]]:
-    turned = " (higher is better)" if sense == "higher" else " (lower is better: kept with its sign turned)"
+def _describe_columns(layout: Layout, settings: AbstractTableSettings) -> list[tuple[str, str]]:
+    turned = "higher is better" if settings.score_sense == "higher" else "lower is better: kept with its sign turned"
+    taken = "" if settings.score_transform == "none" else f"{settings.score_transform} taken, of which "
+    turned = f" ({taken}{turned})"
     return [
         ("sequences in", f"column {quote(layout.header[layout.sequence])} (#{layout.sequence + 1})"),
         ("scores in", f"column {quote(layout.header[layout.score])} (#{layout.score + 1}){turned}"),
@@ -198,7 +229,7 @@ def _describe_space(asked: Space | OpenSpace, space: Space | None) -> str:
     return f"{printable(asked.name)}: {letters}, length {lengths}{source}"
 
 
-def _describe_scores(table: Table) -> list[tuple[str, str]]:
+def _describe_scores(table: Table, settings: AbstractTableSettings) -> list[tuple[str, str]]:
     quantiles = score_quantiles(table.scores)
     best = int(table.scores.argmax())
     sequence = table.sequences[best]
@@ -206,7 +237,21 @@ def _describe_scores(table: Table) -> list[tuple[str, str]]:
         _describe_lengths(table),
         ("scores", "  ".join(f"{name} {value:.4g}" for name, value in quantiles.items())),
         ("best", f"{quote(sequence) if ' ' in sequence else printable(sequence, 1000)} (row {table.rows[best]})"),
+        *_describe_measurement(table, settings),
     ]
+
+
+def _describe_measurement(table: Table, settings: AbstractTableSettings) -> list[tuple[str, str]]:
+    lines: list[tuple[str, str]] = []
+    if table.bounds.any():
+        most, least = int((table.bounds < 0).sum()), int((table.bounds > 0).sum())
+        lines.append(("bounds", f"at most the score in {count(most, 'row')}, at least the score in {least:,}"))
+    if table.measurement_std is not None:
+        spread = float(table.scores.std())
+        share = 100 * min((table.measurement_std / spread) ** 2, 1) if spread else 100
+        message = f"standard deviation {table.measurement_std:.3g} between replicates: no model explains that"
+        lines.append(("measurement", f"{message}, {share:.0f} % of the variance of scores"))
+    return lines
 
 
 def _describe_classes(table: Table) -> list[tuple[str, str]]:

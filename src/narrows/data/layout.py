@@ -63,7 +63,7 @@ def find_layout(text: Text, alphabet: str, sequence_column: str | None, score_co
     sequence, score = _find_columns(header, body, wanted, record.row)
     is_named = _is_named("sequence", wanted, header[sequence])
     _refuse_sequence_as_name(header, sequence, alphabet, is_named, record.row)
-    findings = _repeated_names(header, record.row)
+    findings = (*_repeated_names(header, record.row), *_other_numbers(header, body, {sequence, score}, record.row))
     return Layout(delimiter, header, record.row, record.end, sequence, score, findings)
 
 
@@ -191,6 +191,25 @@ def _repeated_names(header: tuple[str, ...], row: int) -> tuple[Finding, ...]:
         for name, number in numbers.items()
         if number > 1
     )
+
+
+def _other_numbers(header: tuple[str, ...], body: list[Record], used: set[int], row: int) -> tuple[Finding, ...]:
+    """Tell which columns beside that of the score hold numbers in nearly every cell that is filled."""
+    others: list[str] = []
+    records = [record.fields for record in body if len(record.fields) == len(header)]
+    for index, name in enumerate(header):
+        cells = [cell for fields in records if (cell := fields[index].strip())]
+        numbers = [float(cell) for cell in cells if NUMBER.fullmatch(cell)]
+        is_index = numbers == [numbers[0] + place for place in range(len(numbers))] if numbers else False
+        is_numeric = 10 * len(numbers) >= 9 * len(cells) and 20 * len(cells) >= len(records) and len(numbers) > 1
+        if index not in used and is_numeric and not is_index:
+            others.append(name or f"#{index + 1}")
+    if not others:
+        return ()
+    message = (
+        f"numbers also stand in {name_some(others, 10)}, of which nothing is learned; name another score with --score-column"
+    )
+    return (warning(row, None, "other_scores", message),)
 
 
 def _is_known(role: str, name: str) -> bool:

@@ -1,23 +1,23 @@
-"""From records to rows: what can be used, what is set aside, and what repeats."""
+"""From records to rows: what can be used, and what is set aside."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from narrows.data.cells import Rules, explain_row, read_row, strip_cells
-from narrows.data.check import Rejected
-from narrows.data.findings import Finding, count, error, name_rows, warning
+from narrows.data.cells import Measured, Rules, explain_row, read_row, strip_cells
+from narrows.data.findings import DROPPED, Finding, Rejected, warning
+from narrows.data.notes import Notes
 from narrows.data.records import Record, damage_of, is_blank, read_records
+from narrows.data.settings import Censored
 from narrows.data.text import Text
 from narrows.printing import quote
 
 
 class GoodRow(NamedTuple):
-    """One row that can be used: the line number where it starts, its sequence and its score, or class, as in the file."""
+    """One row that can be used: the line number where it starts, and its cells."""
 
     row: int
-    sequence: str
-    score: float | str
+    measured: Measured
 
 
 @dataclass(frozen=True)
@@ -30,59 +30,49 @@ class SortedRows:
     num_blank: int = 0
 
 
-def read_rows(text: Text, rules: Rules) -> SortedRows:
-    """Read every record after the header; each is good, rejected with a finding for every reason, or blank."""
-    rows = SortedRows()
-    blank, padded, broken = [], [], []
-    layout = rules.layout
+def read_rows(text: Text, rules: Rules, censored: Censored = "bound") -> SortedRows:
+    """Read every record after the header; each is good, rejected with a finding for every reason, or blank.
+
+    Where bounds are dropped, they are rejected with a warning in place of an error: the table can be used without them.
+    """
+    rows, notes = SortedRows(), Notes()
+    layout, blank = rules.layout, notes.blank
     for record in read_records(text.lines, layout.delimiter, layout.body, is_runaway=_runaway(rules)):
         if record.end - record.start > 1:
-            broken.append(record)
+            notes.broken.append(record)
         if damage := damage_of(text, record):
-            _reject(rows, record, [damage])
-        elif pair := read_row(rules, record):
-            rows.good.append(GoodRow(record.row, *pair))
-        elif is_blank(record.fields):
-            blank.append(record.row)
-        elif pair := read_row(rules, stripped := strip_cells(record)):
-            padded.append(record.row)
-            rows.good.append(GoodRow(record.row, *pair))
+            reject(rows, record, [damage])
+            continue
+        measured = read_row(rules, record)
+        if measured is None:
+            if is_blank(record.fields):
+                blank.append(record.row)
+                continue
+            stripped = strip_cells(record)
+            measured = read_row(rules, stripped)
+            if measured is None:
+                reject(rows, record, explain_row(rules, stripped))
+                continue
+            notes.padded.append(record.row)
+        if censored == "drop" and (measured.bound or measured.score is None):
+            column = layout.header[layout.score]
+            message = f"{quote(record.fields[layout.score].strip())} is a bound, and bounds are dropped"
+            reject(rows, record, [warning(record.row, column, DROPPED, message)])
         else:
-            _reject(rows, record, explain_row(rules, stripped))
+            notes.take(record, rules, measured)
+            rows.good.append(GoodRow(record.row, measured))
     named = text.separator is not None  # by the first line, which is no blank one
-    blank = [*range(2 if named else 1, layout.header_row), *blank]
-    rows.findings.extend(_notes(blank, padded, broken))
+    blank[:0] = range(2 if named else 1, layout.header_row)
+    rows.findings.extend(notes.findings(rules, censored))
     return SortedRows(rows.good, rows.rejected, rows.findings, len(blank))
 
 
-def merge_duplicates(rows: SortedRows, text: Text, delimiter: str) -> SortedRows:
-    """Keep one row of each sequence whose rows agree on the score, and reject every row of one whose rows do not.
-
-    Which of two scores is right cannot be told from the table, so neither is taken.
-    """
-    dropped: set[int] = set()
-    findings: list[Finding] = []
-    rejected: list[Rejected] = []
-    for group in _repeats(rows.good):
-        if len({row.score for row in group}) == 1:
-            dropped.update(row.row for row in group[1:])
-            findings.extend(_repeated(group[0], row) for row in group[1:])
-            continue
-        dropped.update(row.row for row in group)
-        for row, finding in zip(group, _conflicts(group), strict=True):
-            findings.append(finding)
-            record = next(read_records(text.lines, delimiter, row.row - 1))
-            rejected.append(Rejected(row.row, finding.message, tuple(record.fields)))
-    good = [row for row in rows.good if row.row not in dropped] if dropped else rows.good
-    everything = sorted([*rows.rejected, *rejected], key=lambda entry: entry.row)
-    return SortedRows(good, everything, [*rows.findings, *findings], rows.num_blank)
-
-
-def _reject(rows: SortedRows, record: Record, findings: list[Finding]) -> None:
+def reject(rows: SortedRows, record: Record, findings: list[Finding]) -> None:
+    """Set a record aside for the reasons that findings give."""
     assert findings, f"row {record.row} was rejected without a reason"
     rows.findings.extend(findings)
     reason = "; ".join(finding.message for finding in findings)
-    rows.rejected.append(Rejected(record.row, reason, tuple(record.fields)))
+    rows.rejected.append(Rejected(record.row, reason, tuple(record.fields), findings[0].kind))
 
 
 def _runaway(rules: Rules) -> Callable[[list[str], list[str]], bool]:
@@ -108,45 +98,3 @@ def _runaway(rules: Rules) -> Callable[[list[str], list[str]], bool]:
         return any(map(looks_like_row, swallowed))
 
     return is_runaway
-
-
-def _notes(blank: list[int], padded: list[int], broken: list[Record]) -> list[Finding]:
-    notes: list[Finding] = []
-    if blank:
-        notes.append(
-            warning(blank[0], None, "blank_line", f"{count(len(blank), 'blank line')} passed over: {name_rows(blank)}")
-        )
-    if padded:
-        message = f"blanks around cells taken off in {count(len(padded), 'row')}: {name_rows(padded)}"
-        notes.append(warning(padded[0], None, "whitespace", message))
-    for record in broken:
-        message = f"one row over lines {record.row} to {record.end}: a quoted cell holds line breaks"
-        notes.append(warning(record.row, None, "line_breaks", message))
-    return notes
-
-
-def _repeats(rows: Sequence[GoodRow]) -> list[list[GoodRow]]:
-    first: dict[str, GoodRow] = {}
-    groups: dict[str, list[GoodRow]] = {}
-    for row in rows:
-        earlier = first.setdefault(row.sequence, row)
-        if earlier is not row:
-            groups.setdefault(row.sequence, [earlier]).append(row)
-    return list(groups.values())
-
-
-def _repeated(kept: GoodRow, row: GoodRow) -> Finding:
-    message = f"sequence {quote(row.sequence)} was on row {kept.row} with the same score {quote(row.score)}; kept once"
-    return warning(row.row, None, "duplicate", message)
-
-
-def _conflicts(group: list[GoodRow]) -> Iterator[Finding]:
-    """Yield a finding for each row of one sequence, which names the first row with another score."""
-    first = group[0]
-    second = next(row for row in group if row.score != first.score)
-    everywhere = f" (it is on {name_rows([row.row for row in group])})" if len(group) > 2 else ""
-    cure = "Keep the right one." if isinstance(first.score, str) else "Keep the right one, or put one row with their mean."
-    for row in group:
-        other = second if row.score == first.score else first
-        scores = f"{quote(row.score)} here and {quote(other.score)} on row {other.row}"
-        yield error(row.row, None, "conflict", f"sequence {quote(row.sequence)} has score {scores}{everywhere}. {cure}")

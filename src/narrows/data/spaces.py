@@ -3,9 +3,10 @@
 import difflib
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import overload
 
+from narrows.data.settings import Case
 from narrows.printing import name_some, printable, quote
 
 NAMED_ALPHABETS: dict[str, str] = {"rna": "ACGU", "dna": "ACGT", "protein": "ACDEFGHIKLMNPQRSTVWY"}
@@ -111,6 +112,28 @@ def space(name_or_letters: str, min_length: int | None = None, max_length: int |
     if min_length is None or max_length is None:
         return OpenSpace(name, alphabet, min_length, max_length)
     return Space(name, alphabet, min_length, max_length)
+
+
+def as_read(space: Space | OpenSpace, case: Case) -> Space | OpenSpace:
+    """Return the space of what is read: of a named one whose case is kept, lower-case letters are letters of their own.
+
+    >>> as_read(space("rna"), "keep").alphabet
+    'ACGUacgu'
+    """
+    if case != "keep" or space.name not in NAMED_ALPHABETS:
+        return space
+    letters = space.alphabet + space.alphabet.lower()
+    return replace(space, name=CUSTOM_PREFIX + letters, alphabet=letters)
+
+
+def folded_letters(alphabet: str, case: Case) -> dict[int, str]:
+    """Return the lower-case letters that are read as upper case, for `str.translate`: those that the alphabet lacks.
+
+    >>> "acgu".translate(folded_letters("ACG", "upper"))
+    'ACGu'
+    """
+    capitals = [letter for letter in alphabet if "A" <= letter <= "Z" and letter.lower() not in alphabet]
+    return {ord(letter.lower()): letter for letter in capitals} if case == "upper" else {}
 
 
 def _unknown_name(name: str) -> str:

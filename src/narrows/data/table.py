@@ -4,25 +4,28 @@ import csv
 import io
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from narrows.data.cells import Rules
 from narrows.data.check import Check, Table
-from narrows.data.findings import DataError, FileRefused, Finding, count, error, list_first, warning
+from narrows.data.findings import DROPPED, DataError, FileRefused, Finding, count, error, sum_up, warning
 from narrows.data.layout import NUMBER, Layout, find_layout
-from narrows.data.rows import SortedRows, merge_duplicates, read_rows
-from narrows.data.settings import USUAL, AbstractTableSettings, ScoreSense
-from narrows.data.spaces import OpenSpace, Space
-from narrows.data.text import escape_bytes, read_text
+from narrows.data.records import read_records
+from narrows.data.replicates import join
+from narrows.data.rows import GoodRow, SortedRows, read_rows, reject
+from narrows.data.scores import Scores, problems_of, to_scores
+from narrows.data.settings import USUAL, AbstractTableSettings
+from narrows.data.spaces import OpenSpace, Space, as_read
+from narrows.data.text import Text, escape_bytes, read_text
 from narrows.files import write_atomically
 from narrows.printing import printable, quote
 
 _FILLED = 256
 """Cells that a rejected row is filled up to: one very wide row would make as many of every other one."""
-_LOWER_IS_BETTER = frozenset("energy dg ddg mfe kd ki ic50 ec50 loss error rmsd rmse".split())
+_LOWER_IS_BETTER = frozenset("energy dg ddg mfe kd ki ic50 ec50 mic loss error rmsd rmse".split())
 
 
 def check_table(
@@ -39,44 +42,65 @@ def check_table(
     of two columns without such names the one that holds numbers is the score. A row number is always a line number of
     the file, also after quoted line breaks, where it is the line on which the row starts.
 
-    Cells are taken as they stand, but for blanks around them: no case is changed, no text is read as a missing value
-    (`NA` is a peptide). Rows that repeat a sequence with the same score are kept once; where the scores differ, all
-    rows of the sequence are errors. With `score_sense="lower"` scores change their sign, for higher is better everywhere
-    else. With `has_classes` the column of scores names classes: any text but none. Lengths not given in `space` are taken
-    from the good rows.
+    Cells are taken as they stand, but for blanks around them and for what `settings` say of letters in lower case, mutations,
+    bounds and words for inactive ones: no text is read as a missing value (`NA` is a peptide). Rows that repeat another one are
+    kept once, measurements of one sequence are joined. Higher scores are better in the table, whatever they are in the file.
+    With `has_classes` the column of scores names classes: any text but none. Lengths not given in `space` are taken from the
+    good rows.
 
-    Returns the `Check`; it never raises for what is in the file or for a file that cannot be read.
+    Returns the `Check`; it never raises for what is in the file or for a file that cannot be read. Raises DataError for a
+    parent that cannot be read.
     """
     if has_classes and settings.score_sense == "lower":
         raise ValueError("score_sense='lower' turns the sign of scores, and classes have none; leave it out")
+    if has_classes and (settings.score_transform != "none" or settings.inactive):
+        raise ValueError("score_transform and inactive are about scores, and classes have none; leave them out")
     shown = printable(path, None)
+    asked = as_read(space, settings.case)
     sha256 = None
     try:
         text = read_text(path)
         sha256 = text.sha256
-        layout = find_layout(text, space.alphabet, settings.sequence_column, settings.score_column)
+        layout = find_layout(text, asked.alphabet, settings.sequence_column, settings.score_column)
     except FileRefused as refused:
         nothing = Table(shown, (), np.zeros(0), ())
-        return Check(os.fspath(path), sha256, space, None, None, settings, nothing, (refused.finding,), 0, 0, 0, ())
-    read = read_rows(text, Rules.of(space, layout, has_classes))
-    kept = merge_duplicates(read, text, layout.delimiter)
-    table = _table(shown, kept, has_classes, settings.score_sense)
+        return Check(os.fspath(path), sha256, asked, None, None, settings, nothing, (refused.finding,), 0, 0, 0, ())
+    read = read_rows(text, Rules.of(asked, layout, settings, has_classes), settings.censored)
     num_rows = len(read.good) + len(read.rejected)
-    findings = [*text.findings, *layout.findings, *kept.findings]
-    findings += _about_scores(layout, table, settings.score_sense, num_rows)
+    if has_classes:
+        classes = tuple(sorted({str(row.measured.score) for row in read.good}, key=_class_order))
+        scores = _places_of_classes(read.good, classes)
+    else:
+        classes = ()
+        read = _set_aside(read, text, layout, problems_of(read.good, settings, layout.header[layout.score]))
+        scores = to_scores(read.good, settings)
+    joined = join(read.good, scores, "refuse" if has_classes else settings.replicates, text, layout)
+    table = Table(
+        shown,
+        tuple(read.good[place].measured.sequence for place in joined.places),
+        joined.scores.values,
+        tuple(read.good[place].row for place in joined.places),
+        classes,
+        joined.counts,
+        joined.scores.bounds,
+        joined.measurement_std,
+    )
+    read = _set_aside(read, text, layout, joined.conflicts)
+    findings = [*text.findings, *layout.findings, *read.findings, *joined.findings]
+    findings += _about_scores(layout, table, settings, num_rows)
     return Check(
         path=os.fspath(path),
         sha256=sha256,
-        asked=space,
-        space=space.closed_over(table.sequences) if len(table) else None,
+        asked=asked,
+        space=asked.closed_over(table.sequences) if len(table) else None,
         layout=layout,
         settings=settings,
         table=table,
         findings=tuple(sorted(findings, key=lambda finding: finding.row)),
         num_rows=num_rows,
-        num_duplicates=num_rows - len(table) - len(kept.rejected),
-        num_blank=kept.num_blank,
-        rejected=tuple(kept.rejected),
+        num_duplicates=joined.num_duplicates,
+        num_blank=read.num_blank,
+        rejected=tuple(sorted(read.rejected, key=lambda entry: entry.row)),
     )
 
 
@@ -101,16 +125,16 @@ def accept_table(check: Check, *, rejected_path: str | os.PathLike[str] | None =
     """
     if check.is_unreadable:
         raise DataError("\n".join(f"{check.table.path}: {finding.in_place}" for finding in check.errors), check.errors)
-    if check.settings.on_invalid == "refuse":
-        if check.errors:
-            raise DataError(_refusal(check), check.errors)
-        return check.table
-    target = Path(check.path).with_name("rejected.csv") if rejected_path is None else Path(rejected_path)
-    write_rejected(check, target)
+    where = ""
+    if check.settings.on_invalid == "skip":
+        target = Path(check.path).with_name("rejected.csv") if rejected_path is None else Path(rejected_path)
+        write_rejected(check, target)
+        where = f", see {printable(target, None)}"
+    elif check.errors:
+        raise DataError(_refusal(check), check.errors)
     if not len(check.table):
         all_rows = count(check.num_rejected, "row")
-        message = f"{check.table.path}: no row is left: all {all_rows} were rejected, see {printable(target, None)}"
-        raise DataError(message, check.errors)
+        raise DataError(f"{check.table.path}: no row is left: all {all_rows} were rejected{where}", check.errors)
     return check.table
 
 
@@ -154,17 +178,23 @@ def write_table(path: str | os.PathLike[str], sequences: Sequence[str], scores: 
     _write_csv(path, [["sequence", "score"], *rows])
 
 
-def _table(shown: str, rows: SortedRows, has_classes: bool, sense: ScoreSense) -> Table:
-    values = [row.score for row in rows.good]
-    classes: tuple[str, ...] = ()
-    if has_classes:
-        classes = tuple(sorted(map(str, set(values)), key=_class_order))
-        places = {name: place for place, name in enumerate(classes)}
-        values = [places[str(value)] for value in values]
-    scores = np.array(values, dtype=np.float64)
-    # 0 - score, not -score: a zero stays a zero without a sign.
-    scores = 0.0 - scores if sense == "lower" else scores
-    return Table(shown, tuple(row.sequence for row in rows.good), scores, tuple(row.row for row in rows.good), classes)
+def _set_aside(read: SortedRows, text: Text, layout: Layout, problems: Mapping[int, Finding]) -> SortedRows:
+    """Return the rows with those rejected, by their places among the good ones, that have a problem."""
+    if not problems:
+        return read
+    kept = SortedRows([], [*read.rejected], [*read.findings], read.num_blank)
+    for place, row in enumerate(read.good):
+        if place in problems:
+            reject(kept, next(read_records(text.lines, layout.delimiter, row.row - 1)), [problems[place]])
+        else:
+            kept.good.append(row)
+    return kept
+
+
+def _places_of_classes(rows: Sequence[GoodRow], classes: tuple[str, ...]) -> Scores:
+    places = {name: place for place, name in enumerate(classes)}
+    values = np.array([places[str(row.measured.score)] for row in rows], np.float64)
+    return Scores(values, np.zeros(len(rows), np.int8))
 
 
 def _class_order(name: str) -> tuple[bool, float, str]:
@@ -173,7 +203,7 @@ def _class_order(name: str) -> tuple[bool, float, str]:
     return (is_name, 0.0 if is_name else float(name), name)
 
 
-def _about_scores(layout: Layout, table: Table, sense: ScoreSense, num_rows: int) -> list[Finding]:
+def _about_scores(layout: Layout, table: Table, settings: AbstractTableSettings, num_rows: int) -> list[Finding]:
     column, row = layout.header[layout.score], layout.header_row
     findings: list[Finding] = []
     if num_rows == 0:
@@ -182,17 +212,31 @@ def _about_scores(layout: Layout, table: Table, sense: ScoreSense, num_rows: int
         what = f"rows are of class {quote(table.classes[0])}" if table.classes else f"scores are {float(table.scores[0])!r}"
         message = f"all {len(table):,} {what}: there is nothing to learn from them"
         findings.append(warning(row, column, "constant_score", message))
-    if sense == "higher" and not table.classes and not _LOWER_IS_BETTER.isdisjoint(re.split(r"[^a-z0-9]+", column.casefold())):
-        message = f"higher scores are taken as better; if {quote(column)} is better when lower, pass --score-sense lower"
+    if settings.score_transform == "-log10" and settings.score_sense == "lower":
+        message = "-log10 makes small scores the best ones and score_sense 'lower' turns that back: large ones are best now"
+        findings.append(warning(row, column, "score_sense", message))
+    elif not settings.is_lower_better and not table.classes and _is_better_when_lower(column):
+        cure = "pass --score-sense lower, or --score-transform=-log10 for a concentration"
+        message = f"higher scores are taken as better; if {quote(column)} is better when lower, {cure}"
         findings.append(warning(row, column, "score_sense", message))
     return findings
 
 
+def _is_better_when_lower(column: str) -> bool:
+    return not _LOWER_IS_BETTER.isdisjoint(re.split(r"[^a-z0-9]+", column.casefold()))
+
+
 def _refusal(check: Check) -> str:
-    listed = "\n".join(f"  {line}" for line in list_first(check.errors, lambda finding: finding.in_place))
+    """Say how many rows have which mistake, with one of each kind whole, and what to do."""
+    lines: list[str] = []
+    for kind, told in sum_up(check.rejected).items():
+        example = next((finding for finding in check.errors if finding.kind == kind), None)
+        if example is not None:
+            lines += [f"  {told}", f"    {example.in_place}"]
+    num = sum(entry.kind != DROPPED for entry in check.rejected)
     return (
-        f"{check.table.path}: {check.num_rejected:,} of {count(check.num_rows, 'row')} cannot be used "
-        f"(row numbers are line numbers of the file).\n{listed}\n"
+        f"{check.table.path}: {num:,} of {count(check.num_rows, 'row')} cannot be used "
+        f"(row numbers are line numbers of the file).\n" + "\n".join(lines) + "\n"
         "Correct these rows, or leave them out with --on-invalid skip, which writes them to rejected.csv."
     )
 

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from narrows.config import Job, JobError, dump_job, load_job
+from narrows.config import Job, JobError, dump_job, load_job, with_parent
 from narrows.files import (
     ChangedFile,
     new_folder,
@@ -192,10 +192,10 @@ class RunFolder:
         run's numbers, and if a path in it leads out of the folder.
         """
         job, about = load_job(self.job_file), self.about()
-        for section, path in _paths(job).items():
+        for field, path in _paths(job).items():
             if not is_inside(path):
                 raise RunError(
-                    f"{self.job_file}: [{section}] path is {quote(path)}, which leads out of the run folder. A run reads its "
+                    f"{self.job_file}: {field} is {quote(path)}, which leads out of the run folder. A run reads its "
                     "own copies under inputs/ alone: put the name of the copy there."
                 )
         if about.job_sha256 is None or self.has_its_job():
@@ -226,9 +226,11 @@ class RunFolder:
 
 
 def _paths(job: Job) -> dict[str, str]:
-    """Return the files that a job names, by section."""
+    """Return the files that a job names, by field."""
     tables = {"data": None if job.data is None else vars(job.data), "reward": job.reward, "noise": job.noise}
-    return {section: table["path"] for section, table in tables.items() if table is not None and "path" in table}
+    paths = {f"[{section}] path": table["path"] for section, table in tables.items() if table is not None and "path" in table}
+    # A parent may be a file too, though a run keeps its letters.
+    return paths if job.data is None or job.data.parent is None else {**paths, "[data] parent": job.data.parent}
 
 
 def _copy_inputs(job: Job, draft: Path) -> Job:
@@ -239,7 +241,8 @@ def _copy_inputs(job: Job, draft: Path) -> Job:
     if job.data is not None:
         if (job.folder / job.data.path).is_dir():
             raise JobError(f"[data] path: {job.folder / job.data.path} is a folder. Name the table inside it.")
-        kept = replace(kept, data=replace(job.data, path=_copy(job.folder / job.data.path, inputs, "[data] path")))
+        path = _copy(job.folder / job.data.path, inputs, "[data] path")
+        kept = replace(kept, data=replace(with_parent(job.data, job.folder), path=path))
     if "path" in job.reward:
         path = _copy(job.folder / job.reward["path"], inputs, "[reward] path")
         kept = replace(kept, reward={**job.reward, "path": path})

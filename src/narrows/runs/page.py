@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from narrows.config import SECTIONS, Job, proxy_of_other_rows, quality_of_proxy
+from narrows.config import SECTIONS, Job, proxy_of_other_rows, quality_of_proxy, with_parent
 from narrows.data import Check, Space, check_table
 from narrows.data import space as named_space
 from narrows.envs import Sequence as SequenceEnv
@@ -168,7 +168,7 @@ def _data(job: Job) -> DataQuality | None:
     if job.data is None:
         return None
     data = job.data
-    check = check_table(job.folder / data.path, named_space(data.space), data)
+    check = check_table(job.folder / data.path, named_space(data.space), with_parent(data, job.folder))
     header, columns = ("", ""), check.layout
     if columns is not None:
         header = (columns.header[columns.sequence], columns.header[columns.score])
