@@ -2,18 +2,26 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pytest
 from rich.console import Console
 
 from narrows.config import load_job, parse_job
+from narrows.files import ChangedFile
 from narrows.runs import RunError, RunFolder, RunResult, TooManySetAside, execute, read_rows, read_set_aside
+from narrows.runs.interrupt import interruptible
 from narrows.runs.pinned import what_decides
+from narrows.runs.recorder import Recorder
 from narrows.storage import checkpoint
 from narrows.storage.archive import Archive
 
@@ -50,6 +58,21 @@ def job_file(tmp_path):
     return path
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A finished run, for tests that copy it."""
+    place = tmp_path_factory.mktemp("finished")
+    (place / "job.toml").write_text(JOB, encoding="utf-8")
+    folder = create(place / "job.toml", "run")
+    return folder, execute(folder, console=QUIET)
+
+
+@pytest.fixture
+def folder(finished, tmp_path):
+    """A finished run of one's own."""
+    return RunFolder.open(shutil.copytree(finished[0].path, tmp_path / "run"))
+
+
 def create(job_file, name, **overrides):
     return RunFolder.create(job_file.parent / name, load_job(job_file, overrides), {"job": "job.toml"})
 
@@ -64,9 +87,8 @@ def fingerprint(folder):
     return manifest.step, manifest.arrays_sha256, objects, folder.history.read_bytes()
 
 
-def test_a_run_leaves_a_whole_folder(job_file):
-    folder = create(job_file, "run")
-    outcome = execute(folder, console=QUIET)
+def test_a_run_leaves_a_whole_folder(finished):
+    folder, outcome = finished
     assert outcome.is_finished and outcome.step == 60
     rows = read_rows(folder.history)
     assert [row["step"] for row in rows] == list(range(5, 61, 5))
@@ -78,6 +100,7 @@ def test_a_run_leaves_a_whole_folder(job_file):
     assert fingerprint(folder) == before
 
 
+@pytest.mark.slow("trains three times each; a killed run comes to the same end below, whatever the leaves of its state")
 @pytest.mark.parametrize("objective", ["TrajectoryBalance", "BellmanGeneralMellowmax"])
 def test_stopping_and_resuming_repeats_an_uninterrupted_run_bit_for_bit(job_file, objective):
     """Once with a learned backward policy, once with a target copy of the model."""
@@ -87,25 +110,40 @@ def test_stopping_and_resuming_repeats_an_uninterrupted_run_bit_for_bit(job_file
     parted = create(job_file, "parted", **overrides, **{"train.num_steps": 30})
     execute(parted, console=QUIET)
     parted.job_file.write_bytes(whole.job_file.read_bytes())
-    execute(parted, console=QUIET)
+    with pytest.warns(ChangedFile, match="job.toml was changed"):
+        execute(parted, console=QUIET)
     assert fingerprint(parted) == fingerprint(whole)
 
 
-def test_killed_runs_resume_bit_for_bit(job_file):
-    overrides = {"train.num_steps": 400, "train.checkpoint_every": 20}
-    whole = create(job_file, "whole", **overrides)
-    killed = create(job_file, "killed", **overrides)
-    script = "import sys; from narrows.runs import RunFolder, execute; execute(RunFolder.open(sys.argv[1]))"
-    for new_rows in (3, 7):
+SLOWLY = """
+import importlib, sys, time
+from narrows.runs import RunFolder, execute
+execution = importlib.import_module("narrows.runs.execution")
+train = execution.train
+def rest(chunk):
+    time.sleep(0.3)
+    return {}
+execution.train = lambda *parts, observers, **options: train(*parts, observers=[*observers, rest], **options)
+execute(RunFolder.open(sys.argv[1]))
+"""
+"""A run that rests after each look, so that it can be killed before it ends."""
+
+
+TWICE = pytest.mark.slow("starts two processes; the one that is killed once guards the same")
+
+
+@pytest.mark.parametrize("kills", [(5,), pytest.param((3, 4), marks=TWICE)])
+def test_killed_runs_resume_bit_for_bit(job_file, finished, kills):
+    killed = create(job_file, "killed")
+    for new_rows in kills:
         wanted = len(read_rows(killed.history)) + new_rows
-        process = subprocess.Popen([sys.executable, "-c", script, str(killed.path)], stdout=subprocess.DEVNULL)
+        process = subprocess.Popen([sys.executable, "-c", SLOWLY, str(killed.path)], stdout=subprocess.DEVNULL)
         wait_until(lambda wanted=wanted: len(read_rows(killed.history)) >= wanted)
         os.kill(process.pid, signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL, "the run ended before it could be killed"
-    assert read_rows(killed.history)[-1]["step"] < 400
+    assert read_rows(killed.history)[-1]["step"] < 60
     execute(killed, console=QUIET)
-    execute(whole, console=QUIET)
-    assert fingerprint(killed) == fingerprint(whole)
+    assert fingerprint(killed) == fingerprint(finished[0])
 
 
 def wait_until(is_true, seconds=90.0):
@@ -115,17 +153,36 @@ def wait_until(is_true, seconds=90.0):
         time.sleep(0.01)
 
 
-def test_ctrl_c_stops_cleanly_and_saves(job_file):
-    folder = create(job_file, "run", **{"train.num_steps": 100_000, "train.checkpoint_every": 100_000})
-    script = "import sys; from narrows.runs import RunFolder, execute; print(execute(RunFolder.open(sys.argv[1])).step)"
-    process = subprocess.Popen([sys.executable, "-c", script, str(folder.path)], stdout=subprocess.PIPE, text=True)
-    wait_until(lambda: read_rows(folder.history))
-    process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=60)
-    assert process.returncode == 0
-    step = int(output.split()[-1])
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow("trains; interruptible() takes both signals alike"))],
+)
+def test_a_longer_run_goes_on_and_stops_cleanly_at_a_signal(folder, number):
+    text = folder.job_file.read_text(encoding="utf-8")
+    text = text.replace("num_steps = 60", "num_steps = 100_000").replace("checkpoint_every = 10", "checkpoint_every = 100_000")
+    folder.job_file.write_text(text, encoding="utf-8")
+
+    def send():
+        wait_until(lambda: read_rows(folder.history)[-1]["step"] > 60)
+        os.kill(os.getpid(), number)
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    with pytest.warns(ChangedFile, match="job.toml was changed"):
+        outcome = execute(folder, console=QUIET)
+    sender.join()
+    assert outcome.step > 60 and not outcome.is_finished
     found = checkpoint.latest(folder.checkpoints)
-    assert found.path is not None and checkpoint.read_manifest(found.path).step == step == read_rows(folder.history)[-1]["step"]
+    assert found.path is not None
+    assert checkpoint.read_manifest(found.path).step == outcome.step == read_rows(folder.history)[-1]["step"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "a scheduler's"])
+def test_one_signal_asks_to_stop(number):
+    with interruptible() as should_stop:
+        assert not should_stop()
+        signal.raise_signal(number)
+        assert should_stop()
 
 
 def test_a_second_run_in_the_same_folder_is_refused(job_file):
@@ -170,6 +227,7 @@ def test_non_finite_rewards_are_set_aside_and_listed(job_file):
         assert not any(entry.object.startswith("1") for entry in archive.top(100))
 
 
+@pytest.mark.slow("compiles a run; the records alone below")
 def test_the_budget_of_set_aside_items_ends_a_run(job_file):
     folder = create(job_file, "run", **{"reward.name": "Score", "train.max_set_aside": 20})
     with pytest.raises(TooManySetAside, match=r"more than \[train\] max_set_aside = 20.*set_aside.jsonl"):
@@ -177,9 +235,26 @@ def test_the_budget_of_set_aside_items_ends_a_run(job_file):
     assert [json.loads(line)["reason"] for line in folder.set_aside.read_text().splitlines()][0] == "log-reward is inf"
 
 
-def test_checkpoints_hold_the_whole_state(job_file):
-    folder = create(job_file, "run")
-    execute(folder, console=QUIET)
+def test_the_budget_of_set_aside_items_ends_the_records(tmp_path, monkeypatch):
+    monkeypatch.setattr("narrows.runs.recorder.objects_of", lambda info, env: ("0 1", "2"))
+    info = SimpleNamespace(log_reward=np.array([[np.inf, 1.0]]), loss=np.zeros(1), is_skipped=np.array([False]))
+    env: Any = None
+    with Archive.open(tmp_path / "a.sqlite", create=True) as archive:
+        record = Recorder(env, archive, 1.0, (), tmp_path / "set_aside.jsonl", budget=2)
+        for step in (1, 2, 3):
+            chunk: Any = SimpleNamespace(info=info, num_steps=1, last_step=step, state=SimpleNamespace(reference=None))
+            if step < 3:
+                assert record(chunk)["set_aside"] == step
+                continue
+            with pytest.raises(TooManySetAside, match=r"more than \[train\] max_set_aside = 2.*set_aside.jsonl"):
+                record(chunk)
+    lines = read_set_aside(tmp_path / "set_aside.jsonl")
+    assert [(line.step, line.object, line.reason) for line in lines] == [
+        (step, "0 1", "log-reward is inf") for step in (1, 2, 3)
+    ]
+
+
+def test_checkpoints_hold_the_whole_state(folder):
     found = checkpoint.latest(folder.checkpoints)
     assert found.path is not None
     names = {leaf.name for leaf in checkpoint.read_manifest(found.path).leaves.arrays}
@@ -187,9 +262,7 @@ def test_checkpoints_hold_the_whole_state(job_file):
         assert any(name.startswith(part) for name in names), part
 
 
-def test_a_lost_archive_is_no_empty_archive(job_file):
-    folder = create(job_file, "run")
-    execute(folder, console=QUIET)
+def test_a_lost_archive_is_no_empty_archive(folder):
     folder.archive.unlink()
     with pytest.raises(RunError, match="archive.sqlite is missing"):
         execute(folder, console=QUIET)
@@ -212,22 +285,16 @@ def test_a_stopped_run_says_so_in_its_exit_status(job_file):
     assert RunResult(folder, 60, 60, 1).exit_status == 0
 
 
-def test_a_changed_job_cannot_be_resumed_but_a_longer_one_can(job_file):
-    folder = create(job_file, "run")
-    execute(folder, console=QUIET)
+def test_a_changed_job_cannot_be_resumed(folder):
     text = folder.job_file.read_text(encoding="utf-8")
     folder.job_file.write_text(
         text.replace("beta = 2.0", "beta = 20.0").replace("learning_rate = 0.001", "learning_rate = 0.1")
     )
     with pytest.raises(RunError, match="changed in reward, optimizer since the run began"):
         execute(folder, console=QUIET)
-    folder.job_file.write_text(text.replace("num_steps = 60", "num_steps = 80"))
-    assert execute(folder, console=QUIET).step == 80
 
 
-def test_a_run_without_its_history_is_refused(job_file):
-    folder = create(job_file, "run")
-    execute(folder, console=QUIET)
+def test_a_run_without_its_history_is_refused(folder):
     folder.history.unlink()
     with pytest.raises(RunError, match="history.csv has no row for step 60"):
         execute(folder, console=QUIET)
@@ -246,17 +313,6 @@ def test_another_score_cannot_take_over_a_run(job_file):
     folder.remember_score("first")
     with pytest.raises(RunError, match="guided by another score"):
         folder.remember_score("second")
-
-
-def test_a_schedulers_signal_saves_what_was_learned(job_file):
-    folder = create(job_file, "run", **{"train.num_steps": 100_000, "train.checkpoint_every": 100_000})
-    script = "import sys; from narrows.runs import RunFolder, execute; print(execute(RunFolder.open(sys.argv[1])).step)"
-    process = subprocess.Popen([sys.executable, "-c", script, str(folder.path)], stdout=subprocess.PIPE, text=True)
-    wait_until(lambda: read_rows(folder.history))
-    process.terminate()
-    output, _ = process.communicate(timeout=60)
-    found = checkpoint.latest(folder.checkpoints)
-    assert found.path is not None and checkpoint.read_manifest(found.path).step == int(output.split()[-1])
 
 
 def test_settings_that_runs_may_be_older_than_decide_nothing_unless_they_are_used():
