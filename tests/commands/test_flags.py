@@ -12,6 +12,7 @@ TABLE = (
     "sequence-column score-column score-sense score-transform replicates censored inactive case parent parent-start on-invalid"
 )
 FLAGS = {
+    "new": f"out space {TABLE}",
     "check": f"space min-length max-length {TABLE} rejected",
     "fit": f"space out members seed test-fraction max-distance refit no-refit {TABLE}",
     "run": f"out {TRAINING} set",

@@ -25,6 +25,7 @@ SCHEMAS = [
 ]
 # What each command cannot do without, beside its integers.
 NEEDED = {
+    "new": ["t.csv"],
     "check": ["t.csv", "--space", "rna"],
     "fit": ["t.csv"],
     "tune": ["t.csv", "--encoder", "e", "--out", "o"],

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from narrows.commands.fitting import FitSettings as FitSettings
     from narrows.commands.fitting import fit as fit
     from narrows.commands.listing import list_names as list_names
+    from narrows.commands.new_job import new as new
     from narrows.commands.reporting import report as report
     from narrows.commands.selecting import shortlist as shortlist
     from narrows.commands.training import TrainingSettings as TrainingSettings
@@ -38,6 +39,7 @@ _MODULES = {
     "example": "examples",
     "fit": "fitting",
     "list_names": "listing",
+    "new": "new_job",
     "report": "reporting",
     "resume": "training",
     "run": "training",

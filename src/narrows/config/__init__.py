@@ -1,5 +1,6 @@
 """From a job file to the objects it names."""
 
+from narrows.config.derived import in_words_of_a_job as in_words_of_a_job
 from narrows.config.derived import with_parent as with_parent
 from narrows.config.explained import Entry as Entry
 from narrows.config.explained import explain as explain
@@ -10,6 +11,7 @@ from narrows.config.job import Scalar as Scalar
 from narrows.config.job import dump_job as dump_job
 from narrows.config.job import load_job as load_job
 from narrows.config.job import parse_job as parse_job
+from narrows.config.job import toml as toml
 from narrows.config.measured import measurements as measurements
 from narrows.config.measured import proxy_of_other_rows as proxy_of_other_rows
 from narrows.config.measured import quality_of_proxy as quality_of_proxy

@@ -80,7 +80,7 @@ def check_measurements(data: DataSettings, folder: Path) -> Check:
     try:
         return check_table(folder / data.path, space(data.space), with_parent(data, folder))
     except ValueError as error:
-        raise JobError(f"[data] {error}") from error
+        raise JobError(f"[data] {in_words_of_a_job(str(error))}") from error
 
 
 def accept_measurements(check: Check) -> Table:
@@ -88,7 +88,7 @@ def accept_measurements(check: Check) -> Table:
     try:
         return accept_table(check)
     except DataError as error:
-        raise JobError(f"[data] {_in_words_of_a_job(str(error))}") from error
+        raise JobError(f"[data] {in_words_of_a_job(str(error))}") from error
 
 
 def with_parent(data: DataSettings, folder: Path) -> DataSettings:
@@ -98,7 +98,7 @@ def with_parent(data: DataSettings, folder: Path) -> DataSettings:
     return replace(data, parent=read_parent(data.parent, as_read(space(data.space), data.case), data.case, folder))
 
 
-def _in_words_of_a_job(message: str) -> str:
+def in_words_of_a_job(message: str) -> str:
     """Return a message about a table with the fields of `[data]` in place of the command's options."""
     return _OPTION.sub(_field, message)
 

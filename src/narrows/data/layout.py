@@ -50,13 +50,7 @@ def find_layout(text: Text, alphabet: str, sequence_column: str | None, score_co
     Raises FileRefused where the columns cannot be told for certain; its message names the columns that are there.
     """
     wanted = {"sequence": sequence_column, "score": score_column}
-    first = first_line(text.lines)
-    if first is None:
-        raise FileRefused("header", "there are separators and nothing else. Expected a header: sequence,score")
-    if first in text.suspect:
-        problem = bad_byte(text.lines[first])
-        raise FileRefused("encoding", f"the header cannot be read: {problem}. Save the file as UTF-8.", first + 1)
-    delimiter, record = _find_delimiter(text, first, wanted)
+    delimiter, record = read_header(text, wanted)
     header = tuple(field.strip() for field in record.fields)
     _refuse_number_as_name(header, wanted, record.row)
     body = list(islice(read_records(text.lines, delimiter, record.end), _PEEK))
@@ -65,6 +59,20 @@ def find_layout(text: Text, alphabet: str, sequence_column: str | None, score_co
     _refuse_sequence_as_name(header, sequence, alphabet, is_named, record.row)
     findings = (*_repeated_names(header, record.row), *_other_numbers(header, body, {sequence, score}, record.row))
     return Layout(delimiter, header, record.row, record.end, sequence, score, findings)
+
+
+def read_header(text: Text, wanted: dict[str, str | None]) -> tuple[str, Record]:
+    """Return the separator of a table and the record of its header; `wanted` names columns by their role, as far as asked for.
+
+    Raises FileRefused where there is no header, or more than one way to read it.
+    """
+    first = first_line(text.lines)
+    if first is None:
+        raise FileRefused("header", "there are separators and nothing else. Expected a header: sequence,score")
+    if first in text.suspect:
+        problem = bad_byte(text.lines[first])
+        raise FileRefused("encoding", f"the header cannot be read: {problem}. Save the file as UTF-8.", first + 1)
+    return _find_delimiter(text, first, wanted)
 
 
 def _find_delimiter(text: Text, first: int, wanted: dict[str, str | None]) -> tuple[str, Record]:

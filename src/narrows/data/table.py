@@ -3,7 +3,6 @@
 import csv
 import io
 import os
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import numpy as np
 from narrows.data.cells import Rules
 from narrows.data.check import Check, Table
 from narrows.data.findings import DROPPED, DataError, FileRefused, Finding, count, error, sum_up, warning
+from narrows.data.guess import is_better_when_lower
 from narrows.data.layout import NUMBER, Layout, find_layout
 from narrows.data.records import read_records
 from narrows.data.replicates import join
@@ -25,7 +25,6 @@ from narrows.printing import printable, quote
 
 _FILLED = 256
 """Cells that a rejected row is filled up to: one very wide row would make as many of every other one."""
-_LOWER_IS_BETTER = frozenset("energy dg ddg mfe kd ki ic50 ec50 mic loss error rmsd rmse".split())
 
 
 def check_table(
@@ -215,15 +214,11 @@ def _about_scores(layout: Layout, table: Table, settings: AbstractTableSettings,
     if settings.score_transform == "-log10" and settings.score_sense == "lower":
         message = "-log10 makes small scores the best ones and score_sense 'lower' turns that back: large ones are best now"
         findings.append(warning(row, column, "score_sense", message))
-    elif not settings.is_lower_better and not table.classes and _is_better_when_lower(column):
+    elif not settings.is_lower_better and not table.classes and is_better_when_lower(column):
         cure = "pass --score-sense lower, or --score-transform=-log10 for a concentration"
         message = f"higher scores are taken as better; if {quote(column)} is better when lower, {cure}"
         findings.append(warning(row, column, "score_sense", message))
     return findings
-
-
-def _is_better_when_lower(column: str) -> bool:
-    return not _LOWER_IS_BETTER.isdisjoint(re.split(r"[^a-z0-9]+", column.casefold()))
 
 
 def _refusal(check: Check) -> str:
