@@ -16,6 +16,12 @@ terminal: `narrows list data`, `narrows list reward.Proxy`, `narrows list reward
 
 A job is a TOML file of the tables below. What has a default may be left out; the run folder keeps the job with every default
 written out. Paths start from the folder of the job file. Nothing in a job is ever executed.
+
+With measurements a job needs no more than this, and `narrows new measurements.csv` writes one:
+
+    [data]
+    path = "measurements.csv"
+    space = "rna"
 """
 
 

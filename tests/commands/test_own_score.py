@@ -114,7 +114,7 @@ def test_a_proxy_is_fitted_first_with_the_options_it_was_fitted_with(made, monke
     settings = {"members": 3, "seed": 0, "test_fraction": 0.2, "max_distance": None, "refit": False}
     monkeypatch.setattr(reproduce, "quality_of_proxy", lambda job: SimpleNamespace(settings=settings))
     job = RunFolder.open(made / "a run").job()
-    job = replace(job, reward={"name": "Proxy", "path": "p", "beta": 1.0}, data=DataSettings("t.csv", "rna"))
+    job = replace(job, reward={"name": "Proxy", "path": "p", "beta": 1.0}, data=DataSettings(path="t.csv", space="rna"))
     opened: Any = SimpleNamespace(folder=folder, job=job, selection=None, verification=None, is_user_score=False)
     found = reproduce.commands(opened)
     assert found == (

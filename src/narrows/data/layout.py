@@ -1,6 +1,5 @@
 """The header of a table: the separator, and the columns of the sequence and the score."""
 
-import difflib
 import re
 from collections import Counter
 from dataclasses import dataclass
@@ -9,7 +8,7 @@ from itertools import islice
 from narrows.data.findings import FileRefused, Finding, name_rows, warning
 from narrows.data.records import Record, first_line, read_records
 from narrows.data.text import DELIMITERS, Text, bad_byte
-from narrows.printing import name_some, quote
+from narrows.printing import did_you_mean, name_some, quote
 
 # Possessive, for a long run of digits with a mistake at its end would be tried at every cut otherwise.
 NUMBER = re.compile(r"[+-]?(?:[0-9]++(?:\.[0-9]*+)?|\.[0-9]++)(?:[eE][+-]?[0-9]++)?", re.ASCII)
@@ -132,8 +131,7 @@ def _by_name(header: tuple[str, ...], name: str, role: str, row: int) -> int:
     position = _POSITION.fullmatch(name.strip())
     if position and 1 <= int(position[1]) <= len(header):
         return int(position[1]) - 1
-    near = difflib.get_close_matches(name, header, n=1)
-    guess = f" Did you mean {quote(near[0])}?" if near else ""
+    guess = did_you_mean(name, header)
     raise FileRefused("column", f"there is no column {quote(name)} for --{role}-column.{guess} {_columns(header)}", row)
 
 

@@ -1,13 +1,12 @@
 """Spaces of sequences: an alphabet and a range of lengths."""
 
-import difflib
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import overload
 
 from narrows.data.settings import Case
-from narrows.printing import name_some, printable, quote
+from narrows.printing import did_you_mean, name_some, printable, quote
 
 NAMED_ALPHABETS: dict[str, str] = {"rna": "ACGU", "dna": "ACGT", "protein": "ACDEFGHIKLMNPQRSTVWY"}
 CUSTOM_PREFIX = "letters:"
@@ -137,8 +136,7 @@ def folded_letters(alphabet: str, case: Case) -> dict[int, str]:
 
 
 def _unknown_name(name: str) -> str:
-    near = difflib.get_close_matches(name.lower(), [*NAMED_ALPHABETS, TEXT], n=1)
-    guess = f" Did you mean {near[0]!r}?" if near else ""
+    guess = did_you_mean(name.lower(), [*NAMED_ALPHABETS, TEXT])
     known = ", ".join([*NAMED_ALPHABETS, TEXT])
     own = f"{CUSTOM_PREFIX}{printable(name or 'ABC', 40)}"
     return f"unknown space {quote(name)}.{guess} Known: {known}. For letters of your own write {own}"
