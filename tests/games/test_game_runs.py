@@ -85,9 +85,17 @@ def test_a_player_in_half_the_bits_plays_on_in_all_of_them(finished, tmp_path):
     assert sizes[0] < 0.7 * sizes[1]
 
 
+LARGER = pytest.mark.slow("solves many positions; tic-tac-toe has the same exam, and files of players are read alike")
+
+
 # Somewhat below what each was measured to reach on all positions.
 @pytest.mark.parametrize(
-    ("name", "outcome", "strict"), [("tic_tac_toe", 0.99, 0.9), ("connect4-4x4", 0.99, 0.9), ("connect4", 0.89, 0.8)]
+    ("name", "outcome", "strict"),
+    [
+        ("tic_tac_toe", 0.99, 0.9),
+        pytest.param("connect4-4x4", 0.99, 0.9, marks=LARGER),
+        pytest.param("connect4", 0.89, 0.8, marks=LARGER),
+    ],
 )
 def test_the_players_that_come_with_narrows_play_well(name, outcome, strict):
     env, player = opponent(name)
@@ -109,6 +117,7 @@ def test_a_stopped_run_continues_bit_for_bit(finished, tmp_path):
     assert [row["step"] for row in read_rows(path / "history.csv")] == [2, 4, 6]
 
 
+@pytest.mark.slow("trains; tests/test_checkpoint.py passes over damaged ones")
 def test_a_damaged_checkpoint_is_passed_over_and_said_so(finished, tmp_path):
     path = tmp_path / "damaged"
     shutil.copytree(finished[0], path)

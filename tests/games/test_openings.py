@@ -70,6 +70,7 @@ def test_bounds_from_several_places_are_merged(tmp_path):
     assert two.get(5) == (1, 9)
 
 
+@pytest.mark.slow("starts two processes; below, two caches of one file are merged")
 def test_processes_share_the_file(tmp_path):
     script = (
         "import sys; from pathlib import Path; from narrows.games.solver.cache import OpeningCache; "

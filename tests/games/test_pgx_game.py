@@ -36,7 +36,7 @@ def env():
 
 
 def test_a_game_of_pgx_keeps_the_contract(env):
-    check_environment(env, num_trajectories=8)
+    check_environment(env, num_trajectories=4)
 
 
 def test_it_is_the_same_game_as_ours(env):
@@ -56,6 +56,7 @@ def test_it_is_the_same_game_as_ours(env):
     assert np.array_equal(look(env, one).outcome, look(ours, two).outcome)
 
 
+@pytest.mark.slow("compiles a training; it is the same game as ours, which trains in test_self_play.py")
 def test_it_can_be_trained(env):
     settings = SelfPlay(num_slots=8, games_per_round=8, num_rows=32, games_per_batch=8, capacity=50, initial_games=0)
     trainer = self_play_trainer(
@@ -93,7 +94,7 @@ def played(name):
 
 
 LARGE = pytest.mark.slow("takes long to compile; the smaller games keep the same laws, and a made-up one has counts")
-SMALL = ("connect_four", "hex", "tic_tac_toe")
+SMALL = ("connect_four",)
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=() if name in SMALL else LARGE) for name in sorted(TAKEN)])
@@ -172,7 +173,8 @@ def test_a_game_can_be_made_inside_a_trace_as_where_a_player_is_read():
     assert jax.eval_shape(lambda: jnp.zeros(1 + pgx_game("tic_tac_toe").first)).shape in ((1,), (2,))
 
 
-@pytest.mark.parametrize("name", ["animal_shogi", pytest.param("chess", marks=LARGE)])
+@LARGE
+@pytest.mark.parametrize("name", ["animal_shogi", "chess"])
 def test_every_preset_of_a_game_with_many_actions_fits_together(name):
     for algorithm in ("aflownet", "alphazero"):
         for kind in ("cpu", "gpu"):

@@ -34,6 +34,10 @@ from narrows.trajectories.behaviour import on_policy
 
 ENV = TicTacToe()
 SCALE = 5.0
+EARLY = pytest.mark.slow("compiles again; games that are packed from their middle on have the same rows")
+ENDS = pytest.mark.slow("compiles again; between them both terms count")
+DETAILED = pytest.mark.slow("compiles again; every balance has its games in test_losses.py")
+PLAIN = pytest.mark.slow("compiles again; one of the symmetries changes nothing")
 
 
 def played(env, num_moves: int, *, capacity: int = 500, num: int = 64, max_random: int = 0, logits_of=None, seed: int = 0):
@@ -112,7 +116,7 @@ def test_only_the_first_moves_are_random():
                 assert move == max(set(range(9)) - set(moves[:number]))
 
 
-@pytest.mark.parametrize("use_symmetries", [False, True])
+@pytest.mark.parametrize("use_symmetries", [pytest.param(False, marks=PLAIN), True])
 def test_packed_rows_are_the_positions_of_the_games(games, use_symmetries):
     packed = jax.tree.map(np.asarray, packs(jax.random.key(3), games, 50, 12, use_symmetries=use_symmetries))
     assert packed.is_game.any()
@@ -207,7 +211,7 @@ def test_children_have_the_exact_log_flows_and_the_policy_read_off_them_is_exact
     np.testing.assert_allclose(log_policy[legal], solution.log_policy[rows][legal], atol=1e-4)
 
 
-@pytest.mark.parametrize("carry", [0.0, 0.7, 1.0])
+@pytest.mark.parametrize("carry", [pytest.param(0.0, marks=ENDS), 0.7, pytest.param(1.0, marks=ENDS)])
 def test_flow_matching_is_zero_at_the_exact_solution_and_not_elsewhere(exact, games, carry):
     policy = exact[2]
     packed = packs(jax.random.key(1), games, 200, 40, use_symmetries=True)
@@ -217,7 +221,7 @@ def test_flow_matching_is_zero_at_the_exact_solution_and_not_elsewhere(exact, ga
     assert float(value_of(loss, Model(wrong, jnp.zeros(())), packed)) > 1e-3
 
 
-@pytest.mark.parametrize("prefers_late", [False, True])
+@pytest.mark.parametrize("prefers_late", [pytest.param(False, marks=EARLY), True])
 def test_values_are_carried_back_as_a_slow_loop_does(exact, games, prefers_late):
     wrong = Exact(exact[2].table + jnp.sin(jnp.arange(3.0**9)))
     packed = packs(jax.random.key(2), games, 120, 30, use_symmetries=False, prefers_late=prefers_late)
@@ -252,7 +256,9 @@ def test_values_are_carried_back_as_a_slow_loop_does(exact, games, prefers_late)
     assert found == pytest.approx(total / count, rel=1e-4)
 
 
-@pytest.mark.parametrize("objective", [AdversarialTrajectoryBalance(), AdversarialDetailedBalance()])
+@pytest.mark.parametrize(
+    "objective", [AdversarialTrajectoryBalance(), pytest.param(AdversarialDetailedBalance(), marks=DETAILED)]
+)
 def test_balance_on_packed_games_is_that_on_trajectories(games, objective):
     packed = packs(jax.random.key(4), games, 100, 12, use_symmetries=False)
     net = MLP(Sizes(9, 3, 9, flow_head=True), hidden=8, key=jax.random.key(5))
@@ -291,6 +297,7 @@ def make_policy(key):
     return ResidualMLP(Sizes(9, 3, 9, flow_head=True), hidden=64, blocks=1, key=key)
 
 
+@pytest.mark.slow("trains; the loss is zero at the exact solution alone, and a step is taken below")
 def test_flow_matching_by_self_play_learns_to_play():
     trainer = self_play_trainer(ENV, make_policy, FlowMatching(), adam(3e-3), SETTINGS)
     look, state = watch(ENV, "children", SCALE), trainer.init(jax.random.key(0))

@@ -31,6 +31,8 @@ from narrows.games.tournament import tournament, written
 from narrows.policies import MLP, Scaled, sizes_of
 
 CELLS, SMALL = TicTacToe(), ConnectFour(4, 4)
+FEW = pytest.mark.slow("compiles again; two moves have them as their beginnings")
+STARTS = [pytest.param(CELLS, 0, marks=FEW), pytest.param(CELLS, 1, marks=FEW), (CELLS, 2), (SMALL, 3)]
 SIZES = {(3, 3): (3, 3, 3, False), (4, 4): (4, 4, 4, True)}
 
 
@@ -64,7 +66,7 @@ def slow_positions(env, plies):
     return {after(env, game).text() for game in games}
 
 
-@pytest.mark.parametrize(("env", "plies"), [(CELLS, 0), (CELLS, 1), (CELLS, 2), (SMALL, 3)])
+@pytest.mark.parametrize(("env", "plies"), STARTS)
 def test_all_openings_are_those_of_all_games(env, plies):
     found = openings(env, plies)
     texts = [after(env, moves).text() for moves in found.moves.tolist()]
@@ -74,8 +76,13 @@ def test_all_openings_are_those_of_all_games(env, plies):
 
 
 def test_the_usual_openings_are_as_many_as_the_specification_says():
-    assert openings(ConnectFour(), usual_plies(ConnectFour())).num == 1120
+    assert usual_plies(ConnectFour()) == 4
     assert openings(CELLS, usual_plies(CELLS)).num == 72
+
+
+@pytest.mark.slow("compiles moves for a thousand boards; test_solver.py has as many positions after four moves")
+def test_the_usual_openings_of_connect_four_are_as_many():
+    assert openings(ConnectFour(), usual_plies(ConnectFour())).num == 1120
 
 
 @pytest.mark.parametrize("limit", [10_000, 30])

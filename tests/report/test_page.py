@@ -132,7 +132,10 @@ HOSTILE = (
 )
 
 
-@pytest.mark.parametrize("text", HOSTILE)
+ALONE = pytest.mark.slow("draws a page each; all of them together guard the same")
+
+
+@pytest.mark.parametrize("text", [" ".join(HOSTILE), *(pytest.param(text, marks=ALONE) for text in HOSTILE)])
 def test_hostile_text_stays_text_wherever_it_stands(text):
     row = ShortlistRow(1, text, 0.5, 0.1, 0.4, text, 0.2, 3, 1, text, text, 0, 5, text, 0.4, 0.1, 0.2)
     values = [0.1, 0.4, 0.3]
@@ -165,6 +168,7 @@ def test_the_same_data_make_the_same_bytes(full):
     assert render(sample()) == full
 
 
+@pytest.mark.slow("starts a process; the same data make the same bytes in this one below")
 def test_another_process_makes_the_same_bytes(full, tmp_path):
     """Another hash seed, another matplotlib configuration, no display."""
     (tmp_path / "matplotlibrc").write_text("font.size: 30\nsvg.fonttype: path\naxes.grid: False\nlines.linewidth: 9\n")
@@ -180,6 +184,9 @@ def test_another_process_makes_the_same_bytes(full, tmp_path):
     assert done.stdout.decode() == full
 
 
+DRAWN = pytest.mark.slow("draws a page; nothing, nothing finite and what overflows guard the same")
+
+
 def test_drawing_leaves_the_settings_of_matplotlib_alone():
     with matplotlib.rc_context({"font.size": 17, "axes.grid": False}):
         before = dict(matplotlib.rcParams)
@@ -189,7 +196,14 @@ def test_drawing_leaves_the_settings_of_matplotlib_alone():
 
 @pytest.mark.parametrize(
     "values",
-    [[], [NAN, INF], [1.0], [0.0] * 3, [1e308, -1e308, 1e-320], [3.0, NAN, -2.0, INF]],
+    [
+        [],
+        [NAN, INF],
+        pytest.param([1.0], marks=DRAWN),
+        pytest.param([0.0] * 3, marks=DRAWN),
+        [1e308, -1e308, 1e-320],
+        pytest.param([3.0, NAN, -2.0, INF], marks=DRAWN),
+    ],
     ids=str,
 )
 @pytest.mark.filterwarnings("error")
@@ -228,10 +242,14 @@ def test_odd_sequences(sequences):
     checked(ReportData("odd", {}, space=Space("rna", "ACGU", 0, 90), selection=Selection(rows)))
 
 
-def test_large_lists_stay_small_pages():
+@pytest.mark.slow("draws a hundred long rows; a hundred short ones below")
+def test_large_lists_of_long_sequences_stay_small_pages():
     long = checked(sample(PEPTIDE, num_rows=100, name="a_name_without_a_break_" * 9))
     assert len(long.encode()) < 1_500_000
     assert 'class="rows cards long"' in long
+
+
+def test_large_lists_stay_small_pages():
     short = checked(sample(num_rows=100))
     assert len(short.encode()) < 700_000 and 'class="rows"' in short
 

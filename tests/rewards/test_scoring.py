@@ -270,8 +270,11 @@ def test_a_timeout_also_ends_what_the_score_had_started(write, tmp_path):
         assert score(["A"]).values[0] not in pids
 
 
+POLITE = pytest.mark.slow("starts a process; one that is killed leaves no word at all, and its worker ends as well")
+
+
 @needs_proc
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("how", [pytest.param(signal.SIGINT, marks=POLITE), signal.SIGKILL])
 def test_the_worker_ends_with_its_parent(write, tmp_path, how):
     script = f"""
 import signal

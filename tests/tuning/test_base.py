@@ -50,7 +50,12 @@ def other_head(model):
     return fresh
 
 
-@pytest.mark.parametrize(("preset", "retention"), list(FAR_COUNTS))
+LARGE = pytest.mark.slow("makes a DistilBERT at full size; the first preset and the formula of the counts guard the same")
+
+
+@pytest.mark.parametrize(
+    ("preset", "retention"), [pytest.param(*case, marks=LARGE if n else ()) for n, case in enumerate(FAR_COUNTS)]
+)
 def test_trained_parameters_of_far_presets(preset, retention):
     nothing_else = {"train_embeddings": False, "train_attention": False, "train_norms": False}
     config = tuning.FarConfig(**nothing_else) if preset == "nodes" else getattr(tuning.FarConfig, preset)(retention)
@@ -127,7 +132,7 @@ def test_wrong_settings_say_what_is_right(settings, message):
         tuning.FarConfig(**settings)
 
 
-@pytest.mark.parametrize("family", zoo.FAMILIES)
+@pytest.mark.parametrize("family", zoo.VARIED)
 def test_an_adapter_opens_on_a_base_with_another_head(family, tmp_path):
     model = tuning.get_far_model(zoo.build(family), tuning.FarConfig(retention=0.1, score="random", train_embeddings=False))
     train(model)

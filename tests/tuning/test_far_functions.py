@@ -291,7 +291,10 @@ class _Function(nn.Module):
         return self.function(x)
 
 
-@pytest.mark.parametrize("fused", [False, True])
+FUSED = pytest.mark.slow("compiles again; the optimizer is outside of what is compiled")
+
+
+@pytest.mark.parametrize("fused", [False, pytest.param(True, marks=FUSED)])
 def test_compiled_it_gives_the_same_numbers(fused):
     torch.manual_seed(0)
     plain = zoo.Ffn(16, 32)

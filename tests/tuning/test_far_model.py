@@ -38,7 +38,7 @@ def ups(model):
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("family", zoo.FAMILIES)
+@pytest.mark.parametrize("family", zoo.VARIED)
 def test_injection_changes_no_bit(family, mode):
     before = logits(zoo.build(family))
     model = far(family, memory_mode=mode)
@@ -47,7 +47,7 @@ def test_injection_changes_no_bit(family, mode):
     assert type(model) is type(zoo.build(family))
 
 
-@pytest.mark.parametrize("family", zoo.FAMILIES)
+@pytest.mark.parametrize("family", zoo.VARIED)
 def test_a_recomputed_full_model_changes_no_bit(family):
     before = logits(zoo.build(family))
     model = tuning.get_baseline_model(zoo.build(family), tuning.FullConfig(memory_mode="recompute"))
@@ -58,7 +58,7 @@ def test_a_recomputed_full_model_changes_no_bit(family):
     assert trained == everything - (2 * 2 + 1 if family == "esm" else 0)
 
 
-@pytest.mark.parametrize("family", zoo.FAMILIES)
+@pytest.mark.parametrize("family", zoo.VARIED)
 def test_frozen_means_frozen(family):
     model = far(family, train_embeddings=False)
     frozen = tuning.files.base_hashes(model)
@@ -108,7 +108,7 @@ def test_it_is_the_masked_dense_run(mode):
     assert max(float((value - theirs[name]).abs().max()) for name, value in base.items()) >= 2.5e-3
 
 
-@pytest.mark.parametrize("family", zoo.FAMILIES)
+@pytest.mark.parametrize("family", zoo.VARIED)
 def test_merging_leaves_a_plain_model_that_computes_the_same(family):
     model = far(family)
     train(model)

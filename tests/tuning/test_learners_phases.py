@@ -74,7 +74,10 @@ def test_attention_moves_in_priming_and_is_constant_afterwards(settings, steps, 
     assert set(trainer.optimizer.state) == trained
 
 
-@pytest.mark.parametrize("optimizer", [False, True], ids=["trainer's", "own"])
+THEIRS = pytest.mark.slow("trains three times; one's own optimizer comes back as theirs does")
+
+
+@pytest.mark.parametrize("optimizer", [pytest.param(False, marks=THEIRS, id="trainer's"), pytest.param(True, id="own")])
 def test_resuming_in_either_phase_is_the_uninterrupted_run(optimizer, tmp_path):
     whole = run(tmp_path, optimizer=optimizer)
     for step in (2, 6):

@@ -39,6 +39,8 @@ def table():
     return texts, np.asarray(scores)
 
 
+LIKE_ESM = pytest.mark.slow("trains twice; test_far_model.py has every family, and one is tuned, saved and opened here")
+STOPPED = pytest.mark.slow("trains; what is saved and goes on is the same for another method")
 SIDES = Sides(np.arange(0, 160), np.arange(160, 190), np.arange(190, 240))
 
 
@@ -101,7 +103,7 @@ def test_an_encoder_learns_what_decides_a_score_and_the_folder_says_so(encoder, 
     assert {path.suffix for path in (tmp_path / "s").rglob("*") if path.is_file()} == {".json", ".safetensors"}
 
 
-@pytest.mark.parametrize("family", zoo.FAMILIES)
+@pytest.mark.parametrize("family", [pytest.param(one, marks=() if one == "esm" else LIKE_ESM) for one in zoo.FAMILIES])
 def test_every_family_is_tuned_saved_and_opened_again(family, table, tmp_path):
     encoder = make_encoder(tmp_path / "encoder", config=zoo.config(family))
     for method in ("far", "lora"):
@@ -121,7 +123,7 @@ def test_a_member_is_an_ordinary_checkpoint(encoder, table, tmp_path):
     assert plain.config.id2label == {0: "few", 1: "many"}
 
 
-@pytest.mark.parametrize("method", ["far", "learner", "lora"])
+@pytest.mark.parametrize("method", [pytest.param("far", marks=STOPPED), "learner", pytest.param("lora", marks=STOPPED)])
 def test_a_stopped_fit_goes_on_bit_for_bit(encoder, table, tmp_path, method):
     settings = {"method": method, "epochs": 3, "learning_rate": 1e-3}
     whole = finished(planned(encoder, table, **settings), tmp_path / "whole")
@@ -158,7 +160,7 @@ def test_training_ends_early_and_goes_back_to_the_best_epoch(encoder, table, tmp
     assert float(done.scorer.task.losses(logits, targets).mean()) == pytest.approx(losses[best], rel=1e-5)
 
 
-@pytest.mark.parametrize("by", ["heads", "seeds"])
+@pytest.mark.parametrize("by", ["heads", pytest.param("seeds", marks=STOPPED)])
 def test_members_give_a_calibrated_standard_deviation(encoder, table, tmp_path, by):
     done = finished(planned(encoder, table, members=3, members_by=by, epochs=3), tmp_path / "s")
     assert len(done.scorer.members) == (1 if by == "heads" else 3)

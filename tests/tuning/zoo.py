@@ -1,5 +1,6 @@
 """Small models of nine families, data for them, and plain layers to compare with."""
 
+import pytest
 import torch
 import torch.nn.functional as F
 import transformers
@@ -9,6 +10,7 @@ import narrows.tuning as tuning
 
 __all__ = [
     "FAMILIES",
+    "VARIED",
     "F",
     "Ffn",
     "GatedFfn",
@@ -55,7 +57,9 @@ def config(family, **changes):
     return kind(**{**COMMON, **own, **changes})
 
 
+LIKE_BERT = pytest.mark.slow("built as bert is; bert itself and the families that differ guard the same")
 FAMILIES = ("bert", "distilbert", "roberta", "esm", "modernbert", "electra", "mpnet", "deberta-v2", "albert")
+VARIED = [pytest.param(family, marks=LIKE_BERT) if family in ("roberta", "electra", "mpnet") else family for family in FAMILIES]
 
 
 def build(family="bert", seed=0, **changes):
