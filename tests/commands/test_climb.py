@@ -162,3 +162,32 @@ def test_a_run_without_a_proxy_or_measurements_has_no_climb(folder, tmp_path):
     assert OpenRun(RunFolder(tmp_path), job=load_job(tmp_path / "known.toml")).climbed is None
     job = replace(folder().job(), data=None)
     assert OpenRun(RunFolder(tmp_path), job=job).climbed is None
+
+
+def test_verify_and_the_page_show_plain_searches_of_the_same_proxy(folder, tmp_path, capsys):
+    run = folder(more=NEAR)
+    execute(run, console=Console(quiet=True))
+    (tmp_path / "true.py").write_text("def score(texts):\n    return [text.count('C') for text in texts]\n", encoding="utf-8")
+    assert main(["shortlist", str(run.path), "--by", "mean"]) == 0
+    assert main(["verify", str(run.path), "--score", f"{tmp_path / 'true.py'}:score", "--no-control"]) == 0
+    output, page = capsys.readouterr().out, run.report.read_text(encoding="utf-8")
+    opened = OpenRun(run)
+    assert opened.verification is not None
+    groups = {group.label: group for group in opened.verification.groups}
+    searches = ["hill climb", "genetic algorithm", "AdaLead", "exhaustive ranking"]
+    assert [label for label, group in groups.items() if group.role == "search"] == searches
+    texts = ["".join(word) for word in itertools.product("ACG", repeat=4)]
+    best = sorted(texts, key=lambda text: -counted_slowly(text, NEAR))
+    chosen = []
+    for text in best:  # two, at least two edits apart, none measured, within the limit of [near]
+        near = min(opened.env.distance.matrix([text, name])[0, 1] for name in MEASURED)
+        if text not in MEASURED and near <= 2 and all(opened.env.distance.matrix([text, row])[0, 1] >= 2 for row in chosen):
+            chosen.append(text)
+    ranking = opened.counted(groups["exhaustive ranking"].objects)
+    np.testing.assert_allclose(ranking, opened.counted(chosen[:2]), atol=1e-4)
+    for label in searches:
+        rows = groups[label].objects
+        assert label in output and label in page
+        assert not {*rows} & {*MEASURED} and opened.env.distance.matrix(rows)[0, 1] >= 2
+        assert opened.counted(rows)[0] <= ranking[0] + 1e-3
+    assert f"with {opened.num_seen} calls, as many as the run has distinct objects" in groups["AdaLead"].note

@@ -34,8 +34,10 @@ def verify(
     control: bool = True,
     timeout: float = 600.0,
 ) -> Verification:
-    """Score a run's shortlist with the true score, beside the best measured, random ones and a plain GFlowNet's.
+    """Score a run's shortlist with the true score, beside what is simpler.
 
+    That is the best measured rows; on the run's own proxy a hill climb, a genetic algorithm and AdaLead with as many calls as
+    the run has distinct objects, and the ranking of all objects where they can be listed; random objects; a plain GFlowNet's.
     The GFlowNet (q = 0) has the same network, steps, batch, score and selection, and the inverse temperature
     (omega + q alpha) beta that TGM's policy has; it is trained in the run folder the first time it is needed.
 

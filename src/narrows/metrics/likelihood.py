@@ -15,6 +15,9 @@ from narrows.operators import masked_log_softmax
 from narrows.policies.base import Model
 from narrows.trajectories import Path, follow, gather, sample_backward
 
+_TOGETHER = 1024
+"""Objects whose likelihood is computed together, in one program: compiling for other sizes takes longer than it saves."""
+
 
 def log_likelihood(model: Model, env: AbstractEnvironment, terminal: Any) -> Float[np.ndarray, " object"]:
     """Return the log-probability, in nats, that a policy makes each of given objects: the sum over its one trajectory.
@@ -31,7 +34,7 @@ def log_likelihood(model: Model, env: AbstractEnvironment, terminal: Any) -> Flo
             f"objects of {type(env).__name__} can be made in several ways, whose probabilities would all have to be added up, "
             "so that how likely one is cannot be told."
         )
-    return np.asarray(in_blocks(lambda rows: _log_likelihood(model, env, rows), terminal), np.float64)
+    return np.asarray(in_blocks(lambda rows: _log_likelihood(model, env, rows), terminal, _TOGETHER), np.float64)
 
 
 def is_tree(env: AbstractEnvironment) -> bool:

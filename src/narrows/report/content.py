@@ -22,7 +22,7 @@ Values = Sequence[float | None] | np.ndarray
 """One number an item, of any numeric type; entries that are None or not finite are counted and left out of a drawing."""
 
 Status = Literal["finished", "running", "stopped", "unknown"]
-Role = Literal["shortlist", "measured", "random", "control"]
+Role = Literal["shortlist", "measured", "search", "random", "control"]
 
 
 @dataclass(frozen=True)

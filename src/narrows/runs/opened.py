@@ -36,6 +36,7 @@ from narrows.search import Found, Problem, Space, hill_climb, num_edits
 from narrows.selection import SelectionRecord, ShortlistRow, read_selection
 from narrows.selection.rankings import RankedRun
 from narrows.storage import checkpoint
+from narrows.storage.archive import Archive
 from narrows.training import restore
 
 _MOST_STARTS = 1000
@@ -134,6 +135,14 @@ class OpenRun(RankedRun):
         shown = ", ".join(f"{key} {value}" for key, value in settings.items() if value is not None)
         score = self.reward if self.proxy is None else self.proxy.predicted_mean()
         return outcomes_under_noise(f"{name} ({shown})" if shown else name, self.env, self.kernel, score)
+
+    @property
+    def num_seen(self) -> int:
+        """The number of distinct objects that the run has seen."""
+        if not self.folder.archive.exists():
+            return 0
+        with Archive.open(self.folder.archive, read_only=True) as archive:
+            return archive.count()
 
     @property
     def is_user_score(self) -> bool:

@@ -64,7 +64,7 @@ class VerifiedGroup(Record):
     Before, `scores` were called `proxy_means`.
     """
 
-    role: Literal["shortlist", "measured", "random", "control"]
+    role: Literal["shortlist", "measured", "search", "random", "control"]
     label: str
     note: str
     objects: tuple[str, ...]

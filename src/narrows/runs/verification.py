@@ -18,10 +18,16 @@ from narrows.runs.folder import RunFolder
 from narrows.runs.opened import OpenRun
 from narrows.runs.shortlists import choose, resolve_ranking
 from narrows.scorers import Scorer
+from narrows.search import SEARCHES, Found
+from narrows.selection import ScoredCandidates, candidates_from_objects
+from narrows.selection.digits import rounded
+from narrows.selection.rankings import Mean
 from narrows.trajectories import sample
 
 _RANDOM_SEED = 0
 """Seed of the random objects: the same ones for every run of one space and one k."""
+_MOST_LISTED = 1 << 20
+"""Objects of a space that is ranked as a whole."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +62,7 @@ class _Objects(NamedTuple):
 
 
 def compare(run: OpenRun, shortlisted: Sequence[str], true_score: Scorer, *, with_control: bool) -> Comparison:
-    """Return the true scores of a run's shortlist, of the best measured, of random ones and of a plain GFlowNet's.
+    """Return the true scores of a run's shortlist, of the best measured, of plain searches, of random ones and of a GFlowNet's.
 
     Args:
         run: the run.
@@ -69,6 +75,7 @@ def compare(run: OpenRun, shortlisted: Sequence[str], true_score: Scorer, *, wit
     if run.table is not None:
         best = [run.table.sequences[place] for place in np.argsort(-run.table.scores, kind="stable")[:num].tolist()]
         groups.append(_Objects("measured", "best measured", "the best of the measurements, as measured", best))
+    groups += _rivals(run, num)
     groups.append(_Objects("random", "random", "drawn by uniform random play", random_objects(run, num)))
     _refuse_a_useless(true_score, shortlisted)  # before a control is trained for it
     matched = None
@@ -105,6 +112,36 @@ def random_objects(run: OpenRun, num: int) -> list[str]:
     """Return `num` distinct objects from uniform random play, the same ones every time; fewer if the space is small."""
     drawn = sample(jax.random.key(_RANDOM_SEED), Model(Uniform(run.env.num_actions), jnp.zeros(())), run.env, 4 * num)
     return list(dict.fromkeys(run.env.to_text(drawn.terminal)))[:num]
+
+
+def _rivals(run: OpenRun, num: int) -> list[_Objects]:
+    """Return what plain searches of the run's own proxy find, selected as far apart as the shortlist.
+
+    Nothing without a proxy and a table. Genetic algorithm and AdaLead ask for as many objects as the run has seen.
+    """
+    problem, climbed = run.problem, run.climbed
+    if problem is None or climbed is None:
+        return []
+    found = {"hill climb": ("from the best measured rows", climbed)}
+    calls = run.num_seen or len(climbed.objects)
+    for name, search in SEARCHES.items():
+        if name not in found:
+            found[name] = (f"with {calls:,} calls, as many as the run has distinct objects", search(problem, calls))
+    if problem.space.num_objects <= _MOST_LISTED:
+        everything = tuple(problem.space.write(problem.space.listed()))
+        found["exhaustive ranking"] = ("of every object there is", Found(everything, run.counted(everything)))
+    settings = replace(_selection_of(run), k=num, by=Mean.name)
+    rivals = []
+    for name, (how, (objects, scores)) in found.items():
+        known = np.isfinite(scores)
+        candidates = candidates_from_objects([text for text, is_known in zip(objects, known.tolist(), strict=True) if is_known])
+        if not candidates.objects:
+            continue
+        scored = ScoredCandidates(candidates, rounded(scores[known]), np.full(int(known.sum()), np.nan))
+        rows = choose([run], scored, settings).rows
+        note = f"{how}; on the run's own {run.job.guide.noun}, selected by it, same distance"
+        rivals.append(_Objects("search", name, note, [row.sequence for row in rows]))
+    return rivals
 
 
 def _control_objects(run: OpenRun, num: int) -> tuple[list[str], float]:

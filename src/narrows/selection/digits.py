@@ -38,4 +38,10 @@ def rounded(values: Float[np.ndarray, " number"], *, apart: int = 5) -> Float[np
     """
     values = np.asarray(values, np.float64)
     spread = spread_of(values)
-    return np.array([float(f"{value:.{digits(value, spread, apart=apart)}g}") for value in values.tolist()], np.float64)
+    known = np.where(np.isfinite(values) & (values != 0.0), np.abs(values), 1.0)
+    # Numbers between two powers of ten are shown alike.
+    magnitudes, which = np.unique(np.floor(np.log10(known)), return_inverse=True)
+    numbers = [digits(10.0**magnitude, spread, apart=apart) for magnitude in magnitudes.tolist()]
+    return np.array(
+        [float(f"{value:.{numbers[place]}g}") for value, place in zip(values.tolist(), which.tolist(), strict=True)], np.float64
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,8 +22,8 @@ from narrows.report.statistics import (
 from narrows.report.words import UNKNOWN, count, decimals_for, fixed, number, plural
 from narrows.selection.guide import Guide
 
-_TONES: dict[Role, str] = {"shortlist": "accent", "measured": "plum", "random": "stone", "control": "warm"}
-_MARKERS: dict[Role, str] = {"shortlist": "o", "measured": "s", "random": "D", "control": "^"}
+_TONES: dict[Role, str] = {"shortlist": "accent", "measured": "plum", "search": "ink", "random": "stone", "control": "warm"}
+_MARKERS: dict[Role, str] = {"shortlist": "o", "measured": "s", "search": "v", "random": "D", "control": "^"}
 
 
 @dataclass(frozen=True)
@@ -167,6 +168,19 @@ def _strips(truth: Truth) -> Picture:
     )
 
 
+def _searches_together(groups: Sequence[ScoreGroup]) -> list[ScoreGroup]:
+    """Return the groups with those of plain searches as one, in the place of the first: a drawing has room for few marks."""
+    found = [group for group in groups if group.role == "search"]
+    if not found:
+        return list(groups)
+    truths, scores = (
+        np.concatenate([np.asarray(values, float) for values in columns])
+        for columns in ([group.true_scores for group in found], [group.scores for group in found])
+    )
+    joined = ScoreGroup("search", "searches of the proxy", truths, scores)
+    return [joined if group is found[0] else group for group in groups if group is found[0] or group.role != "search"]
+
+
 def _scatter(truth: Truth, guide: Guide) -> tuple[Picture, ...]:
     """Return what was said against what is true; nothing where nothing was said."""
     shown = sum(finite_together(group.true_scores, group.scores)[0].size for group in truth.groups)
@@ -174,7 +188,7 @@ def _scatter(truth: Truth, guide: Guide) -> tuple[Picture, ...]:
         return ()
     clouds = [
         Cloud(group.label, group.scores, group.true_scores, _TONES[group.role], _MARKERS[group.role])
-        for group in truth.groups
+        for group in _searches_together(truth.groups)
         if len(group.scores) > 0
     ]
     drawing = scatter("truth-proxy", clouds, x=guide.score, y="true score", identity=True)
