@@ -179,7 +179,14 @@ def test_measured_objects_can_teach_too(job_folder, tmp_path, capsys):
     plain = rows_of(job_folder / "run" / "history.csv")
     # The first objects are the same ones; what is learned from them is not.
     assert history[0]["sampled"] == plain[0]["sampled"] and history[0]["loss"] != plain[0]["loss"]
-    text = (job_folder / "job.toml").read_text().replace('[data]\npath = "measured.csv"\nspace = "rna"\n', "")
+    text = (
+        (job_folder / "job.toml")
+        .read_text()
+        .replace(
+            '[data]\npath = "measured.csv"\nspace = "rna"\n',
+            '[env]\nname = "Sequence"\nalphabet = "ACGU"\nmin_length = 4\nmax_length = 4\n',
+        )
+    )
     (job_folder / "bare.toml").write_text(text, encoding="utf-8")
     assert main(["run", str(job_folder / "bare.toml"), "--out", str(tmp_path / "no"), "--set", "train.given_per_step=4"]) == 1
     assert "Add a [data] table" in capsys.readouterr().err and not (tmp_path / "no").exists()
@@ -252,7 +259,7 @@ def test_list_shows_every_name_and_the_fields_of_one(capsys):
     assert main(["list", "Hypergrid"]) == 0
     assert "side" in capsys.readouterr().out
     assert main(["list", "Hypergird"]) == 1
-    assert "Known:" in capsys.readouterr().err
+    assert "Nearest: env.Hypergrid" in capsys.readouterr().err
 
 
 def test_check_refuses_or_skips(tmp_path, capsys):

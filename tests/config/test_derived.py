@@ -72,7 +72,7 @@ def test_the_table_is_read_only_for_what_is_left_out(write, reads):
 
 
 def test_without_measurements_a_job_says_it_all(write):
-    with pytest.raises(JobError, match=r"\[env\] is missing\. Add a table with a name; `narrows list env` explains the names"):
+    with pytest.raises(JobError, match=r"\[env\] is missing\. Add a table with a name, which .*, or a \[data\]"):
         load_job(write("seed = 1\n"))
     with pytest.raises(JobError, match=r"\[env\] alphabet is missing; min_length is missing; max_length is missing"):
         load_job(write('[env]\nname = "Sequence"\n[reward]\nname = "Score"\n'))

@@ -132,7 +132,10 @@ def parse_job(document: Mapping[str, Any], folder: Path, name: str = "job") -> J
     tables, check = (tables, None) if data is None else fill_in(tables, data, folder)
     for section in ("env", "reward"):
         if section not in tables:
-            raise JobError(f"[{section}] is missing. Add a table with a name; `narrows list {section}` explains the names.")
+            raise JobError(
+                f"[{section}] is missing. Add a table with a name, which `narrows list {section}` explains, or a [data] "
+                "table, from which it follows."
+            )
     replay = tables.get("replay")
     near = tables.get("near")
     if near is not None and data is None:
