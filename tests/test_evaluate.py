@@ -1,10 +1,13 @@
 """The heads on a whole batch and their gradient: in chunks, from records, against stepping through every trajectory."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from tests.reference.cases import quick_jit
+from tests.slowly import slowly
 
 from narrows.envs import BitSequence, Hypergrid, Sequence, Subsets, perturbed
 from narrows.envs.base import NO_ACTION
@@ -91,15 +94,33 @@ def _distance(found, expected):
     return float(np.sqrt(sum(np.sum(np.square(leaf)) for leaf in jax.tree.leaves(difference)))) / norm
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_losses_and_gradients_are_those_of_stepping(name, monkeypatch):
+# Half of the batch was recorded, as when past trajectories are added to fresh ones.
+PARTS = ((MANY_CHUNKS, 0.5),)
+ALL = ((ONE_CHUNK, 0.0), *PARTS)
+# One network of each kind shows that chunks and records do not depend on each other.
+CROSSED = (*ALL, (ONE_CHUNK, 1.0), (MANY_CHUNKS, 0.0))
+
+
+@pytest.mark.parametrize(
+    ("name", "ways"),
+    [
+        ("grid, backward head", PARTS),
+        ("letters", PARTS),
+        ("own", ((ONE_CHUNK, 0.0),)),
+        *slowly(
+            "the same law for other networks, chunks and rules, each a program of seconds; an MLP, a transformer and a "
+            "policy of one's own guard it quickly, and tests/objectives/test_expected.py compares losses in noise with loops",
+            *((name, CROSSED if name in ("grid", "letters") else ALL) for name in CASES),
+        ),
+    ],
+    ids=str,
+)
+def test_losses_and_gradients_are_those_of_stepping(name, ways, monkeypatch):
     env, model = _model(name)
     # The one of each kind that asks for every head: a program takes seconds to compile.
     objective = StochasticDetailedBalance() if isinstance(env, AbstractPerturbed) else DetailedBalance()
     batch, record = quick_jit(lambda model: sample_with_cache(jax.random.key(1), model, env, NUM))(model)
     batch = batch._replace(log_reward=jnp.linspace(-1.0, 1.0, NUM))
-    # Half of the batch was recorded, as when past trajectories are added to fresh ones.
-    half = jax.tree.map(lambda leaf: leaf[:, : NUM // 2], record)
 
     def slope(given):
         return quick_jit(lambda model: jax.value_and_grad(objective.loss)(model, model, env, batch, LossContext(given)))(model)
@@ -107,10 +128,8 @@ def test_losses_and_gradients_are_those_of_stepping(name, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(path, "evaluate", _stepping)
         expected = slope(None)
-    ways = [(ONE_CHUNK, None), (MANY_CHUNKS, half)]
-    if name in ("grid", "letters"):  # one network of each kind shows that chunks and records do not depend on each other
-        ways += [(ONE_CHUNK, record), (MANY_CHUNKS, None)]
-    for rows, given in ways:
+    for rows, share in ways:
+        given = jax.tree.map(lambda leaf, num=int(share * NUM): leaf[:, :num], record) if share else None
         monkeypatch.setattr(chunked, "CPU_ROWS", rows)
         found = slope(given)
         np.testing.assert_allclose(found[0], expected[0], rtol=1e-5)
@@ -131,14 +150,17 @@ def test_states_along_a_trajectory_are_those_of_stepping(env):
     model = Model(MLP(sizes_of(env), hidden=8, key=jax.random.key(0)), jnp.zeros(()))
     actions = quick_jit(lambda model: sample(jax.random.key(3), model, env, 64).actions)(model)
     assert np.any(actions == NO_ACTION) or isinstance(env, BitSequence)
-    found = jax.vmap(env.states_along)(actions)
-    for number, row in enumerate(np.asarray(actions)):
-        state = env.reset()
-        for time in range(len(row) + 1):
-            here = jax.tree.map(lambda leaf, number=number, time=time: leaf[number, time], found)
-            assert jax.tree.all(jax.tree.map(lambda one, other: np.array_equal(one, other), here, state)), (row, time)
-            if time < len(row) and row[time] != NO_ACTION:
-                state = env.step(state, jnp.asarray(row[time]))
+
+    def stepped(row):
+        def advance(state, action):
+            state = jax.tree.map(partial(jnp.where, action == NO_ACTION), state, env.step(state, action))
+            return state, state
+
+        states = jax.lax.scan(advance, env.reset(), row)[1]
+        return jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest]), env.reset(), states)
+
+    found, expected = quick_jit(lambda actions: (jax.vmap(env.states_along)(actions), jax.vmap(stepped)(actions)))(actions)
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
 
 
 @pytest.mark.parametrize("num", [1, 5, 32, 33, 257])

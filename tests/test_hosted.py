@@ -11,7 +11,7 @@ from rich.console import Console
 from narrows.config import load_job
 from narrows.envs import Subsets
 from narrows.objectives import TrajectoryBalance
-from narrows.policies import MLP, sizes_of
+from narrows.policies import Tabular, sizes_of
 from narrows.runs import RunFolder, execute, read_rows, read_set_aside
 from narrows.scorers import ExecutorScorer
 from narrows.scorers.host import AbstractAsyncScore, AbstractScoreBatch, HostReward
@@ -81,7 +81,7 @@ class ScriptedBatch(AbstractScoreBatch):
 
 
 def make_trainer(score):
-    policy = MLP(sizes_of(ENV), hidden=16, key=jax.random.key(0))
+    policy = Tabular(sizes_of(ENV), key=jax.random.key(0))
     return trainer(ENV, policy, HostReward(score, ENV, beta=2.0), TrajectoryBalance(), adam(1e-2), batch_size=BATCH)
 
 
@@ -143,6 +143,7 @@ def test_one_pending_batch_is_the_plain_step_bit_for_bit():
     assert [objects for _, objects, _ in chunks] == [objects for _, objects, _ in expected]
 
 
+@pytest.mark.slow("a whole run; tests/rewards/test_executor.py guards the reasons, and tests/test_runs.py the files")
 def test_a_run_through_an_executor_says_why_objects_were_set_aside(tmp_path):
     job = tmp_path / "job.toml"
     job.write_text(JOB, encoding="utf-8")

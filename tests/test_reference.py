@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 from tests.rewards.proxies import make_quality
+from tests.slowly import slowly
 
 from narrows.commands.selecting import shortlist
 from narrows.commands.worst_case import WorstSettings, worst
@@ -84,7 +85,13 @@ def same(one, two):
 
 @pytest.mark.parametrize(
     "objective",
-    [TrajectoryBalance(), TrajectoryGeneralMellowmax(), MunchausenDQN(), ProximalPolicy(), ExpectedDetailedBalance()],
+    [
+        TrajectoryGeneralMellowmax(),
+        *slowly(
+            "trains with four more; the offset is taken off before an objective sees it, and one objective guards that",
+            *(TrajectoryBalance(), MunchausenDQN(), ProximalPolicy(), ExpectedDetailedBalance()),
+        ),
+    ],
     ids=lambda one: type(one).__name__,
 )
 def test_a_score_outside_teaches_the_same_to_the_last_bit(objective):
@@ -102,6 +109,7 @@ def test_a_score_outside_teaches_the_same_to_the_last_bit(objective):
     assert not same(found[0][0], made.init(jax.random.key(0)).model)  # something was learned
 
 
+@pytest.mark.slow("trains twice; that another offset teaches the same to the last bit guards it quickly")
 def test_the_law_that_is_learned_does_not_depend_on_the_offset():
     score, objective = Moved(), TrajectoryBalance()
     made = trainer(ENV, policy_for(ENV, objective), HostReward(score, ENV), objective, adam(0.05), batch_size=16)
@@ -140,12 +148,15 @@ NOISY = perturbed(WORDS, Substitution(WORDS, 0.25))
 @pytest.mark.parametrize(
     ("make", "env", "objective"),
     [
-        (landscape, WORDS, TrajectoryBalance()),
-        (proxy, WORDS, TrajectoryBalance()),
         (near, WORDS, TrajectoryGeneralMellowmax()),
-        (landscape, NOISY, ExpectedDetailedBalance()),  # asks for the reward of outcomes that did not come
+        *slowly(
+            "trains three times with each; a table seen near what was measured guards the law quickly",
+            (landscape, WORDS, TrajectoryBalance()),
+            (proxy, WORDS, TrajectoryBalance()),
+            (landscape, NOISY, ExpectedDetailedBalance()),  # asks for the reward of outcomes that did not come
+        ),
     ],
-    ids=["table", "proxy", "near", "noise"],
+    ids=lambda value: getattr(value, "__name__", str(value)),
 )
 def test_a_reward_in_jax_teaches_the_same(make, env, objective, tmp_path):
     found = []
@@ -223,7 +234,15 @@ min_distance = 1
 """
 
 
-@pytest.mark.parametrize("reward", ['name = "Score"', 'name = "Landscape"\nscale = "none"\npath = "{offset:g}.csv"'])
+@pytest.mark.parametrize(
+    "reward",
+    [
+        'name = "Score"',
+        *slowly(
+            "runs twice more; a score outside guards the files", 'name = "Landscape"\nscale = "none"\npath = "{offset:g}.csv"'
+        ),
+    ],
+)
 def test_archive_history_shortlist_and_worst_case_are_the_users(reward, tmp_path):
     kept = []
     for offset in OFFSETS[::2]:

@@ -10,6 +10,7 @@ import pytest
 from tests.reference.cases import case_of, compile_quickly, quick_jit
 from tests.reference.doubles import Coin
 from tests.reference.small_envs import Hops
+from tests.slowly import slowly
 
 from narrows.envs import Hypergrid, Sequence, Subsets
 from narrows.exact import enumerate_graph, model_distribution, model_log_backward, solve
@@ -59,6 +60,9 @@ def _tabular(env, *, backward=False):
 
 
 # tgm T6, stochastic training: 4 letters, length 3, uniform random Phi, beta = 4, batch 16, epsilon = 0.01, 6,000 updates.
+@pytest.mark.slow(
+    "6,000 steps; training on a grid below, and tests/objectives/test_balance.py on all objects, guard it quickly"
+)
 @pytest.mark.parametrize(("omega", "alpha", "q"), [(1, 1, 0), (1, 1, 0.5), (4, 1, 0.5)])
 def test_t6_stochastic_training_reaches_the_dynamic_programme(omega, alpha, q):
     env, objective = Sequence("ACGU", 3, 3), TrajectoryGeneralMellowmax(omega, alpha, q)
@@ -80,7 +84,13 @@ def test_t6_stochastic_training_reaches_the_dynamic_programme(omega, alpha, q):
 
 @pytest.mark.parametrize(
     ("objective", "backward"),
-    [(TrajectoryBalance(), False), (DetailedBalance(), False), (SubTrajectoryBalance(), False), (TrajectoryBalance(), True)],
+    [
+        (TrajectoryBalance(), True),
+        *slowly(
+            "trains three more; a learned backward policy and log Z guard the loop quickly, and loops guard each loss",
+            *((TrajectoryBalance(), False), (DetailedBalance(), False), (SubTrajectoryBalance(), False)),
+        ),
+    ],
     ids=repr,
 )
 def test_hypergrid_8x8(objective, backward):
@@ -117,7 +127,7 @@ def _count(event: str, duration_secs: float, **_: str | int) -> None:
 jax.monitoring.register_event_duration_secs_listener(_count)
 
 
-@pytest.mark.parametrize("is_host", [False, True])
+@pytest.mark.parametrize("is_host", [False, *slowly("compiles another loop; the fused one guards what is asked for", True)])
 def test_second_chunk_compiles_nothing(is_host):
     env = Subsets(3)
     score = HostReward(lambda texts: [float(text.count("1")) for text in texts], env)
@@ -146,13 +156,16 @@ class Constant(AbstractReward):
 @pytest.mark.parametrize(
     ("env", "make", "objective"),
     [
-        (Subsets(3), Tabular, TrajectoryBalance()),
-        (Subsets(3), Tabular, DetailedBalance()),
-        (Subsets(3), Tabular, SubTrajectoryBalance()),
-        (Subsets(3), Tabular, VarGrad()),
-        (Subsets(3), Tabular, TrajectoryGeneralMellowmax()),
         (Hypergrid(2, 3), MLP, BellmanGeneralMellowmax()),
-        (Sequence("AB", 1, 3), Transformer, SubTrajectoryBalance()),
+        *slowly(
+            "traces six more; an objective with a target copy guards the law quickly",
+            (Subsets(3), Tabular, TrajectoryBalance()),
+            (Subsets(3), Tabular, DetailedBalance()),
+            (Subsets(3), Tabular, SubTrajectoryBalance()),
+            (Subsets(3), Tabular, VarGrad()),
+            (Subsets(3), Tabular, TrajectoryGeneralMellowmax()),
+            (Sequence("AB", 1, 3), Transformer, SubTrajectoryBalance()),
+        ),
     ],
     ids=repr,
 )
@@ -202,20 +215,20 @@ def test_chunks_and_pauses_change_nothing():
     objective = TrajectoryGeneralMellowmax(1.0, 1.0, 0.5)
     made = trainer(env, _tabular(env), _subset_reward(), objective, adam(0.01), batch_size=4, replay=Replay(8, 4))
     seen = Collect()
-    whole, history = run(made, made.init(jax.random.key(0)), 10, every=5)
-    first, early = run(made, made.init(jax.random.key(0)), 3, every=5)
-    second, late = run(made, first, 10, every=5, observers=[seen])
-    assert _equal(whole, second) and int(second.step) == 10
-    assert [row["step"] for row in history] == [5, 10] and [row["step"] for row in early] == [3]
+    whole, history = run(made, made.init(jax.random.key(0)), 4, every=2)
+    first, early = run(made, made.init(jax.random.key(0)), 1, every=2)
+    second, late = run(made, first, 4, every=2, observers=[seen])
+    assert _equal(whole, second) and int(second.step) == 4
+    assert [row["step"] for row in history] == [2, 4] and [row["step"] for row in early] == [1]
     assert late == [  # chunks end at multiples of `every`, wherever a run began
-        {"step": 5, "loss": late[0]["loss"], "num_steps": 2.0},
-        {"step": 10, "loss": history[1]["loss"], "num_steps": 5.0},
+        {"step": 2, "loss": late[0]["loss"], "num_steps": 1.0},
+        {"step": 4, "loss": history[1]["loss"], "num_steps": 2.0},
     ]
     # What was sampled is named in order.
     texts, info = list(objects_of(seen.infos[1], env)), seen.infos[1]
-    rows = np.asarray(info.terminal.items).reshape(20, 3)
+    rows = np.asarray(info.terminal.items).reshape(8, 3)
     assert texts == ["".join(map(str, row)) for row in rows.tolist()]
-    assert np.allclose(info.log_reward.reshape(20), _subset_numbers()[rows @ np.array([1, 2, 4])])
+    assert np.allclose(info.log_reward.reshape(8), _subset_numbers()[rows @ np.array([1, 2, 4])])
 
 
 def test_stopping_between_chunks():
@@ -313,6 +326,7 @@ def test_given_objects_alone_teach_the_target():
     assert total_variation(model_distribution(state.model, env, graph), law) < 0.01
 
 
+@pytest.mark.slow("1,500 steps; tests/test_buffers.py guards what is drawn, and given objects teach the target quickly")
 def test_replay_learns_the_target_from_the_past():
     env = Subsets(3)
     graph = enumerate_graph(env)
@@ -385,7 +399,7 @@ def test_decayed_rates_end_at_zero():
     made = trainer(env, _tabular(env), _subset_reward(), TrajectoryBalance(), adam(1e-2, 0.5, decay_steps=3), batch_size=8)
     state = run(made, made.init(jax.random.key(0)), 3, every=3)[0]
     before = jax.tree.map(np.asarray, state.model)
-    assert _equal(before, run(made, state, 5, every=5)[0].model)
+    assert _equal(before, run(made, state, 6, every=3)[0].model)
 
 
 def test_what_does_not_fit_is_refused():

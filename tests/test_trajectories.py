@@ -10,6 +10,7 @@ from tests.reference.brute_force import stack
 from tests.reference.cases import case_of, quick_jit
 from tests.reference.small_envs import Hops
 from tests.reference.solution_model import table
+from tests.slowly import slowly
 
 from narrows.envs import BitSequence, Hypergrid, Sequence, Subsets
 from narrows.exact import model_distribution, model_log_backward
@@ -34,7 +35,15 @@ def _fits(frequencies, law):
     return chisquare(NUM * frequencies / np.sum(frequencies), NUM * law / np.sum(law)).pvalue > 1e-3
 
 
-@pytest.mark.parametrize("env", [Sequence("AB", 0, 3), Hypergrid(2, 4), Subsets(4), Hops(5, coin=True)], ids=repr)
+@pytest.mark.parametrize(
+    "env",
+    [
+        Hypergrid(2, 4),
+        Hops(5, coin=True),
+        *slowly("other rules; a grid and a coin guard the law quickly", Sequence("AB", 0, 3), Subsets(4)),
+    ],
+    ids=repr,
+)
 def test_frequencies_of_samples_follow_the_exact_law(env):
     case, model = case_of(env), _table(env)
     batch = jax.jit(lambda key: sample(key, model, env, NUM))(jax.random.key(0))
@@ -103,8 +112,17 @@ def test_behaviour_is_a_distribution_over_legal_actions():
             Behaviour(**setting)
 
 
-@pytest.mark.parametrize("backward", [False, True], ids=["uniform", "learned"])
-@pytest.mark.parametrize("env", [Subsets(4), Hypergrid(2, 4)], ids=repr)
+@pytest.mark.parametrize(
+    ("env", "backward"),
+    [
+        (Hypergrid(2, 4), True),
+        *slowly(
+            "other rules, and a uniform policy; a learned one on a grid guards the law quickly",
+            *((Hypergrid(2, 4), False), (Subsets(4), True), (Subsets(4), False)),
+        ),
+    ],
+    ids=repr,
+)
 def test_backward_sampling_follows_the_backward_policy(env, backward):
     """From one object, each of its walks comes as often as the product of its backward probabilities says."""
     case, model = case_of(env), _table(env, backward=backward)
@@ -139,7 +157,10 @@ def test_backward_sampling_of_a_tree_is_the_one_path():
 
 @pytest.mark.parametrize(
     ("env", "make"),
-    [(Subsets(4), Tabular), (Sequence("AB", 0, 4), Transformer)],
+    [
+        (Sequence("AB", 0, 4), Transformer),
+        *slowly("a policy without memory; memory guards the law", (Subsets(4), Tabular)),
+    ],
     ids=repr,
 )
 def test_t11_rollout_log_probs_equal_train_time_log_probs(env, make):
@@ -181,7 +202,11 @@ def test_scores_of_one_trajectory_in_plain_sight():
     assert scores.log_pf[3] == 0.0 and np.all(scores.log_pf[:3] < 0.0)
 
 
-@pytest.mark.parametrize("env", [Sequence("AB", 1, 3), BitSequence(num_bits=4, word_bits=2)], ids=repr)
+@pytest.mark.parametrize(
+    "env",
+    [Sequence("AB", 1, 3), *slowly("other rules; sequences guard the law", BitSequence(num_bits=4, word_bits=2))],
+    ids=repr,
+)
 def test_trees_have_no_backward_term(env):
     case = case_of(env)
     model = _table(env, backward=True)
@@ -192,6 +217,7 @@ def test_trees_have_no_backward_term(env):
 
 def test_a_policy_with_memory_is_not_read_backwards():
     env = Hypergrid(2, 3)
-    policy = Transformer(sizes_of(env, learned_backward=True), width=8, heads=1, key=jax.random.key(0))
+    sizes = sizes_of(env, learned_backward=True)
+    policy = Transformer(sizes, layers=1, width=8, heads=1, feed_forward=8, key=jax.random.key(0))
     with pytest.raises(ValueError, match="cannot be read backwards"):
         sample_backward(jax.random.key(0), Model(policy, jnp.zeros(())), env, env.from_text(["1 1"]), jnp.zeros(1))

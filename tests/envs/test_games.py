@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tests.slowly import slowly
 
 from narrows.envs import ConnectFour, TicTacToe
 from narrows.envs.bitboard import boards, numbers
@@ -117,12 +118,15 @@ def looks_of(env):
     return lambda states: jax.tree.map(np.asarray, jax.jit(jax.vmap(look))(states))
 
 
-@pytest.mark.parametrize("env", GAMES[:3], ids=str)
+LARGER = "boards that take long to compile and to play by loops; a small one guards the same code quickly"
+
+
+@pytest.mark.parametrize("env", [SMALL, *slowly(LARGER, TicTacToe(), ConnectFour())], ids=str)
 def test_games_keep_the_contract(env):
     check_environment(env, num_trajectories=8)
 
 
-@pytest.mark.parametrize("env", GAMES, ids=str)
+@pytest.mark.parametrize("env", [*GAMES[:2], *slowly(LARGER, *GAMES[2:])], ids=str)
 def test_random_games_are_those_of_boards_of_characters(env):
     rules, rng = Rules.of(env), np.random.default_rng(0)
     games = [rules.random_game(rng) for _ in range(8)]
@@ -201,7 +205,7 @@ def test_positions_of_connect_four_by_their_number_of_stones():
     assert counts == [1, 7, 49, 238, 1120, 4263]
 
 
-@pytest.mark.parametrize("env", GAMES[:3], ids=str)
+@pytest.mark.parametrize("env", [*GAMES[:2], *slowly(LARGER, GAMES[2])], ids=str)
 def test_games_with_actions_replaced_are_the_same_up_to_a_symmetry(env):
     rules, rng = Rules.of(env), np.random.default_rng(1)
     num = {TicTacToe: 8, ConnectFour: 2}[type(env)]
@@ -225,7 +229,11 @@ def test_games_with_actions_replaced_are_the_same_up_to_a_symmetry(env):
         assert np.array_equal(other_end, is_terminal) and np.array_equal(other_outcome, outcome)
 
 
-@pytest.mark.parametrize(("env", "name"), [(TicTacToe(), "tic_tac_toe"), (ConnectFour(), "connect_four")], ids=str)
+@pytest.mark.parametrize(
+    ("env", "name"),
+    [(ConnectFour(), "connect_four"), *slowly("every position of it is compared above", (TicTacToe(), "tic_tac_toe"))],
+    ids=str,
+)
 def test_games_are_those_of_pgx(env, name):
     theirs = pytest.importorskip("pgx").make(name)
     num = 64

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from tests.reference.doubles import Coin, Double
+from tests.slowly import slowly
 
 from narrows.envs import CHANCE, AbstractReversibleEnvironment, Sequence, perturbed
 from narrows.envs.base import NO_ACTION
@@ -120,7 +121,13 @@ FAULTS = {
 }
 
 
-@pytest.mark.parametrize("name", FAULTS)
+NAMED = ("long", "not a number", "an end that is too early", "one action in one state in eight")
+"""The faults that are found in different ways."""
+
+
+@pytest.mark.parametrize(
+    "name", [*NAMED, *slowly("found as others are, which guard it", *(name for name in FAULTS if name not in NAMED))]
+)
 def test_broken_laws_of_chance_are_named_with_state_action_and_sum(name):
     fault, expected = FAULTS[name]
     with pytest.raises(ContractError, match=expected) as error:

@@ -9,6 +9,7 @@ from tests.reference.brute_force import stack
 from tests.reference.cases import case_of, quick_jit
 from tests.reference.small_envs import HandTree, Hops
 from tests.reference.solution_model import random_model, solution_model, table
+from tests.slowly import slowly
 
 from narrows.envs import CHANCE, Hypergrid, Sequence, Subsets, perturbed
 from narrows.exact import enumerate_graph, model_distribution, model_log_backward, model_log_policy, solve
@@ -44,7 +45,14 @@ def _brute_force_law(model, case):
 
 @pytest.mark.parametrize(
     "env",
-    [Sequence("AB", 1, 3), Sequence("A", 2, 4), Hypergrid(2, 4), Subsets(4), Hops(6), Hops(6, coin=True), NOISY],
+    [
+        Hypergrid(2, 4),
+        Hops(6, coin=True),
+        *slowly(
+            "the same law for other rules; several parents and a coin guard it quickly",
+            *(Sequence("AB", 1, 3), Sequence("A", 2, 4), Subsets(4), Hops(6), NOISY),
+        ),
+    ],
     ids=repr,
 )
 def test_policies_without_memory(env):
@@ -56,7 +64,11 @@ def test_policies_without_memory(env):
     assert np.max(np.abs(np.exp(log_probs) - _brute_force_law(model, case))) < 1e-6
 
 
-@pytest.mark.parametrize("env", [Sequence("AB", 0, 3), Sequence("A", 2, 4), NOISY], ids=repr)
+@pytest.mark.parametrize(
+    "env",
+    [NOISY, *slowly("other rules; noisy letters guard the law quickly", Sequence("AB", 0, 3), Sequence("A", 2, 4))],
+    ids=repr,
+)
 def test_policies_with_memory_along_their_paths(env):
     case, model = case_of(env), _loud_transformer(env, layers=2)
     log_probs = model_distribution(model, env, case.graph)
@@ -64,6 +76,7 @@ def test_policies_with_memory_along_their_paths(env):
     assert np.max(np.abs(np.exp(log_probs) - _brute_force_law(model, case))) < 1e-5
 
 
+@pytest.mark.slow("a tree of 3,906 states; noisy letters guard paths with memory quickly, in one block")
 def test_many_paths_in_blocks():
     """A tree of more states than a block of paths, where a memory mixed up between rows would show."""
     env = Sequence("ABCDE", 0, 5)
@@ -90,7 +103,11 @@ def test_memory_and_several_parents_do_not_go_together():
         model_distribution(_loud_transformer(env, layers=1), env, enumerate_graph(env))
 
 
-@pytest.mark.parametrize("env", [Sequence("AB", 1, 3), Subsets(4), Hypergrid(2, 4), HandTree()], ids=repr)
+@pytest.mark.parametrize(
+    "env",
+    [Hypergrid(2, 4), *slowly("other rules; a grid guards the law quickly", Sequence("AB", 1, 3), Subsets(4), HandTree())],
+    ids=repr,
+)
 def test_the_solution_as_a_model_has_the_law_of_the_solution(env):
     case, operator = case_of(env), GeneralMellowmax(2.0, 1.0, 0.5)
     solution = solve(case.graph, case.log_reward, operator)
@@ -140,6 +157,7 @@ def test_forced_moves_need_no_network():
         assert np.array_equal(model_distribution(poisoned, env, case.graph), model_distribution(model, env, case.graph))
 
 
+@pytest.mark.slow("enumerates 10,000 states; the laws of small spaces above guard the same code")
 def test_mlp_law_of_a_larger_space_sums_to_one():
     env = Sequence("ACGU", 1, 6)
     graph = enumerate_graph(env)

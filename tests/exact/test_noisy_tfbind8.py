@@ -25,6 +25,9 @@ from narrows.operators import soft_bellman
 TABLE = DATA / "SIX6_REF_R1_8mers.txt"
 pytestmark = pytest.mark.skipif(not TABLE.is_file(), reason=f"the measured 8-mers are not at {TABLE}")
 
+BY_GRAPH = pytest.mark.slow(
+    "enumerates 305,000 states; the same table by arrays, and small graphs in test_noise.py, guard it quickly"
+)
 LETTERS = "ACGT"
 LOG_Z = {1: 10.3220, 3: 9.1596, 10: 7.1919, 30: 5.3665}  # eflow 4.1
 
@@ -128,6 +131,7 @@ def test_t8_uniform_row(scores):
     assert abs(mean_score(uniform, scores.ravel()) - 0.4638) < 1e-4 and abs(entropy(uniform) - 11.090) < 1e-3
 
 
+@BY_GRAPH
 def test_t8_log_z_does_not_depend_on_the_noise(scores, graph):
     for beta, figure in LOG_Z.items():
         log_reward = beta * np.log(scores)
@@ -143,6 +147,7 @@ def _of_graph(graph, array):
     return array[tuple(graph.terminal_states.inner.tokens.T)]
 
 
+@BY_GRAPH
 def test_t8_the_graph_has_the_kernel(graph):
     by_hand = _at_rate(graph, 0.25).chance_log_probs
     assert graph.num_states == 21_845 + 87_380 + 3 * 65_536  # prefixes, letters asked for, whole words before and after the end
@@ -150,6 +155,7 @@ def test_t8_the_graph_has_the_kernel(graph):
     assert np.allclose(np.exp(by_hand), np.exp(graph.chance_log_probs), atol=1e-15)
 
 
+@BY_GRAPH
 @pytest.mark.parametrize(("beta", "rate"), GRAPH_CELLS)
 def test_t8_table_by_the_graph(scores, graph, beta, rate):
     noisy, log_reward = _at_rate(graph, rate), beta * np.log(scores)

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tests.slowly import slowly
 
 from narrows.data import DataError
 from narrows.envs import Hypergrid, Sequence, perturbed
@@ -166,6 +167,7 @@ def test_the_same_seed_gives_the_same_network():
     assert total_variation(law_after(first, ""), law_after(other, "")).max() > 0
 
 
+@pytest.mark.slow("trains to the end; the network that learns what hangs on the state guards the training")
 def test_the_network_is_no_worse_than_the_table_where_that_is_right():
     network = fitted_to(SEEN, model="network", truth=TRUTH)
     assert total_variation(law_after(network.kernel, "A"), LAW)[:4].max() < 0.06
@@ -230,7 +232,9 @@ def test_a_file_is_read_as_its_transitions(tmp_path):
     assert not states.is_done.any()
 
 
-@pytest.mark.parametrize("model", ["table", "network"])
+@pytest.mark.parametrize(
+    "model", ["table", *slowly("trains; the table guards the file, the tests above the network", "network")]
+)
 def test_a_kernel_is_found_again_from_a_file(tmp_path, model):
     rng = np.random.default_rng(1)
     asked = rng.integers(0, 4, (500, 4))

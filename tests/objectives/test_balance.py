@@ -13,6 +13,7 @@ from tests.reference.huber import weighted_mean_huber
 from tests.reference.small_envs import HandTree
 from tests.reference.solution_model import random_model, solution_model, table
 from tests.reference.trees import letter_count_phi
+from tests.slowly import slowly
 
 from narrows import objectives
 from narrows.config import JobError, build, parse_job
@@ -66,17 +67,21 @@ def _moved(model, part):
 @pytest.mark.parametrize(
     ("env", "operator", "correction"),
     [
-        (Sequence("AB", 0, 2), GFN, "none"),
-        (Sequence("AB", 0, 2), TGM, "uniform"),
-        (BitSequence(num_bits=4, word_bits=2), GFN, "none"),
-        (Hypergrid(2, 4), GFN, "none"),
-        (Hypergrid(2, 4), TGM, "uniform"),
-        (Hypergrid(2, 4), SMM, "learned"),
         (Hypergrid(2, 4), GFN, "learned"),
-        (Subsets(4), SMM, "none"),
-        (Subsets(4), GFN, "uniform"),
-        (Subsets(4), GFN, "learned"),
-        (Subsets(4), TGM, "learned"),
+        *slowly(
+            "the same law for other rules and operators, each a program of seconds; every objective and a learned backward "
+            "policy on a grid guard it quickly, and loops guard the other operators",
+            (Sequence("AB", 0, 2), GFN, "none"),
+            (Sequence("AB", 0, 2), TGM, "uniform"),
+            (BitSequence(num_bits=4, word_bits=2), GFN, "none"),
+            (Hypergrid(2, 4), GFN, "none"),
+            (Hypergrid(2, 4), TGM, "uniform"),
+            (Hypergrid(2, 4), SMM, "learned"),
+            (Subsets(4), SMM, "none"),
+            (Subsets(4), GFN, "uniform"),
+            (Subsets(4), GFN, "learned"),
+            (Subsets(4), TGM, "learned"),
+        ),
     ],
     ids=repr,
 )
@@ -181,7 +186,13 @@ def _row(env, state):
 
 @pytest.mark.parametrize(
     ("operator", "correction"),
-    [(GFN, "learned"), (TGM, "learned"), (TGM, "uniform"), (GeneralMellowmax(2.0, 0.0, 1.0), "none")],
+    [
+        (TGM, "learned"),
+        *slowly(
+            "the same loops for other operators; the most general one guards them quickly",
+            *((GFN, "learned"), (TGM, "uniform"), (GeneralMellowmax(2.0, 0.0, 1.0), "none")),
+        ),
+    ],
     ids=repr,
 )
 def test_against_slow_loops(operator, correction):
@@ -309,7 +320,10 @@ def test_expected_on_policy_gradient_is_that_of_the_divergence():
 
 
 # tgm T6, training on full enumeration.
-@pytest.mark.parametrize(("omega", "alpha", "q"), [(1, 1, 0), (1, 1, 0.5), (1, 1, 1), (4, 1, 0.5), (1, 3, 0.5)])
+@pytest.mark.parametrize(
+    ("omega", "alpha", "q"),
+    [(1, 1, 0), (4, 1, 0.5), *slowly("other operators; two guard the law quickly", (1, 1, 0.5), (1, 1, 1), (1, 3, 0.5))],
+)
 def test_t6_minimised_variance_is_the_solution(omega, alpha, q):
     env, objective = Sequence("AB", 1, 3), TrajectoryGeneralMellowmax(omega, alpha, q)
     case = case_of(env)
@@ -343,8 +357,14 @@ def test_t6_minimised_variance_is_the_solution(omega, alpha, q):
 
 @pytest.mark.parametrize(
     "objectives",
-    [_objectives(GFN, True), [TrajectoryGeneralMellowmax(4.0, 0.0, 1.0), BellmanGeneralMellowmax(4.0, 0.0, 1.0)]],
-    ids=["q=0", "alpha=0"],
+    [
+        [SubTrajectoryBalance(0.8), TrajectoryGeneralMellowmax(4.0, 0.0, 1.0)],
+        *slowly(
+            "gradients of all objectives; one of segments and one of whole trajectories guard the law quickly",
+            *(_objectives(GFN, True), [BellmanGeneralMellowmax(4.0, 0.0, 1.0)]),
+        ),
+    ],
+    ids=lambda objectives: f"{len(objectives)} objectives",
 )
 def test_t11_finished_steps_and_missing_rewards_stay_finite_and_count_for_nothing(objectives):
     case = case_of(Subsets(3))
@@ -371,7 +391,7 @@ def test_t11_finished_steps_and_missing_rewards_stay_finite_and_count_for_nothin
     assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(everything))
 
 
-@pytest.mark.parametrize("operator", [TGM, GeneralMellowmax(16.0, 2.0, 1.0)], ids=repr)
+@pytest.mark.parametrize("operator", [TGM, *slowly("another operator", GeneralMellowmax(16.0, 2.0, 1.0))], ids=repr)
 def test_t11_first_loss_on_fixed_length_is_the_variance_of_the_rewards(operator):
     case = case_of(BitSequence(num_bits=4, word_bits=2))
     objective = TrajectoryGeneralMellowmax(operator.omega, operator.alpha, operator.q)

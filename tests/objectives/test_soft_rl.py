@@ -9,6 +9,7 @@ import pytest
 from scipy.special import logsumexp
 from tests.reference.cases import case_of, quick_jit
 from tests.reference.solution_model import random_model, table
+from tests.slowly import slowly
 
 from narrows.envs import Sequence, Subsets
 from narrows.exact import enumerate_graph, model_distribution, solve
@@ -216,13 +217,16 @@ def _trained(truth, objective, steps, rate, batch_size, behaviour=None):
 @pytest.mark.parametrize(
     "objective",
     [
-        SoftQ(),
-        BellmanGeneralMellowmax(1.0, 0.0, 0.0, target_period=20),
-        MunchausenDQN(target_period=20),
         MunchausenDQN(2.0, munchausen=0.9, target_period=20),
-        DiscreteSAC(temperature=1.0, tunes_temperature=False, target_period=20),
+        *slowly(
+            "trains four more; the losses against loops guard what is trained",
+            SoftQ(),
+            BellmanGeneralMellowmax(1.0, 0.0, 0.0, target_period=20),
+            MunchausenDQN(target_period=20),
+            DiscreteSAC(temperature=1.0, tunes_temperature=False, target_period=20),
+        ),
     ],
-    ids=["soft Q", "soft DQN", "Munchausen", "Munchausen, 0.9 at omega 2", "SAC"],
+    ids=["Munchausen, 0.9 at omega 2", "soft Q", "soft DQN", "Munchausen", "SAC"],
 )
 def test_training_reaches_the_exact_law(truth, objective):
     _, _, graph, log_reward = truth
@@ -230,6 +234,7 @@ def test_training_reaches_the_exact_law(truth, objective):
     assert total_variation(law, solve(graph, log_reward, objective.operator).log_probs) < 0.05
 
 
+@pytest.mark.slow("3,000 steps; the slope of the temperature against loops guards it quickly")
 def test_sac_tunes_its_temperature_to_the_entropy_asked_for(truth):
     objective = DiscreteSAC(target_entropy=0.5, target_period=20)
     state, law = _trained(truth, objective, 3000, 0.02, 64)
@@ -239,6 +244,7 @@ def test_sac_tunes_its_temperature_to_the_entropy_asked_for(truth):
     assert 0.05 < float(jnp.exp(state.model.critics.log_temperature)) < 0.8  # it began with 1
 
 
+@pytest.mark.slow("1,000 steps; the loss against loops and the passes over a batch guard it quickly")
 def test_ppo_reaches_the_best_object(truth):
     _, _, _, log_reward = truth
     objective = ProximalPolicy(epochs=2, minibatches=2)
@@ -271,10 +277,14 @@ def test_ppo_takes_its_passes_over_the_batch(truth):
     assert np.all(np.asarray(after.target.policy.policy.forward_logits) == np.asarray(after.model.policy.policy.forward_logits))
     # With one part and one pass it is an ordinary step on the loss of the batch.
     state, after, count = counting(epochs=1, minibatches=1)
-    batch = sample(jax.random.split(state.key)[0], state.model, env, 12)
-    batch = batch._replace(log_reward=reward(batch.terminal))
-    assert state.target is not None
-    expected = ProximalPolicy(epochs=1, minibatches=1).loss(state.model, state.target, env, batch)
+
+    @quick_jit
+    def loss_of(state):
+        batch = sample(jax.random.split(state.key)[0], state.model, env, 12)
+        batch = batch._replace(log_reward=reward(batch.terminal))
+        return ProximalPolicy(epochs=1, minibatches=1).loss(state.model, state.target, env, batch)
+
+    expected = loss_of(state)
     assert int(count) == 1 and np.allclose(calls[-1], expected, rtol=1e-5)
 
 
@@ -297,11 +307,12 @@ def test_any_objective_can_go_through_a_batch_in_parts(truth):
 
     start, end, info = after(Passes(2, 3))
     assert int(jax.tree.leaves(end.opt_state)[0]) == 6
-    batch = sample(jax.random.split(start.key)[0], start.model, env, 12)
-    batch = batch._replace(log_reward=reward(batch.terminal))
 
+    @quick_jit
     def loss(model):
-        return float(objective.loss(model, model, env, batch))
+        batch = sample(jax.random.split(start.key)[0], start.model, env, 12)
+        batch = batch._replace(log_reward=reward(batch.terminal))
+        return objective.loss(model, model, env, batch)
 
     # Six small steps lower the loss of the batch they were taken on, further than one does.
     assert loss(end.model) < loss(after(None)[1].model) < loss(start.model)

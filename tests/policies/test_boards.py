@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tests.slowly import slowly
 
 from narrows.envs import ConnectFour, TicTacToe
 from narrows.policies import ConvNet, FaithfulConvNet, Scaled, Sizes
@@ -31,8 +32,8 @@ def test_the_gradient_of_a_convolution_is_that_of_slow_loops():
 
     arguments = (layer.weight, layer.bias + 0.1, planes)
     np.testing.assert_allclose(fast(*arguments), slow(*arguments), rtol=1e-5, atol=1e-5)
-    found = jax.grad(number(fast), argnums=(0, 1, 2))(*arguments)
-    expected = jax.grad(number(slow), argnums=(0, 1, 2))(*arguments)
+    found = jax.jit(jax.grad(number(fast), argnums=(0, 1, 2)))(*arguments)
+    expected = jax.jit(jax.grad(number(slow), argnums=(0, 1, 2)))(*arguments)
     for ours, theirs in zip(found, expected, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
 
@@ -44,7 +45,9 @@ def _with(layer, weight, bias):
     return new
 
 
-@pytest.mark.parametrize("env", [TicTacToe(), ConnectFour(4, 4, shows_threats=False)])
+@pytest.mark.parametrize(
+    "env", [ConnectFour(4, 4, shows_threats=False), *slowly("another board; stones that fall guard the law", TicTacToe())]
+)
 def test_the_authors_network_sees_colours_and_has_a_head_for_each_player(env):
     net = FaithfulConvNet(
         Sizes(env.num_features, 3, env.num_actions, flow_head=True),

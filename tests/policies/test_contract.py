@@ -23,6 +23,7 @@ from tests.policies.cases import (
     make_loud,
     prefixes,
 )
+from tests.slowly import slowly
 
 from narrows import policies
 from narrows.envs import Hypergrid, Prefix, Sequence, TicTacToe
@@ -30,7 +31,14 @@ from narrows.objectives import DetailedBalance, ExpectedDetailedBalance
 from narrows.policies import MLP, ColumnNet, ConvNet, PolicyOutput, ResidualMLP, Sizes, sizes_of
 from narrows.policies.base import scan_unroll
 
-every_policy = pytest.mark.parametrize("name", SETTINGS)
+GUARDED = ("faithful-transformer", "transformer-pre", "scaled")
+every_policy = pytest.mark.parametrize(
+    "name",
+    [
+        *(name for name in SETTINGS if name not in GUARDED),
+        *slowly("compiles; loops guard the faithful transformer, and the other transformer and the MLP these two", *GUARDED),
+    ],
+)
 letters = st.lists(st.integers(0, START - 1), max_size=NUM_FEATURES)
 
 
@@ -76,7 +84,7 @@ def test_unroll_is_a_scan_of_step(name, tokens):
 
 
 @every_policy
-@pytest.mark.parametrize("num_times", [1, 2, NUM_FEATURES + 1])
+@pytest.mark.parametrize("num_times", [2, *slowly("other lengths; one guards the law", 1, NUM_FEATURES + 1)])
 def test_a_shorter_unroll_is_the_beginning_of_a_longer_one(name, num_times):
     policy, observations = make_loud(name), prefixes([0, 2, 1, 1, 0])
     begun = unroll(policy, take(observations, slice(num_times)))
@@ -84,7 +92,7 @@ def test_a_shorter_unroll_is_the_beginning_of_a_longer_one(name, num_times):
 
 
 @every_policy
-@pytest.mark.parametrize("function", [unroll, scanned])
+@pytest.mark.parametrize("function", [unroll, *slowly("the other way, which gives the same by the law above", scanned)])
 def test_a_batch_is_its_members_one_by_one(name, function):
     policy = make_loud(name)
     members = [prefixes(tokens) for tokens in ([], [1], [2, 2, 0], [0, 1, 2, 0, 1])]
@@ -93,7 +101,7 @@ def test_a_batch_is_its_members_one_by_one(name, function):
         assert_close(take(together, row), unroll(policy, observations))
 
 
-@pytest.mark.parametrize("name", ["tabular", "mlp", "transformer-post"])
+@pytest.mark.parametrize("name", ["mlp", *slowly("op by op; the MLP guards the law", "tabular", "transformer-post")])
 def test_eager_equals_compiled(name):
     policy, observations = make_loud(name), prefixes([1, 2])
     assert_close(policy.unroll(observations), unroll(policy, observations))

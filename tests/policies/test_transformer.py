@@ -67,6 +67,7 @@ def test_step_and_unroll_have_the_same_gradient():
         np.testing.assert_allclose(first, second, atol=1e-4, rtol=1e-3)
 
 
+@pytest.mark.slow("150 steps; the reference's decoder, and the gradient of both ways, guard what it can learn")
 def test_it_learns_to_look_back():
     """The first letter again at every later step: unlearnable from the newest letter and its position alone."""
     length = 6

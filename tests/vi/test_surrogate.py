@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from tests.slowly import slowly
 
 from narrows import vi
 from narrows.vi.base import Result
@@ -46,8 +47,13 @@ def predict(params):
 
 
 def jacobian(params):
+    return _jacobian(params), *jax.flatten_util.ravel_pytree(params)
+
+
+@jax.jit
+def _jacobian(params):
     flat, unflatten = jax.flatten_util.ravel_pytree(params)
-    return jax.jacobian(lambda flat: predict(unflatten(flat)).ravel())(flat), flat, unflatten
+    return jax.jacobian(lambda flat: predict(unflatten(flat)).ravel())(flat)
 
 
 def take(method, params, num=1, at=predict, field=operator):
@@ -116,7 +122,7 @@ def test_t2_one_step_of_sgd_is_gradient_play():
     assert_close(params, by_hand, 1e-12)
 
 
-@pytest.mark.parametrize("inner_steps", [2, 7])
+@pytest.mark.parametrize("inner_steps", [2, *slowly("more steps; two guard the law", 7)])
 def test_more_inner_steps_are_a_regression_on_a_frozen_target(inner_steps):
     params = mlp(jax.random.key(2))
     optimizer, eta = optax.adam(1e-2), 0.2
@@ -325,9 +331,11 @@ def test_t20_a_batch_ten_times_over_changes_nothing():
         method = vi.surrogate(vi.forward(eta), optax.sgd(0.1), 4, metric=metric)
         return take(method, params, 3, at=lambda p: outputs(p, inputs), field=lambda z: jnp.tanh(z - wanted))[0]
 
-    assert_close(run(1, vi.batch_mean), run(10, vi.batch_mean), 1e-12)
-    assert_close(run(1, vi.batch_mean), run(10, vi.weighted(np.ones(50))), 1e-12)
-    assert abs(run(1, vi.euclidean)[0][0] - run(10, vi.euclidean)[0][0]).max() > 1e-3
+    metrics = (1, vi.batch_mean), (10, vi.batch_mean), (10, vi.weighted(np.ones(50))), (1, vi.euclidean), (10, vi.euclidean)
+    once, tenfold, weighted, plain, plain_tenfold = jax.jit(lambda: [run(*each) for each in metrics])()
+    assert_close(once, tenfold, 1e-12)
+    assert_close(once, weighted, 1e-12)
+    assert abs(plain[0][0] - plain_tenfold[0][0]).max() > 1e-3
 
 
 def test_any_pytree_of_predictions_and_parameters():
@@ -347,7 +355,7 @@ def test_any_pytree_of_predictions_and_parameters():
         assert infos[-1].residual < infos[0].residual
 
 
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+@pytest.mark.parametrize("dtype", [jnp.float32, *slowly("what all tests here compute in", jnp.float64)])
 def test_precision_is_that_of_the_parameters(dtype):
     params = jax.tree.map(lambda leaf: leaf.astype(dtype), mlp(jax.random.key(0)))
     inputs = INPUTS.astype(dtype)
@@ -386,9 +394,9 @@ def test_mapped_over_problems_is_a_loop():
         state = method.init(params, predict(params))
         return method.step(predict, lambda z: twist * operator(z), params, state)
 
-    mapped = jax.vmap(run)(many, twists)
+    mapped, one = jax.jit(jax.vmap(run))(many, twists), jax.jit(run)
     for item in range(4):
-        alone = run(*jax.tree.map(lambda leaf, item=item: leaf[item], (many, twists)))
+        alone = one(*jax.tree.map(lambda leaf, item=item: leaf[item], (many, twists)))
         assert_close(jax.tree.map(lambda leaf, item=item: leaf[item], mapped), alone, 1e-12)
     assert len(set(np.asarray(mapped[2].num_inner_steps).tolist())) > 1
 

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from tests.slowly import slowly
 
 from narrows import vi
 from narrows.vi import td
@@ -313,7 +314,9 @@ def _torus_errors(inner_steps, num_steps):
         return np.asarray(jax.jit(jax.vmap(run, (0, None)))(jnp.arange(5), points))
 
 
-@pytest.mark.parametrize(("inner_steps", "num_steps"), [(20, 200), (5, 700)])
+@pytest.mark.parametrize(
+    ("inner_steps", "num_steps"), [(20, 200), *slowly("700 outer steps of five seeds; 20 inner steps guard the law", (5, 700))]
+)
 def test_inner_steps_save_transitions_on_the_torus(inner_steps, num_steps):
     # The bounds are those of surrogate T15; the medians there to an error of 6 are 100 and 420 outer steps.
     errors = _torus_errors(inner_steps, num_steps)
@@ -321,6 +324,7 @@ def test_inner_steps_save_transitions_on_the_torus(inner_steps, num_steps):
     assert np.all(errors[:, 0] > 10.0)
 
 
+@pytest.mark.slow("1,190 outer steps of five seeds; what is learned with inner steps guards the code")
 def test_without_them_the_torus_needs_many():
     # Before 1200 outer steps, surrogate T15; the median there is 1970.
     assert np.median(_torus_errors(1, 1190).min(1)) > 6.0
