@@ -1,6 +1,10 @@
-"""A walk through the core with every shape annotation checked; `test_shapes.py` runs it in a process of its own."""
+"""A walk through the core with every shape annotation checked; `test_shapes.py` runs it in a process of its own.
+
+With the word "all" it goes through every objective, and trains with and without noise.
+"""
 
 import functools
+import sys
 
 from jaxtyping import install_import_hook
 
@@ -22,6 +26,7 @@ with install_import_hook(ROOMS, "beartype.beartype"):
     from narrows.envs import Hypergrid, Sequence, Subsets, perturbed
     from narrows.noise import Substitution
     from narrows.policies import MLP, Tabular, Transformer, sizes_of
+    from narrows.policies.base import Model
     from narrows.rewards import AbstractReward, HypergridReward, PairwiseSubsets, UnwrapPerturbed
     from narrows.training import Given, adam, run, trainer
     from narrows.training.replay import Replay
@@ -35,19 +40,33 @@ CASES: tuple = (
 LETTERS = Sequence("AB", 1, 3)
 
 
+QUICK = (objectives.DiscreteSAC, objectives.ProximalPolicy, objectives.SubTrajectoryBalance)
+"""Objectives that between them use critics, passes over a batch, a flow head, and past and given objects."""
+
+
 def walk() -> None:
+    env, policy_class, reward = CASES[0]
+    for make in QUICK:
+        trace(env, policy_class, reward, make())
+    check_exact(env, reward, objectives.TrajectoryBalance().operator, Model(policy(env), jax.numpy.zeros(())))
+
+
+def walk_all() -> None:
     for env, policy_class, reward in CASES:
         objective = objectives.TrajectoryBalance()
-        model = train(env, policy_class, reward, objective)
-        graph = exact.enumerate_graph(env)
-        solution = exact.solve(graph, np.asarray(reward(graph.terminal_states)), objective.operator)
-        assert metrics.total_variation(exact.model_distribution(model, env, graph), solution.log_probs) <= 1.0
+        check_exact(env, reward, objective.operator, train(env, policy_class, reward, objective))
     env, policy_class, reward = CASES[0]
     for name in objectives.__all__:
         objective = getattr(objectives, name)()
         # Those for noise walk in noise.
         if not objective.needs.child_flow:
             trace(env, policy_class, reward, objective)
+
+
+def check_exact(env, reward, operator, model):
+    graph = exact.enumerate_graph(env)
+    solution = exact.solve(graph, np.asarray(reward(graph.terminal_states)), operator)
+    assert metrics.total_variation(exact.model_distribution(model, env, graph), solution.log_probs) <= 1.0
 
 
 def train(env, policy_class, reward, objective):
@@ -86,20 +105,24 @@ def made(env, policy_class, reward, objective):
 @functools.cache
 def terminals(env):
     """Return four objects, there and back through their texts."""
-    policy = MLP(sizes_of(env), key=jax.random.key(0))
-    return env.from_text(env.to_text(sample_terminals(env, policy)))
+    return env.from_text(env.to_text(sample_terminals(env, policy(env))))
+
+
+def policy(env):
+    return MLP(sizes_of(env), hidden=8, key=jax.random.key(0))
 
 
 def walk_noise() -> None:
-    reward, env = UnwrapPerturbed(Length()), perturbed(LETTERS, Substitution(LETTERS, 0.2))
+    trace(*NOISY, objectives.SampledExpectedDetailedBalance())
+
+
+def walk_noise_all() -> None:
+    env, _, reward = NOISY
     for objective in (objectives.ExpectedDetailedBalance("all"), objectives.SampledExpectedDetailedBalance()):
-        trace(env, MLP, reward, objective)
-    model = train(env, MLP, reward, objectives.StochasticDetailedBalance())
+        trace(*NOISY, objective)
+    check_exact(env, reward, objectives.SoftQ().operator, train(*NOISY, objectives.StochasticDetailedBalance()))
     graph = exact.enumerate_graph(env)
-    log_reward = np.asarray(reward(graph.terminal_states))
-    solution = exact.solve(graph, log_reward, objectives.SoftQ().operator)
-    assert metrics.total_variation(exact.model_distribution(model, env, graph), solution.log_probs) <= 1.0
-    exact.solve_deconvolution(graph, log_reward)
+    exact.solve_deconvolution(graph, np.asarray(reward(graph.terminal_states)))
 
 
 class Length(AbstractReward):
@@ -109,11 +132,17 @@ class Length(AbstractReward):
         return jax.numpy.asarray(states.length, jax.numpy.float32)
 
 
-def sample_terminals(env, policy):
-    from narrows.policies.base import Model
+NOISY = perturbed(LETTERS, Substitution(LETTERS, 0.2)), MLP, UnwrapPerturbed(Length())
 
-    drawn = sample(jax.random.key(2), Model(policy, jax.numpy.zeros(())), env, 4)
-    assert log_probs_along(Model(policy, jax.numpy.zeros(())), env, drawn).log_pf.shape == drawn.actions.shape
+
+def sample_terminals(env, policy):
+    @eqx.filter_jit
+    def draw(model):
+        drawn = sample(jax.random.key(2), model, env, 4)
+        return drawn, log_probs_along(model, env, drawn).log_pf
+
+    drawn, log_pf = draw(Model(policy, jax.numpy.zeros(())))
+    assert log_pf.shape == drawn.actions.shape
     return drawn.terminal
 
 
@@ -124,7 +153,8 @@ def walk_sequences() -> None:
 
 
 if __name__ == "__main__":
-    walk()
+    is_all = "all" in sys.argv
+    (walk_all if is_all else walk)()
     walk_sequences()
-    walk_noise()
+    (walk_noise_all if is_all else walk_noise)()
     print("every shape is as annotated")

@@ -41,15 +41,26 @@ max_set_aside = 0
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
 
 
+def found_by(*parts):
+    """Return what `sharing` finds, each part in a process of its own."""
+    command = [sys.executable, sharing.__file__]
+    started = [subprocess.Popen([*command, *names], env=ENVIRONMENT, stdout=subprocess.PIPE, text=True) for names in parts]
+    done = finish(*started)
+    assert {status for status, _ in done} == {0}  # what went wrong is among the captured errors
+    return {name: value for _, output in done for name, value in json.loads(output).items()}
+
+
 @pytest.fixture(scope="module")
 def found():
-    command = [sys.executable, sharing.__file__]
-    halves = ("grids", "moved", "refused"), ("words", "hosted", "compiles")
-    started = [subprocess.Popen([*command, *names], env=ENVIRONMENT, stdout=subprocess.PIPE, text=True) for names in halves]
-    done = finish(*started)
-    assert [status for status, _ in done] == [0, 0]  # what went wrong is among the captured errors
-    one, other = (json.loads(output) for _, output in done)
-    return {"cases": one["grids"] | other["words"], **one, **other}
+    return found_by(["quick", "refused"])
+
+
+@pytest.fixture(scope="module")
+def found_slowly():
+    return found_by(["others"], ["moved", "hosted", "compiles"])
+
+
+in_other_ways = pytest.mark.slow("trains on one and on four devices in other ways, half a minute each; one way guards the code")
 
 
 def check_same(result):
@@ -58,24 +69,33 @@ def check_same(result):
     assert result["skipped"][0] == result["skipped"][1]
 
 
-@pytest.mark.parametrize("name", sharing.CASES)
-def test_four_devices_train_as_one(found, name):
-    result = found["cases"][name]
+def test_four_devices_train_as_one(found):
+    check_same(found["quick"][sharing.QUICK])
+    assert found["quick"][sharing.QUICK]["skipped"][0] == 0
+
+
+@in_other_ways
+@pytest.mark.parametrize("name", [name for name in sharing.CASES if name != sharing.QUICK])
+def test_four_devices_train_as_one_in_other_ways(found_slowly, name):
+    result = found_slowly["others"][name]
     check_same(result)
     assert result["skipped"][0] == (sharing.STEPS if name == "nothing has a score" else 0)
 
 
-def test_a_run_moves_from_one_device_to_four_and_back_by_way_of_checkpoints(found):
-    check_same(found["moved"])
+@in_other_ways
+def test_a_run_moves_from_one_device_to_four_and_back_by_way_of_checkpoints(found_slowly):
+    check_same(found_slowly["moved"])
 
 
-def test_a_score_outside_jax_is_asked_for_the_whole_batch_one_at_a_time_or_overlapping(found):
-    for result in found["hosted"].values():
+@in_other_ways
+def test_a_score_outside_jax_is_asked_for_the_whole_batch_one_at_a_time_or_overlapping(found_slowly):
+    for result in found_slowly["hosted"].values():
         check_same(result)
 
 
-def test_the_second_chunk_compiles_nothing(found):
-    assert found["compiles"] == [0, 0]
+@in_other_ways
+def test_the_second_chunk_compiles_nothing(found_slowly):
+    assert found_slowly["compiles"] == [0, 0]
 
 
 def test_what_cannot_be_shared_is_refused_in_a_sentence(found):
@@ -205,6 +225,7 @@ def test_mistakes_are_sentences_and_leave_no_folder(job_file, capsys, options, s
     assert not (job_file.parent / "run").exists()
 
 
+@pytest.mark.slow("starts a process; a batch that is refused, and mistakes that leave no folder, guard it quickly above")
 def test_a_batch_that_cannot_be_shared_leaves_no_folder(job_file):
     out = job_file.parent / "run"
     ((status, output),) = finish(start("run", job_file, "--out", out, "--devices", 3))

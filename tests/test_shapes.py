@@ -5,12 +5,24 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.slowly import slowly
 
 
-@pytest.mark.parametrize("script", ["check_shapes.py", "vi/check_shapes.py"])
-def test_annotations_hold_at_run_time(script):
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["check_shapes.py"],
+        ["vi/check_shapes.py"],
+        *slowly(
+            "trains, and goes through every objective and method with every annotation checked; a few of them guard it quickly",
+            *(["check_shapes.py", "all"], ["vi/check_shapes.py", "all"]),
+        ),
+    ],
+    ids=" ".join,
+)
+def test_annotations_hold_at_run_time(words):
     # A process of its own: the checks are woven in when the package is imported.
-    command = [sys.executable, str(Path(__file__).parent / script)]
+    command = [sys.executable, str(Path(__file__).parent / words[0]), *words[1:]]
     done = subprocess.run(command, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr[-4000:]
     assert "every shape is as annotated" in done.stdout

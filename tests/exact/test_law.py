@@ -34,10 +34,11 @@ def _brute_force_law(model, case):
     batch = case.batch._replace(log_reward=rewards)
     log_pf = quick_jit(lambda model, batch: log_probs_along(model, case.env, batch).log_pf)(model, batch)
     log_pf = log_pf.astype(np.float64)
+    turn, chance_log_probs = quick_jit(case.env.turn), quick_jit(case.env.chance_log_probs)
     for row, walk in enumerate(case.walks):
         for time, (state, action) in enumerate(zip(walk.states, walk.actions, strict=True)):
-            if case.env.turn(state) == CHANCE:
-                log_pf[row, time] = case.env.chance_log_probs(state)[action]
+            if turn(state) == CHANCE:
+                log_pf[row, time] = chance_log_probs(state)[action]
     law = np.zeros(case.graph.num_states)
     np.add.at(law, case.graph.index(case.batch.terminal), np.exp(np.sum(log_pf, axis=1)))
     return law[case.graph.terminals]
