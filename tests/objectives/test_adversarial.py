@@ -382,9 +382,10 @@ def test_self_play_on_tic_tac_toe_comes_close_to_the_closed_form():
 
 def test_whose_turns_are_accounted_for():
     noisy = perturbed(Sequence("AB", 1, 2), Substitution(Sequence("AB", 1, 2), 0.3))
+    envs = TicTacToe(), TURNS, Subsets(3), noisy, Hops(5, coin=True)
     policy = Tabular(sizes_of(noisy, flow_head=True), key=jax.random.key(0))
     for objective in [*(make() for make in ADVERSARIAL), UnadjustedExpectedDetailedBalance()]:
-        accounts = [objective.accounts_for(env) for env in (TicTacToe(), TURNS, Subsets(3), noisy, Hops(5, coin=True))]
+        accounts = [objective.accounts_for(env) for env in envs]
         assert accounts == [True, True, True, False, False]
         with pytest.raises(ValueError, match="does not account for"):
             trainer(noisy, policy, OfNodes(jnp.zeros(1)), objective, adam())

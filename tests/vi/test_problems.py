@@ -10,6 +10,7 @@ import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tests.slowly import slowly
 
 from narrows import vi
 from narrows.vi.problems import (
@@ -171,9 +172,20 @@ EXACT = {
 @pytest.mark.parametrize(
     ("name", "method"),
     # A forward step is safe only for strongly monotone operators.
-    [("regularised", "forward")]
-    + [("quadratic", method) for method in EXACT]
-    + [(name, method) for name in ("bilinear", "game") for method in EXACT if method != "forward"],
+    [
+        *(("quadratic", method) for method in EXACT),
+        ("bilinear", "extragradient"),
+        *slowly(
+            "other problems; every method on one of them guards the law quickly",
+            ("regularised", "forward"),
+            *(
+                (name, method)
+                for name in ("bilinear", "game")
+                for method in EXACT
+                if method != "forward" and (name, method) != ("bilinear", "extragradient")
+            ),
+        ),
+    ],
 )
 def test_solve_finds_the_exact_solution(name, method):
     problem = made(name)
@@ -219,7 +231,7 @@ def test_a_batch_of_problems_is_a_loop_over_them_and_compiling_changes_nothing()
         np.testing.assert_allclose(alone.value, solution_of(problem), atol=1e-9)
 
 
-@pytest.mark.parametrize("is_double", [False, True])
+@pytest.mark.parametrize("is_double", [False, *slowly("what all tests here compute in", True)])
 def test_problems_come_in_the_precision_that_jax_is_set_to(is_double):
     with jax.enable_x64(is_double):
         dtype = jnp.float64 if is_double else jnp.float32
