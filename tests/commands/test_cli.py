@@ -2,6 +2,7 @@
 
 import csv
 import errno
+import importlib
 import itertools
 import json
 import os
@@ -16,10 +17,14 @@ from rapidfuzz.distance import Levenshtein
 
 from narrows.cli import COMMANDS, main
 from narrows.commands import listing
+from narrows.config import load_job
 from narrows.data import write_table
-from narrows.runs import OpenRun
+from narrows.runs import OpenRun, RunFolder
 from narrows.runs.page import gather
+from narrows.runs.progress import PatientConsole
+from narrows.storage.archive import Archive
 
+EXECUTION = importlib.import_module("narrows.runs.execution")
 LETTERS = "ACGU"
 JOB = """
 name = "all 4-mers"
@@ -43,6 +48,12 @@ checkpoint_every = 20
 k = 5
 min_distance = 2
 """
+SPACE = """[env]
+name = "Sequence"
+alphabet = "ACGU"
+min_length = 4
+max_length = 4
+"""
 SCORE = """
 def true(texts):
     return [text.count("G") / len(text) for text in texts]
@@ -61,6 +72,15 @@ def job_folder(tmp_path_factory):
     (folder / "my_score.py").write_text(SCORE, encoding="utf-8")
     assert main(["run", str(folder / "job.toml"), "--out", str(folder / "run")]) == 0
     return folder
+
+
+def seen(job_folder, path, **changes):
+    """Return a run folder with all objects in its archive, which nobody has trained."""
+    folder = RunFolder.create(path, load_job(job_folder / "job.toml", changes), {"job": "job.toml"})
+    rows = rows_of(folder.path / folder.job().reward["path"])
+    with Archive.open(folder.archive, create=True, run_id=folder.about().run_id) as archive:
+        archive.add([row["sequence"] for row in rows], np.array([4.0 * float(row["score"]) for row in rows]), 1)
+    return folder.path
 
 
 def rows_of(path):
@@ -111,47 +131,47 @@ def test_shortlist_says_why_there_are_fewer_rows(job_folder, tmp_path, capsys):
 
 
 def test_shortlist_merges_runs(job_folder, tmp_path, capsys):
-    second = tmp_path / "second"
-    assert main(["run", str(job_folder / "job.toml"), "--out", str(second), "--set", "seed=5", "train.num_steps=20"]) == 0
+    second = seen(job_folder, tmp_path / "second", seed=5)
     assert main(["shortlist", str(job_folder / "run"), str(second)]) == 1
     assert "--out shortlist.csv" in capsys.readouterr().err
     assert main(["shortlist", str(job_folder / "run"), str(second), "--out", str(tmp_path / "both.csv")]) == 0
-    assert len(rows_of(tmp_path / "both.csv")) == 5
+    assert len(rows_of(tmp_path / "both.csv")) == 5 and "from 219 candidates" in capsys.readouterr().out
 
 
-def test_verify_compares_and_the_report_shows_it(job_folder, capsys):
-    assert main(["shortlist", str(job_folder / "run")]) == 0
-    assert main(["verify", str(job_folder / "run"), "--score", f"{job_folder / 'my_score.py'}:true"]) == 0
-    output = capsys.readouterr().out
-    for label in ("shortlist", "best measured", "random", "plain GFlowNet, matched"):
-        assert label in output
-    facts = json.loads((job_folder / "run" / "verification.json").read_text())
-    assert [group["role"] for group in facts["groups"]] == ["shortlist", "measured", "random", "control"]
-    # omega 1, alpha 1, q 1, beta 4: (1 + 1) 4
-    assert facts["matched_inverse_temperature"] == 8.0
-    page = (job_folder / "run" / "report.html").read_text(encoding="utf-8")
-    assert "all 4-mers" in page and "<script" not in page
-
-
-def test_the_control_is_selected_like_the_shortlist(job_folder):
+def test_verify_compares_and_the_report_shows_it(job_folder, tmp_path, capsys):
     run, score = job_folder / "run", f"{job_folder / 'my_score.py'}:true"
     assert main(["shortlist", str(run), "--k", "3", "--min-distance", "4"]) == 0
     assert main(["verify", str(run), "--score", score]) == 0
-    groups = {group["role"]: group["objects"] for group in json.loads((run / "verification.json").read_text())["groups"]}
+    output = capsys.readouterr().out
+    for label in ("shortlist", "best measured", "random", "plain GFlowNet, matched"):
+        assert label in output
+    facts = json.loads((run / "verification.json").read_text())
+    assert [group["role"] for group in facts["groups"]] == ["shortlist", "measured", "random", "control"]
+    # omega 1, alpha 1, q 1, beta 4: (1 + 1) 4
+    assert facts["matched_inverse_temperature"] == 8.0
+    page = (run / "report.html").read_text(encoding="utf-8")
+    assert "all 4-mers" in page and "<script" not in page
+    # The control is selected like the shortlist.
+    groups = {group["role"]: group["objects"] for group in facts["groups"]}
     for chosen in (groups["shortlist"], groups["control"]):
         assert len(chosen) == 3
         assert all(Levenshtein.distance(a, b) >= 4 for a, b in itertools.combinations(chosen, 2))
+    # Beside a job that was changed since, it is the control of another job.
+    job = shutil.copytree(run, tmp_path / "run") / "job.toml"
+    job.write_text(job.read_text(encoding="utf-8").replace("num_steps = 60", "num_steps = 80"), encoding="utf-8")
+    assert main(["verify", str(tmp_path / "run"), "--score", score]) == 1
+    assert "changed in train" in capsys.readouterr().err
 
 
 def test_a_plain_gflownet_is_its_own_control(job_folder, tmp_path, capsys):
-    words = ["run", str(job_folder / "job.toml"), "--out", str(tmp_path / "run"), "--set", "objective.name=VarGrad"]
-    assert main([*words, "train.num_steps=20"]) == 0
-    assert main(["shortlist", str(tmp_path / "run")]) == 0
-    assert main(["verify", str(tmp_path / "run"), "--score", f"{job_folder / 'my_score.py'}:true"]) == 0
+    run = seen(job_folder, tmp_path / "run", **{"objective.name": "VarGrad"})
+    assert main(["shortlist", str(run)]) == 0
+    assert main(["verify", str(run), "--score", f"{job_folder / 'my_score.py'}:true"]) == 0
     assert "GFlowNet" not in capsys.readouterr().out.split("true score by")[1]
-    assert not (tmp_path / "run" / "control").exists()
+    assert not (run / "control").exists()
 
 
+@pytest.mark.slow("starts a process; tests/test_archive.py reads while another writes, tests/test_runs.py kills")
 def test_shortlists_of_a_running_and_of_a_killed_run(job_folder, tmp_path, capsys):
     run = tmp_path / "run"
     words = ["run", str(job_folder / "job.toml"), "--out", str(run), "--set", "train.num_steps=1000000"]
@@ -171,6 +191,7 @@ def test_shortlists_of_a_running_and_of_a_killed_run(job_folder, tmp_path, capsy
     assert len(rows_of(tmp_path / "running.csv")) == len(rows_of(tmp_path / "killed.csv")) == 5
 
 
+@pytest.mark.slow("trains; tests/test_training.py has what given objects teach, and below what they need")
 def test_measured_objects_can_teach_too(job_folder, tmp_path, capsys):
     words = ["run", str(job_folder / "job.toml"), "--out", str(tmp_path / "run"), "--set", "train.given_per_step=4"]
     assert main([*words, "train.num_steps=20"]) == 0
@@ -179,14 +200,10 @@ def test_measured_objects_can_teach_too(job_folder, tmp_path, capsys):
     plain = rows_of(job_folder / "run" / "history.csv")
     # The first objects are the same ones; what is learned from them is not.
     assert history[0]["sampled"] == plain[0]["sampled"] and history[0]["loss"] != plain[0]["loss"]
-    text = (
-        (job_folder / "job.toml")
-        .read_text()
-        .replace(
-            '[data]\npath = "measured.csv"\nspace = "rna"\n',
-            '[env]\nname = "Sequence"\nalphabet = "ACGU"\nmin_length = 4\nmax_length = 4\n',
-        )
-    )
+
+
+def test_measured_objects_need_a_table(job_folder, tmp_path, capsys):
+    text = (job_folder / "job.toml").read_text().replace('[data]\npath = "measured.csv"\nspace = "rna"\n', SPACE)
     (job_folder / "bare.toml").write_text(text, encoding="utf-8")
     assert main(["run", str(job_folder / "bare.toml"), "--out", str(tmp_path / "no"), "--set", "train.given_per_step=4"]) == 1
     assert "Add a [data] table" in capsys.readouterr().err and not (tmp_path / "no").exists()
@@ -205,13 +222,13 @@ def test_runs_of_different_scores_are_not_merged(job_folder, tmp_path, capsys):
     other = tmp_path / "other.csv"
     text = (job_folder / "landscape.csv").read_text().splitlines()
     other.write_text("\n".join([text[0], text[1].split(",")[0] + ",9.0", *text[2:]]) + "\n", encoding="utf-8")
-    words = ["run", str(job_folder / "job.toml"), "--out", str(tmp_path / "run"), "--set", f"reward.path={other}"]
-    assert main([*words, "train.num_steps=20"]) == 0
-    assert main(["shortlist", str(job_folder / "run"), str(tmp_path / "run"), "--out", str(tmp_path / "both.csv")]) == 1
+    run = seen(job_folder, tmp_path / "run", **{"reward.path": str(other)})
+    assert main(["shortlist", str(job_folder / "run"), str(run), "--out", str(tmp_path / "both.csv")]) == 1
     assert "cannot be ranked together" in capsys.readouterr().err
     assert not (tmp_path / "both.csv").exists()
 
 
+@pytest.mark.slow("trains by a score; tests/test_runs.py refuses another score")
 def test_a_changed_score_file_cannot_take_over_a_run(job_folder, tmp_path, capsys):
     text = JOB.replace('name = "Landscape"\npath = "landscape.csv"', 'name = "Score"').replace(
         "num_steps = 60", "num_steps = 20"
@@ -233,7 +250,7 @@ def test_resume_of_a_finished_run_changes_nothing(job_folder, capsys):
     assert "Trained 60 steps" in capsys.readouterr().out
 
 
-def test_a_run_by_the_users_own_score(job_folder, tmp_path, capsys):
+def test_a_run_by_the_users_own_score_needs_it(job_folder, tmp_path, capsys):
     text = JOB.replace('name = "Landscape"\npath = "landscape.csv"', 'name = "Score"').replace(
         "num_steps = 60", "num_steps = 20"
     )
@@ -242,6 +259,15 @@ def test_a_run_by_the_users_own_score(job_folder, tmp_path, capsys):
     assert main(["run", str(job), "--out", str(tmp_path / "run")]) == 1
     assert "Add --score FILE.py:FUNCTION" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow("trains by a score; test_own_score.py selects from such a run and verifies it")
+def test_a_run_by_the_users_own_score(job_folder, tmp_path, capsys):
+    text = JOB.replace('name = "Landscape"\npath = "landscape.csv"', 'name = "Score"').replace(
+        "num_steps = 60", "num_steps = 20"
+    )
+    job = tmp_path / "job.toml"
+    job.write_text(text.replace('path = "measured.csv"', f'path = "{job_folder / "measured.csv"}"'), encoding="utf-8")
     score = f"{job_folder / 'my_score.py'}:true"
     assert main(["run", str(job), "--out", str(tmp_path / "run"), "--score", score]) == 0
     assert main(["shortlist", str(tmp_path / "run")]) == 0
@@ -325,11 +351,12 @@ def test_the_command_itself():
     assert subprocess.run([sys.executable, "-m", "narrows", "narow"], capture_output=True).returncode == 2
 
 
-def test_every_set_counts_and_none_may_contradict_another(job_folder, tmp_path, capsys):
+def test_every_set_counts_and_none_may_contradict_another(job_folder, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(EXECUTION, "train", lambda trainer, state, *parts, **options: (state, []))
     words = ["run", str(job_folder / "job.toml"), "--out", str(tmp_path / "run")]
     assert main([*words, "--set", "seed=5", "--set", "seed=6"]) == 1
     assert "names seed twice" in capsys.readouterr().err
-    assert main([*words, "--set", "seed=5", "--set", "train.num_steps=20", "train.every=10"]) == 0
+    assert main([*words, "--set", "seed=5", "--set", "train.num_steps=20", "train.every=10"]) == 130, "it was not trained"
     made = (tmp_path / "run" / "job.toml").read_text(encoding="utf-8")
     assert "seed = 5" in made and "num_steps = 20" in made and "every = 10" in made
 
@@ -350,6 +377,7 @@ def test_a_mistake_in_a_job_leaves_no_run_folder(job_folder, tmp_path, change, e
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow("trains in a process; below a console speaks to somebody who has left")
 def test_a_reader_who_leaves_does_not_end_a_run(job_folder, tmp_path):
     folder = tmp_path / "run"
     command = [sys.executable, "-m", "narrows", "run", str(job_folder / "job.toml"), "--out", str(folder)]
@@ -361,9 +389,19 @@ def test_a_reader_who_leaves_does_not_end_a_run(job_folder, tmp_path):
     assert json.loads((folder / "checkpoints" / "step-000060" / "manifest.json").read_text())["step"] == 60
 
 
+def test_a_console_goes_on_when_its_reader_has_left(monkeypatch):
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "w") as stream:
+        monkeypatch.setattr(sys, "stdout", stream)
+        console = PatientConsole()
+        for _ in range(2):
+            console.print("step 1", soft_wrap=True)
+        assert console.quiet
+
+
 def test_a_verification_is_shown_with_its_own_shortlist_only(job_folder, tmp_path, capsys):
-    folder, score = tmp_path / "run", f"{job_folder / 'my_score.py'}:true"
-    assert main(["run", str(job_folder / "job.toml"), "--out", str(folder), "--set", "train.num_steps=20"]) == 0
+    folder, score = seen(job_folder, tmp_path / "run"), f"{job_folder / 'my_score.py'}:true"
     assert main(["shortlist", str(folder)]) == 0
     assert main(["verify", str(folder), "--score", score, "--no-control"]) == 0
     assert gather(OpenRun(folder)).truth is not None
@@ -372,24 +410,12 @@ def test_a_verification_is_shown_with_its_own_shortlist_only(job_folder, tmp_pat
 
 
 def test_verify_tries_the_score_before_it_trains_a_control(job_folder, tmp_path, capsys):
-    folder = tmp_path / "run"
-    assert main(["run", str(job_folder / "job.toml"), "--out", str(folder), "--set", "train.num_steps=20"]) == 0
+    folder = seen(job_folder, tmp_path / "run")
     assert main(["shortlist", str(folder)]) == 0
     (tmp_path / "bad.py").write_text("def bad(texts):\n    return [float('nan')] * len(texts)\n", encoding="utf-8")
     assert main(["verify", str(folder), "--score", f"{tmp_path / 'bad.py'}:bad"]) == 1
     assert "failed for every row of the shortlist" in capsys.readouterr().err
     assert not (folder / "control").exists() and not (folder / "verification.json").exists()
-
-
-def test_verify_refuses_the_control_of_another_job(job_folder, tmp_path, capsys):
-    folder, score = tmp_path / "run", f"{job_folder / 'my_score.py'}:true"
-    assert main(["run", str(job_folder / "job.toml"), "--out", str(folder), "--set", "train.num_steps=20"]) == 0
-    assert main(["shortlist", str(folder)]) == 0
-    assert main(["verify", str(folder), "--score", score]) == 0
-    job = folder / "job.toml"
-    job.write_text(job.read_text(encoding="utf-8").replace("num_steps = 20", "num_steps = 40"), encoding="utf-8")
-    assert main(["verify", str(folder), "--score", score]) == 1
-    assert "changed in train" in capsys.readouterr().err
 
 
 def test_fit_refuses_a_place_where_no_folder_can_be_before_it_learns(job_folder, capsys):
