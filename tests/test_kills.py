@@ -30,6 +30,7 @@ from narrows.policies import Scaled
 from narrows.policies.base import Model
 from narrows.proxies import ensemble
 from narrows.proxies.fit import Fit
+from narrows.report import page as report_page
 from narrows.runs import OpenRun, RunFolder, execute
 from narrows.runs import self_play as game_runs
 from narrows.runs.verification import Comparison
@@ -78,6 +79,13 @@ def fixed(monkeypatch, module, name, value):
     monkeypatch.setattr(module, name, lambda *arguments, **options: value)
 
 
+def drawn_once(monkeypatch, module, run):
+    """Let a command take its page for granted."""
+    page = module.gather(OpenRun(run))
+    fixed(monkeypatch, module, "gather", page)
+    fixed(monkeypatch, report_page, "render", report_page.render(page))
+
+
 def test_shortlist(run, monkeypatch):
     opened = [OpenRun(run)]
     scored = selecting.load_candidates(opened)
@@ -97,7 +105,7 @@ def test_shortlist(run, monkeypatch):
 
 
 def test_report(run, monkeypatch):
-    fixed(monkeypatch, reporting, "gather", reporting.gather(OpenRun(run)))
+    drawn_once(monkeypatch, reporting, run)
     run.report.write_text("<html>an older page</html>\n", encoding="utf-8")
 
     def is_whole():
@@ -115,7 +123,7 @@ def test_verify(run, monkeypatch):
         "open_scorer",
         nullcontext(lambda texts: SimpleNamespace(values=np.ones(len(texts)), failures={})),
     )
-    fixed(monkeypatch, verifying, "gather", verifying.gather(OpenRun(run)))
+    drawn_once(monkeypatch, verifying, run)
     run.report.write_text("<html>an older page</html>\n", encoding="utf-8")
     run.verification.write_text('{"groups": ["an older one"]}\n', encoding="utf-8")
 
@@ -146,6 +154,9 @@ def test_fit(tmp_path, monkeypatch):
     assert float(ensemble.load(folder)[0].offset) == 1.0
 
 
+FROM_NOTHING = pytest.mark.slow("writes as often again; a training that goes on takes the same steps")
+
+
 class _Games(NamedTuple):
     """How many games were played."""
 
@@ -162,7 +173,7 @@ class _State(NamedTuple):
     num_rows: Any
 
 
-@pytest.mark.parametrize("is_begun", [False, True])
+@pytest.mark.parametrize("is_begun", [pytest.param(False, marks=FROM_NOTHING), True])
 def test_games_train(tmp_path, monkeypatch, is_begun):
     recipe = tiny(num_steps=4, every=2)
     policy = Scaled(recipe.make_policy(jax.random.key(0)), recipe.scale, recipe.scale)

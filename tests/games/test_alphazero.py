@@ -33,7 +33,11 @@ def make_policy(key):
 POLICY = make_policy(jax.random.key(7))
 
 
-@pytest.fixture(scope="module", params=["gumbel", "puct"])
+PUCT_TOO = pytest.mark.slow("compiles a second training; the first guards the same, and its search is played above")
+GUMBEL_TOO = pytest.mark.slow("compiles the other search; below it plays for a training that learns")
+
+
+@pytest.fixture(scope="module", params=[pytest.param("gumbel", marks=GUMBEL_TOO), "puct"])
 def player(request):
     return SearchPlayer(ENV, POLICY, SIMULATIONS, kind=request.param)
 
@@ -125,14 +129,16 @@ def test_a_flow_network_is_read_in_units_of_its_scale():
         return policy.heads.flow.weight, policy.heads.flow.bias
 
     flows_policy = eqx.tree_at(flow, POLICY, tuple(10 * leaf for leaf in flow(POLICY)))
-    flows = SearchPlayer(ENV, flows_policy, SIMULATIONS, scale=10.0).look(states, np.random.default_rng(0))
-    values = SearchPlayer(ENV, POLICY, SIMULATIONS).look(states, np.random.default_rng(0))
+    flows = SearchPlayer(ENV, flows_policy, SIMULATIONS, kind="puct", scale=10.0).look(states, np.random.default_rng(0))
+    values = SearchPlayer(ENV, POLICY, SIMULATIONS, kind="puct").look(states, np.random.default_rng(0))
     np.testing.assert_array_equal(flows.action, values.action)
     np.testing.assert_allclose(flows.value, values.value, atol=1e-5)
     np.testing.assert_allclose(flows.policy, values.policy, atol=1e-3)
 
 
-GUMBEL = AlphaZero(num_slots=16, num_simulations=8, games_per_round=8, capacity=300, initial_games=0, num_rows=64, average=0.9)
+GUMBEL = AlphaZero(
+    num_slots=16, num_simulations=8, games_per_round=8, capacity=600, initial_games=0, num_rows=64, average=0.9, max_random=2
+)
 PUCT = AlphaZero(
     kind="puct",
     num_simulations=8,
@@ -181,6 +187,15 @@ def puct():
     return run.after(run.start, 3)[0]
 
 
+@pytest.fixture(scope="module", params=["gumbel", pytest.param("puct", marks=PUCT_TOO)])
+def begun(request):
+    """Settings, and a state after whose few steps the ring has not come round."""
+    if request.param == "puct":
+        return PUCT, request.getfixturevalue("puct")
+    gumbel = request.getfixturevalue("gumbel")
+    return GUMBEL, gumbel.after(gumbel.start, 8)[0]
+
+
 def test_training_counts_and_learns(gumbel, trained):
     state, losses = trained
     assert np.mean(losses[-5:]) < np.mean(losses[:5]) - 0.1
@@ -189,7 +204,7 @@ def test_training_counts_and_learns(gumbel, trained):
     assert int(state.num_moves) % 16 == 0
     assert int(state.games.total) >= 40 * 8
     assert 5 * int(state.games.total) <= int(state.num_moves) <= 9 * (int(state.games.total) + 16)
-    assert int(state.games.size) == 300
+    assert int(state.games.size) == 600
     assert gumbel.step._cache_size() == 1, "no step after the first compiles anything"
     for one, other in zip(jax.tree.leaves(state.model), jax.tree.leaves(state.average), strict=True):
         assert one.shape == other.shape
@@ -222,10 +237,11 @@ def games_in(examples):
     return games
 
 
-def test_positions_of_finished_games_follow_each_other_and_know_how_the_game_ended(puct):
-    examples = puct.games
-    assert 60 <= int(examples.total)
-    assert int(examples.size) < 1000
+def test_positions_of_finished_games_follow_each_other_and_know_how_the_game_ended(begun):
+    settings, state = begun
+    examples = state.games
+    assert settings.games_per_round <= int(examples.total)
+    assert int(examples.size) < settings.capacity
     games = games_in(examples)
     assert len(games) == int(examples.total)
     is_draw = []
@@ -252,13 +268,14 @@ def test_positions_of_finished_games_follow_each_other_and_know_how_the_game_end
             np.testing.assert_allclose(seen.policy.sum(), 1.0, atol=1e-5)
             assert (seen.policy[~seen.mask] == 0).all()
             assert seen.side == (1 if (seen.features > 0).sum() % 2 == 0 else -1)
-            if (seen.features > 0).sum() >= PUCT.exploration_plies:
+            if settings.greedy_targets and (seen.features > 0).sum() >= settings.exploration_plies:
                 assert seen.policy.max() == 1.0, "the greedy move alone"
     first_stones = [(game[0][0].features > 0).sum() for game in games]
     assert set(first_stones) == {0, 1, 2}, "random first moves are not learned from"
     assert len(set(is_draw)) == 2
 
 
+@PUCT_TOO
 def test_rounds_are_as_long_as_the_settings_say(puct):
     assert int(puct.step) == 3
     assert int(puct.num_rows) == 3 * 32
@@ -289,9 +306,10 @@ def test_the_ring_keeps_the_newest_positions():
     assert int(examples.total) == 12
 
 
-def test_a_batch_has_turned_and_mirrored_positions_with_their_policies(puct):
+def test_a_batch_has_turned_and_mirrored_positions_with_their_policies(trained):
+    games = trained[0].games
     batch, plain = (
-        jax.tree.map(np.asarray, draw_batch(ENV, jax.random.key(0), puct.games, 200, use_symmetries=turns))
+        jax.tree.map(np.asarray, draw_batch(ENV, jax.random.key(0), games, 200, use_symmetries=turns))
         for turns in (True, False)
     )
     seen = set()

@@ -6,6 +6,7 @@ import os
 import threading
 import time
 from concurrent.futures import BrokenExecutor, CancelledError, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -64,6 +65,7 @@ def test_scores_come_back_in_order_and_equal_the_local_ones(counted, threads, tm
     assert result.failures == {}
 
 
+@pytest.mark.slow("starts a pool; threads find the score above, and a pool of processes is used below")
 def test_processes_of_another_interpreter_find_the_score(counted):
     with ExecutorScorer(counted, spawned, piece=2) as score:
         assert score(["AA", "A", "AAA"]).values.tolist() == [1.0, 0.5, 1.5]
@@ -168,6 +170,7 @@ def die_on_poison(objects):
     return [float(len(one)) for one in objects]
 
 
+@pytest.mark.slow("starts pools one by one; below, pools that break without a process")
 def test_the_object_that_breaks_pools_is_found_and_nobody_else_pays():
     names = ["A" * number for number in range(1, 8)]
     names.insert(3, "poison")
@@ -175,6 +178,41 @@ def test_the_object_that_breaks_pools_is_found_and_nobody_else_pays():
 
     def make():
         made.append(spawned())
+        return made[-1]
+
+    with ExecutorScorer(die_on_poison, make, piece=2, retries=0) as score:
+        result = score(names)
+    assert list(result.failures) == ["poison"]
+    assert "a process of the executor died under it" in result.failures["poison"]
+    np.testing.assert_array_equal(result.values, [np.nan if name == "poison" else len(name) for name in names])
+    assert len(made) > 1
+
+
+class Breaking(ThreadPoolExecutor):
+    """Breaks at the poison as a pool of processes does: what it holds is lost, and it takes no more."""
+
+    def __init__(self):
+        super().__init__(2)
+        self.is_broken = False
+
+    def submit(self, fn, /, *args, **kwargs):
+        if self.is_broken:
+            raise BrokenProcessPool("broken")
+        _, names, _ = args
+        if "poison" not in names:
+            return super().submit(fn, *args, **kwargs)
+        self.is_broken, lost = True, Future()
+        lost.set_exception(BrokenProcessPool("a process died"))
+        return lost
+
+
+def test_the_object_that_breaks_pools_is_found_without_a_process():
+    names = ["A" * number for number in range(1, 8)]
+    names.insert(3, "poison")
+    made = []
+
+    def make():
+        made.append(Breaking())
         return made[-1]
 
     with ExecutorScorer(die_on_poison, make, piece=2, retries=0) as score:
