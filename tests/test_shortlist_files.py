@@ -259,3 +259,20 @@ def test_what_an_earlier_release_said_of_outcomes_is_read(tmp_path):
     path.write_text(record_text({**facts, "foretold": 5}), encoding="utf-8")
     with pytest.raises(ValueError, match=r"list\.json"):
         read_selection(tmp_path / "list.csv")
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars", None])
+def test_a_frame_has_the_rows(library):
+    frame = EXAMPLE.to_frame(library)
+    assert type(frame).__module__.startswith(library or "pandas")
+    assert list(frame.columns) == [*COLUMNS, *OUTCOME_COLUMNS]
+    assert list(frame["sequence"]) == [row.sequence for row in EXAMPLE.rows] and len(frame) == len(EXAMPLE.rows) > 0
+    assert list(frame["score"]) == [row.score for row in EXAMPLE.rows]
+
+
+def test_a_frame_needs_a_library(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ImportError, match="a frame needs pandas or polars, which is not installed: pip install pandas"):
+        EXAMPLE.to_frame()
+    with pytest.raises(ImportError, match="needs polars, which is not installed: pip install polars"):
+        EXAMPLE.to_frame("polars")

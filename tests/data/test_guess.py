@@ -108,7 +108,7 @@ def test_what_is_no_table_is_left_to_the_check(write, text):
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("gb1/gb1_four_sites.csv.gz", ("protein", "Variants", "Fitness", "higher")),
+        ("gb1/gb1_four_sites.csv.gz", ("protein", None, None, "higher")),
         ("amp/mic.csv", ("protein", "Sequence", "E_coli", "lower")),
         ("amp/hemolysis.csv", ("protein", "Sequence", "log10_HC50", "higher")),
         ("tfbind8/SIX6_REF_R1_8mers.txt", ("dna", "#1", "E-score", "higher")),

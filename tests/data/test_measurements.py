@@ -127,6 +127,9 @@ def test_lower_case_is_read_as_upper_case_and_counted(check: Checker):
     assert "lower case read as upper case in 2 rows: rows 2 and 4" in found.list_findings()
     peptides = check("sequence,score\nklM,1\nKLM,2\n", "protein")
     assert "D-amino acids" in peptides.list_findings() and peptides.table.counts.tolist() == [2]
+    assert "1 sequence in upper and in lower case joined as replicates: row 2" in peptides.list_findings()
+    assert peptides.table.measurement_std is None
+    assert check("sequence,score\nklm,1\nKLM,1\nKLM,1\n", "protein").table.counts.tolist() == [2]
 
 
 def test_lower_case_may_be_refused_or_kept(check: Checker):

@@ -22,7 +22,8 @@ def check(
     """Check a table of scored sequences and name every row that cannot be used.
 
     Args:
-        table: CSV file (comma, semicolon or tab) with a header, a column of sequences and a column of scores.
+        table: CSV file (comma, semicolon or tab; also .gz) or Excel workbook with a header, a column of sequences and a column
+            of scores.
         space: rna, dna, protein, or the letters of an alphabet (letters:abc).
         min_length: shortest sequence allowed; by default the shortest in the table.
         max_length: longest sequence allowed; by default the longest in the table.

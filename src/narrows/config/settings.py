@@ -12,7 +12,7 @@ class DataSettings(AbstractTableSettings):
     """The table of measurements that a proxy learns from and that novelty is measured against.
 
     Args:
-        path: CSV file, relative to the job file.
+        path: CSV file, which may be packed with gzip, or Excel workbook (with the extra `excel`); relative to the job file.
         space: `rna`, `dna`, `protein` or the letters of an alphabet.
     """
 

@@ -26,12 +26,14 @@ _AMBIGUOUS = {"ACGU": "BDHKMNRSVWXY", "ACGT": "BDHKMNRSVWXY", NAMED_ALPHABETS["p
 class Measured(NamedTuple):
     """The cells of a row that can be used: its sequence, and its score or class as in the file, None for an inactive word.
 
-    `bound` is 0 where the score is a value, -1 where the true one is at most it and 1 where it is at least it.
+    `bound` is 0 where the score is a value, -1 where the true one is at most it and 1 where it is at least it; `spelling` is
+    how the file spells a sequence whose lower case was read as upper case.
     """
 
     sequence: str
     score: float | str | None
     bound: int = 0
+    spelling: str | None = None
 
 
 @dataclass(frozen=True)
@@ -77,17 +79,19 @@ def read_row(rules: Rules, record: Record) -> Measured | None:
     sequence, cell = _read_sequence(rules, fields[layout.sequence]), fields[layout.score]
     if sequence is None:
         return None
+    is_mutation = rules.parent is not None and rules.parent.is_list(fields[layout.sequence])
+    spelling = None if is_mutation or sequence == fields[layout.sequence] else fields[layout.sequence]
     if rules.has_classes:
-        return Measured(sequence, cell) if cell and cell == cell.strip() else None
+        return Measured(sequence, cell, spelling=spelling) if cell and cell == cell.strip() else None
     if rules.inactive and cell.casefold() in rules.inactive:
-        return Measured(sequence, None)
+        return Measured(sequence, None, spelling=spelling)
     bound = _BOUND.fullmatch(cell)
     if NUMBER.fullmatch(cell if bound is None else bound["number"]) is None:
         return None
     score = float(cell if bound is None else bound["number"])
     if not math.isfinite(score):
         return None
-    return Measured(sequence, score, 0 if bound is None else -1 if bound["sign"] in _AT_MOST else 1)
+    return Measured(sequence, score, 0 if bound is None else -1 if bound["sign"] in _AT_MOST else 1, spelling)
 
 
 def _read_sequence(rules: Rules, cell: str) -> str | None:

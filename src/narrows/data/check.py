@@ -2,18 +2,22 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from narrows.data.findings import Finding, Rejected, count, list_first, sum_up
 from narrows.data.layout import Layout
-from narrows.data.settings import AbstractTableSettings
-from narrows.data.spaces import OpenSpace, Space
+from narrows.data.settings import USUAL, AbstractTableSettings
+from narrows.data.spaces import TEXT, OpenSpace, Space
+from narrows.data.spaces import space as named_space
 from narrows.data.text import DELIMITERS
 from narrows.printing import printable, quote
+
+if TYPE_CHECKING:
+    from narwhals.typing import IntoDataFrame
 
 _SHOWN = 50
 """Classes, and letters, that a summary lists."""
@@ -67,6 +71,32 @@ class Table:
     def __len__(self) -> int:
         return len(self.sequences)
 
+    @staticmethod
+    def of(
+        source: "Sequence[str] | np.ndarray | Mapping[str, Iterable[Any]] | IntoDataFrame",
+        scores: Iterable[Any] | None = None,
+        *,
+        space: Space | OpenSpace | None = None,
+        settings: AbstractTableSettings = USUAL,
+    ) -> "Table":
+        """Return the table of sequences and scores, or of a dictionary or frame with columns of both, checked like a file.
+
+        Args:
+            source: the sequences, or columns as `check_table` takes them.
+            scores: a score for each sequence; left out where the source has them.
+            space: what the sequences are made of; any text by default.
+            settings: how the columns are read.
+
+        Raises DataError naming what cannot be used, by its row: the first one is 2, as in a file with a header.
+
+        >>> Table.of(["ACGU", "ACGA", "ACGU"], [1.0, 2.0, 4.0]).scores.tolist()
+        [2.5, 2.0]
+        """
+        from narrows.data.table import read_table  # which makes tables
+
+        columns: Any = source if scores is None else {"sequence": source, "score": scores}
+        return read_table(columns, named_space(TEXT) if space is None else space, settings)
+
     @property
     def sha256(self) -> str:
         """Return the SHA-256 of what a fit reads, however and in whatever order the file writes it."""
@@ -83,12 +113,13 @@ class Table:
 class Check:
     """All that `check_table` found.
 
-    `asked` is the space as given, `space` the one with its lengths taken from the good rows where they were not given
-    (None without a good row), `layout` the columns (None where the file could not be read as a table). Every row that
-    is not blank is counted once: `num_rows == table.counts.sum() + num_rejected + num_duplicates`.
+    `path` is None for a table that was no file. `asked` is the space as given, `space` the one with its lengths taken from the
+    good rows where they were not given (None without a good row), `layout` the columns (None where the file could not be read
+    as a table). Every row that is not blank is counted once:
+    `num_rows == table.counts.sum() + num_rejected + num_duplicates`.
     """
 
-    path: str
+    path: str | None
     sha256: str | None
     asked: Space | OpenSpace
     space: Space | None

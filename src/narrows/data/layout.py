@@ -19,7 +19,8 @@ _SEQUENCE_NAMES = (
     "proteinsequence peptidesequence"
 )
 _SCORE_NAMES = "score scores value fitness activity affinity measurement reward dmsscore"
-_TEXT_NAMES, _LABEL_NAMES = "text texts sentence sentences smiles", "label labels class classes target"
+_TEXT_NAMES = "text texts sentence sentences smiles variant variants mutant mutants mutation mutations"
+_LABEL_NAMES = "label labels class classes target"
 _KNOWN: dict[str, tuple[frozenset[str], ...]] = {
     "sequence": (frozenset(_SEQUENCE_NAMES.split()), frozenset(_TEXT_NAMES.split()), frozenset({"x"})),
     "score": (frozenset(_SCORE_NAMES.split()), frozenset(_LABEL_NAMES.split()), frozenset({"y"})),

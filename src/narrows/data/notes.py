@@ -23,9 +23,7 @@ class Notes:
 
     def take(self, record: Record, rules: Rules, measured: Measured) -> None:
         """Note what is to be told of a row that is used."""
-        cell = record.fields[rules.layout.sequence].strip()
-        is_mutation = rules.parent is not None and rules.parent.is_list(cell)
-        if cell != measured.sequence and not is_mutation:
+        if measured.spelling is not None:
             self.folded.append(record.row)
         if measured.bound or measured.score is None:
             told = self.inactive if measured.score is None else self.bounds
@@ -64,5 +62,5 @@ class Notes:
     def _of_lower_case(self, rules: Rules) -> str:
         told = f"lower case read as upper case in {count(len(self.folded), 'row')}"
         if rules.space.alphabet == NAMED_ALPHABETS["protein"]:
-            told += ". Does it mean D-amino acids? They are read as the others now; --case keep makes letters of them"
+            told += " (does it mean D-amino acids? --case keep makes letters of their own of them)"
         return f"{told}: "

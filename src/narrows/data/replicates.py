@@ -8,7 +8,7 @@ from statistics import fmean
 import numpy as np
 
 from narrows.data.cells import Measured
-from narrows.data.findings import Finding, error, name_rows, warning
+from narrows.data.findings import Finding, count, error, name_rows, warning
 from narrows.data.layout import Layout
 from narrows.data.records import read_records
 from narrows.data.rows import GoodRow
@@ -38,13 +38,14 @@ def join(rows: list[GoodRow], scores: Scores, how: Replicates, text: Text, layou
     """Join the rows of each sequence to the first of them.
 
     Rows that repeat sequence, score and whatever else the row says are kept once: somebody copied a line. Rows that only agree
-    in sequence and score are two measurements, unless replicates are refused, where nothing would come of counting them.
+    in sequence and score are two measurements, unless replicates are refused, where nothing would come of counting them. Rows
+    that spell a sequence in different cases are joined, and tell nothing of the error of measurement.
     Which of two scores is right cannot be told from the table, so where replicates are refused neither is taken; nor can a
     bound from above and one from below be joined.
     """
     values, bounds, counts = scores.values.copy(), scores.bounds.copy(), np.ones(len(rows), np.int64)
     kept, findings, conflicts = np.ones(len(rows), bool), list[Finding](), dict[int, Finding]()
-    squares, freedom, num_duplicates = 0.0, 0, 0
+    squares, freedom, num_duplicates, mixed = 0.0, 0, 0, list[int]()
     for group in _repeats(rows):
         copies = _copies(group, rows, scores, text, None if how == "refuse" else layout)
         if how == "refuse" and len(copies) < len(group) - 1:
@@ -63,10 +64,15 @@ def join(rows: list[GoodRow], scores: Scores, how: Replicates, text: Text, layou
         findings.append(_replicates([rows[place] for place in group], how))
         (values[group[0]], bounds[group[0]]), counts[group[0]] = joined, len(group)
         plain = scores.values[group][scores.bounds[group] == 0]
-        if len(plain) > 1:
+        if len({rows[place].measured.spelling for place in group}) > 1:
+            mixed.append(rows[group[0]].row)  # what differs may be more than the error of measurement
+        elif len(plain) > 1:
             with np.errstate(over="ignore"):
                 squares += float(np.square(plain - _mean(plain)).sum())
             freedom += len(plain) - 1
+    if mixed:
+        message = f"{count(len(mixed), 'sequence')} in upper and in lower case joined as replicates: {name_rows(mixed)}"
+        findings.append(warning(mixed[0], None, "mixed_case", f"{message}. --case keep keeps them apart"))
     places = np.flatnonzero(kept)
     std = math.sqrt(squares / freedom) if freedom and math.isfinite(squares) else None
     return Joined(
@@ -128,7 +134,7 @@ def _copies(group: list[int], rows: list[GoodRow], scores: Scores, text: Text, l
     for score, places in alike.items():
         for place in places:
             others = () if layout is None or len(places) == 1 else _other_cells(text, layout, rows[place])
-            first = firsts.setdefault((*score, *others), place)
+            first = firsts.setdefault((*score, rows[place].measured.spelling, *others), place)
             if first != place:
                 copies[place] = first
     return copies
@@ -162,7 +168,7 @@ def _replicates(group: list[GoodRow], how: Replicates) -> Finding:
 def _conflicts(group: list[GoodRow], how: Replicates) -> Iterator[Finding]:
     """Yield a finding for each row of one sequence, which names the first row with another score."""
     first = group[0]
-    second = next((row for row in group if row.measured[1:] != first.measured[1:]), group[1])
+    second = next((row for row in group if row.measured[1:3] != first.measured[1:3]), group[1])
     everywhere = f" (it is on {name_rows([row.row for row in group])})" if len(group) > 2 else ""
     cure = "Keep the right one."
     if how != "refuse":
@@ -170,7 +176,7 @@ def _conflicts(group: list[GoodRow], how: Replicates) -> Iterator[Finding]:
     elif not isinstance(first.measured.score, str):
         cure = "Keep the right one, or join them with --replicates mean."
     for row in group:
-        other = second if row.measured[1:] == first.measured[1:] else first
+        other = second if row.measured[1:3] == first.measured[1:3] else first
         scores = f"{_shown(row.measured)} here and {_shown(other.measured)} on row {other.row}"
         yield error(
             row.row, None, "conflict", f"sequence {quote(row.measured.sequence)} has score {scores}{everywhere}. {cure}"

@@ -3,13 +3,15 @@
 import csv
 import io
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from narrows.data.cells import Rules
 from narrows.data.check import Check, Table
+from narrows.data.columns import lines_of
 from narrows.data.findings import DROPPED, DataError, FileRefused, Finding, count, error, sum_up, warning
 from narrows.data.guess import is_better_when_lower
 from narrows.data.layout import NUMBER, Layout, find_layout
@@ -23,18 +25,25 @@ from narrows.data.text import Text, escape_bytes, read_text
 from narrows.files import write_atomically
 from narrows.printing import printable, quote
 
+if TYPE_CHECKING:
+    from narwhals.typing import IntoDataFrame
+
 _FILLED = 256
 """Cells that a rejected row is filled up to: one very wide row would make as many of every other one."""
 
 
 def check_table(
-    path: str | os.PathLike[str],
+    source: "str | os.PathLike[str] | Mapping[str, Iterable[Any]] | IntoDataFrame",
     space: Space | OpenSpace,
     settings: AbstractTableSettings = USUAL,
     *,
     has_classes: bool = False,
 ) -> Check:
-    """Read a CSV table of scored sequences and find everything that is wrong with it.
+    """Read a table of scored sequences and find everything that is wrong with it.
+
+    `source` is a CSV file, which may be packed with gzip, or an Excel workbook (with the extra `excel`), whose first sheet is
+    read; or what is at hand: a dictionary of columns, or a frame of pandas, polars or whatever else narwhals knows, whose rows
+    are counted as those of a file are, the header being row 1.
 
     The first line is the header; the separator is a comma, a semicolon or a tab. Columns are named, or given by
     position (`"#2"`), or found by their usual names (sequence, seq, peptide, ...; score, value, fitness, ...; x and y);
@@ -54,16 +63,20 @@ def check_table(
         raise ValueError("score_sense='lower' turns the sign of scores, and classes have none; leave it out")
     if has_classes and (settings.score_transform != "none" or settings.inactive):
         raise ValueError("score_transform and inactive are about scores, and classes have none; leave them out")
-    shown = printable(path, None)
+    path = os.fspath(source) if isinstance(source, (str, os.PathLike)) else None
+    shown = "the table" if path is None else printable(path, None)
     asked = as_read(space, settings.case)
     sha256 = None
     try:
-        text = read_text(path)
+        if isinstance(source, (str, os.PathLike)):
+            text = read_text(source)
+        else:
+            text = Text(lines_of(source), frozenset(), (), None)
         sha256 = text.sha256
         layout = find_layout(text, asked.alphabet, settings.sequence_column, settings.score_column)
     except FileRefused as refused:
         nothing = Table(shown, (), np.zeros(0), ())
-        return Check(os.fspath(path), sha256, asked, None, None, settings, nothing, (refused.finding,), 0, 0, 0, ())
+        return Check(path, sha256, asked, None, None, settings, nothing, (refused.finding,), 0, 0, 0, ())
     read = read_rows(text, Rules.of(asked, layout, settings, has_classes), settings.censored)
     num_rows = len(read.good) + len(read.rejected)
     if has_classes:
@@ -88,7 +101,7 @@ def check_table(
     findings = [*text.findings, *layout.findings, *read.findings, *joined.findings]
     findings += _about_scores(layout, table, settings, num_rows)
     return Check(
-        path=os.fspath(path),
+        path=path,
         sha256=sha256,
         asked=asked,
         space=asked.closed_over(table.sequences) if len(table) else None,
@@ -104,32 +117,34 @@ def check_table(
 
 
 def read_table(
-    path: str | os.PathLike[str],
+    source: "str | os.PathLike[str] | Mapping[str, Iterable[Any]] | IntoDataFrame",
     space: Space | OpenSpace,
     settings: AbstractTableSettings = USUAL,
     *,
     rejected_path: str | os.PathLike[str] | None = None,
 ) -> Table:
     """Return the rows of a table as `check_table` reads them, as `accept_table` takes them."""
-    return accept_table(check_table(path, space, settings), rejected_path=rejected_path)
+    return accept_table(check_table(source, space, settings), rejected_path=rejected_path)
 
 
 def accept_table(check: Check, *, rejected_path: str | os.PathLike[str] | None = None) -> Table:
     """Return the table of a check: all of it, or with `on_invalid="skip"` in its settings the good rows.
 
     `skip` writes every rejected row with its reason to `rejected_path` (default: `rejected.csv` beside the table), and a
-    file with a header alone where no row was rejected, so that the file always tells of the last reading.
+    file with a header alone where no row was rejected, so that the file always tells of the last reading. The rows of a frame
+    are beside nothing, and written only where a path is given.
 
     Raises DataError naming every bad row, and in either case for a file that is no table or has no good row.
     """
     if check.is_unreadable:
         raise DataError("\n".join(f"{check.table.path}: {finding.in_place}" for finding in check.errors), check.errors)
     where = ""
-    if check.settings.on_invalid == "skip":
-        target = Path(check.path).with_name("rejected.csv") if rejected_path is None else Path(rejected_path)
+    beside = None if check.path is None else Path(check.path).with_name("rejected.csv")
+    target = beside if rejected_path is None else Path(rejected_path)
+    if check.settings.on_invalid == "skip" and target is not None:
         write_rejected(check, target)
         where = f", see {printable(target, None)}"
-    elif check.errors:
+    if check.settings.on_invalid == "refuse" and check.errors:
         raise DataError(_refusal(check), check.errors)
     if not len(check.table):
         all_rows = count(check.num_rejected, "row")
@@ -145,7 +160,7 @@ def write_rejected(check: Check, path: str | os.PathLike[str]) -> None:
 
     Raises DataError where the file cannot be written.
     """
-    if os.path.exists(path) and os.path.exists(check.path) and os.path.samefile(path, check.path):
+    if check.path is not None and os.path.exists(path) and os.path.exists(check.path) and os.path.samefile(path, check.path):
         raise DataError(
             f"{check.table.path}: the rejected rows would overwrite the table itself. Choose another rejected_path."
         )

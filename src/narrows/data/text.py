@@ -1,13 +1,16 @@
 """From a file to its physical lines: bytes in, nothing guessed, nothing replaced."""
 
+import gzip
 import hashlib
 import io
 import os
 import re
 import stat
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from narrows.data.columns import MOST_BYTES, SAVE_AS, lines_of_workbook
 from narrows.data.findings import FileRefused, Finding, count, warning
 from narrows.printing import printable, quote
 
@@ -18,11 +21,8 @@ _UTF16_BOMS = (b"\xff\xfe", b"\xfe\xff")
 # The line that spreadsheets read and write first: `sep=;`, perhaps in quotes, perhaps filled up with separators by another one.
 _SEPARATOR_LINE = re.compile(r"""[ ]*(["']?)sep=(?P<named>\\t|[^\w"\r\n])?\1[,;\t ]*[\r\n]*""", re.IGNORECASE)
 _SAMPLE = 8192
-_SAVE_AS = "Save it as CSV in UTF-8 (in a spreadsheet: Save as, 'CSV UTF-8')."
+_GZIP, _WORKBOOKS = b"\x1f\x8b", (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
 _SIGNATURES: dict[bytes, str] = {
-    b"PK\x03\x04": f"is a zip archive or an Excel workbook (.xlsx), not a text table. {_SAVE_AS}",
-    b"\xd0\xcf\x11\xe0": f"is an old Excel workbook (.xls), not a text table. {_SAVE_AS}",
-    b"\x1f\x8b": "is compressed with gzip. Unpack it first (gunzip).",
     b"BZh91AY&SY": "is compressed with bzip2. Unpack it first (bunzip2).",
     b"\xfd7zXZ": "is compressed with xz. Unpack it first (unxz).",
     b"%PDF-": "is a PDF, not a text table. Export the table as CSV in UTF-8.",
@@ -41,7 +41,7 @@ class Text:
     lines: list[str]
     suspect: frozenset[int]
     findings: tuple[Finding, ...]
-    sha256: str
+    sha256: str | None
     separator: str | None = None
 
     @property
@@ -56,13 +56,20 @@ class Text:
 
 
 def read_text(path: str | os.PathLike[str]) -> Text:
-    """Read a text file into its lines; a line ends with LF, CRLF or a lone CR.
+    """Read a text file, which may be packed with gzip, or the first sheet of a workbook, into its lines.
 
-    Raises FileRefused for what is no readable text: missing, a folder, binary, UTF-16, empty; and for a first line that
+    A line ends with LF, CRLF or a lone CR; a row of a workbook is a line, whatever its cells hold.
+
+    Raises FileRefused for what is no readable text: missing, a folder, binary, UTF-16, empty, FASTA; and for a first line that
     names a separator which tables may not have.
     """
     data = _read_bytes(path)
     digest = hashlib.sha256(data).hexdigest()
+    if data.startswith(_WORKBOOKS):
+        lines, told = lines_of_workbook(data)
+        return Text(lines, frozenset(), told, digest)
+    if data.startswith(_GZIP):
+        data = _unpacked(data)
     findings: list[Finding] = []
     if data.startswith(_UTF8_BOM):
         data = data[len(_UTF8_BOM) :]
@@ -79,6 +86,7 @@ def read_text(path: str | os.PathLike[str]) -> Text:
         findings.append(warning(1, None, "separator_line", what))
     if not any(map(str.strip, lines)):
         raise FileRefused("empty_file", "the file is empty. Expected a header line and one row for each sequence.")
+    _refuse_fasta(lines)
     return Text(lines, _suspect_lines(data, lines), tuple(findings), digest, separator)
 
 
@@ -125,6 +133,29 @@ def _read_bytes(path: str | os.PathLike[str]) -> bytes:
         raise FileRefused("unreadable_file", f"the file cannot be read: {reason}") from None
 
 
+def _unpacked(data: bytes) -> bytes:
+    try:
+        with gzip.open(io.BytesIO(data)) as stream:
+            unpacked = stream.read(MOST_BYTES + 1)
+    except (OSError, EOFError, zlib.error) as problem:
+        message = f"this file is packed with gzip and damaged ({problem}). Get it again, or unpack what can be saved."
+        raise FileRefused("binary_file", message) from None
+    if len(unpacked) > MOST_BYTES:
+        raise FileRefused("too_large", f"this file unpacks to more than {MOST_BYTES:,} bytes. Keep what is needed of it.")
+    return unpacked
+
+
+def _refuse_fasta(lines: list[str]) -> None:
+    first, second = [*filter(None, map(str.strip, lines[:1000])), "", ""][:2]
+    if first.startswith(">") and re.fullmatch(r"[A-Za-z*.-]+", second):
+        scored = " Their numbers belong into a column of their own." if re.search("[0-9]", first) else ""
+        message = (
+            f"this is a FASTA file, not a table: its records have a name, such as {quote(first)}, and a sequence. Write a "
+            f"table with the line sequence,score first and a line for each record.{scored}"
+        )
+        raise FileRefused("fasta", message)
+
+
 def _named_separator(line: str) -> str | None:
     """Return the separator that a first line such as `sep=;` names, None for any other line."""
     found = _SEPARATOR_LINE.fullmatch(line)
@@ -143,10 +174,10 @@ def _refuse_binary(data: bytes) -> None:
             raise FileRefused("binary_file", f"this {message}")
     sample = data[:_SAMPLE]
     if data.startswith(_UTF16_BOMS) or sample.count(0) * 3 > len(sample):
-        raise FileRefused("utf16", f"this is UTF-16 text or a binary file. {_SAVE_AS}")
+        raise FileRefused("utf16", f"this is UTF-16 text or a binary file. {SAVE_AS}")
     control = sum(byte < 32 and byte not in b"\t\n\r\f\v\x1a" for byte in sample)
     if control > 4 and control * 20 > len(sample):  # a stray control byte or two is a matter for its row
-        message = f"this is a binary file ({count(control, 'control byte')} in the first {len(sample):,}). {_SAVE_AS}"
+        message = f"this is a binary file ({count(control, 'control byte')} in the first {len(sample):,}). {SAVE_AS}"
         raise FileRefused("binary_file", message)
 
 

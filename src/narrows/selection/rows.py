@@ -1,6 +1,8 @@
 """A shortlist as data: its rows, what it was chosen from, and how diverse it is."""
 
-from dataclasses import dataclass, replace
+import importlib.util
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal
 
 import numpy as np
 
@@ -8,6 +10,8 @@ from narrows.distance import EDITS
 from narrows.selection.digits import rounded
 from narrows.selection.guide import SCORE_GUIDE, Guide
 from narrows.selection.outcomes import Outcomes, OutcomeSummary
+
+Library = Literal["pandas", "polars"]
 
 
 @dataclass(frozen=True)
@@ -136,6 +140,21 @@ class Shortlist:
         if self.outcomes is not None:
             lines += [f"noise: {self.outcomes.noise}{self._probabilities()}", *self.outcomes.sentences()]
         return "\n".join([*lines, self.reason_fewer] if self.reason_fewer else lines)
+
+    def to_frame(self, library: Library | None = None) -> Any:
+        """Return the rows as a data frame, a column for each field; by default of pandas, or of polars where that is not there.
+
+        Raises ImportError where the library is not installed.
+        """
+        import narwhals
+
+        libraries: tuple[Library, ...] = ("pandas", "polars") if library is None else (library,)
+        found = [name for name in libraries if importlib.util.find_spec(name) is not None]
+        if not found:
+            message = f"a frame needs {' or '.join(libraries)}, which is not installed: pip install {libraries[0]}"
+            raise ImportError(message)
+        columns = {field.name: [getattr(row, field.name) for row in self.rows] for field in fields(ShortlistRow)}
+        return narwhals.from_dict(columns, backend=found[0]).to_native()
 
     def _probabilities(self) -> str:
         known = [row.prob_as_asked for row in self.rows if row.prob_as_asked is not None]
