@@ -136,7 +136,7 @@ class Dispatcher:
     def _after_a_break(self, casualties: list[Piece]) -> list[tuple[Piece, Reply]]:
         """Replace a broken executor and try in halves what was under way in it."""
         answers: list[tuple[Piece, Reply]] = []
-        wait(self._flying, _PATIENCE)
+        wait([future for future in self._flying if not future.done()], _PATIENCE)  # a cancelled one is never told
         for future, piece in self._flying.items():
             if future.done() and not future.cancelled() and future.exception() is None:
                 answers.append((piece, future.result()))
