@@ -36,13 +36,22 @@ def job_file(tmp_path):
     return tmp_path / "job.toml"
 
 
+OTHER = pytest.mark.slow("traces a trainer; another term of the same sum, whose total a compiled step judges below")
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         (["policy.hidden=1000000"], "[policy] hidden = 1,000,000: the run needs at least 14,9"),
-        (["replay.capacity=2000000000"], "[replay] capacity = 2,000,000,000: the run needs at least 1"),
+        pytest.param(
+            ["replay.capacity=2000000000"], "[replay] capacity = 2,000,000,000: the run needs at least 1", marks=OTHER
+        ),
         (["train.batch_size=1000000", "env.num_items=1000"], "[train] batch_size = 1,000,000: the run needs at least "),
-        (["train.every=2000000000", "train.num_steps=2000000000"], "[train] every = 2,000,000,000: the run needs at least 4"),
+        pytest.param(
+            ["train.every=2000000000", "train.num_steps=2000000000"],
+            "[train] every = 2,000,000,000: the run needs at least 4",
+            marks=OTHER,
+        ),
         (["train.batch_size=1000000", "env.num_items=10000"], "10,001 steps have 10,002,160,032 states, and at most"),
         (["env.num_items=100000"], "[reward] PairwiseSubsets has a weight for every pair of items"),
     ],

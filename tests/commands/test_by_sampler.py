@@ -5,11 +5,12 @@ import json
 import shutil
 from dataclasses import replace
 
+import jax
 import numpy as np
 import pytest
 
 from narrows.cli import main
-from narrows.config import Job, RewardKind, build_env
+from narrows.config import Job, RewardKind, build, build_env, parse_job
 from narrows.data import write_table
 from narrows.exact import enumerate_graph, solve
 from narrows.operators import GeneralMellowmax
@@ -17,6 +18,8 @@ from narrows.runs import OpenRun, RunFolder
 from narrows.runs.shortlists import ranking_note, resolve_ranking
 from narrows.selection import read_csv
 from narrows.selection.rankings.sampler import mixed_log_likelihoods
+from narrows.storage import checkpoint
+from narrows.storage.archive import Archive
 
 OBJECTS = ["".join(word) for word in itertools.product("ACG", repeat=3)]
 SCORES = np.array([(text.count("G") + 0.5 * text.count("C")) / 3 for text in OBJECTS])
@@ -123,6 +126,7 @@ def test_a_damaged_checkpoint_does_not_change_the_ranking_in_silence(run, tmp_pa
     assert "no trained sampler" not in capsys.readouterr().out, "who asked for the mean is told nothing"
 
 
+@pytest.mark.slow("trains by a score; below the ranking says so of an untrained run")
 def test_where_it_cannot_be_told_how_likely_an_object_is_the_command_says_so(tmp_path, capsys):
     job = """
 [env]
@@ -143,6 +147,18 @@ batch_size = 4
     assert main(["shortlist", str(run), "--by", "sampler", "--k", "2", "--min-distance", "1"]) != 0
     output = capsys.readouterr()
     assert "can be made in several ways. Use --by mean." in " ".join((output.out + output.err).split())
+
+
+def test_where_it_cannot_be_told_how_likely_an_object_is_the_ranking_says_so(tmp_path, capsys):
+    document = {"env": {"name": "Subsets", "num_items": 4}, "reward": {"name": "PairwiseSubsets"}}
+    folder = RunFolder.create(tmp_path / "run", parse_job(document, tmp_path), {})
+    job = folder.job()
+    untrained = build(job).trainer(job).init(jax.random.key(0))
+    checkpoint.save(folder.checkpoints, untrained, step=1, metadata={})
+    with Archive.open(folder.archive, create=True, run_id=folder.about().run_id) as archive:
+        archive.add(["0110", "1000"], np.array([1.0, 0.0]), 1)
+    assert main(["shortlist", str(folder.path), "--by", "sampler", "--k", "2", "--min-distance", "1"]) == 1
+    assert "can be made in several ways" in (told := " ".join(capsys.readouterr().err.split())) and "Use --by mean." in told
 
 
 @pytest.mark.parametrize("field", ["epochs", "minibatches"])

@@ -76,14 +76,14 @@ def expected_by_loops(asked: str, scores: np.ndarray) -> tuple[float, float, flo
 
 @pytest.fixture(scope="module")
 def job_folder(tmp_path_factory):
-    """A folder as a user has it, with one finished run."""
+    """A folder as a user has it, with a run that has seen every object."""
     folder = tmp_path_factory.mktemp("noisy")
     scores = own_scores()
     write_table(folder / "landscape.csv", OBJECTS, scores)
     write_table(folder / "measured.csv", OBJECTS[1:250:7], scores[1:250:7])
     (folder / "job.toml").write_text(JOB, encoding="utf-8")
     (folder / "my_score.py").write_text("def true(texts):\n    return [text.count('G') for text in texts]\n", encoding="utf-8")
-    assert main(["run", str(folder / "job.toml"), "--out", str(folder / "run")]) == 0
+    made_run(folder / "run", load_job(folder / "job.toml"), OBJECTS, scores)
     return folder
 
 

@@ -92,6 +92,7 @@ def test_from_a_table_to_a_run_that_a_tuned_encoder_guides(place, capsys):
     assert float(first["score"]) == pytest.approx(found, rel=1e-4)
 
 
+@pytest.mark.slow("tunes twice and trains; tests/test_runs.py refuses another score, test_scoring.py has identities")
 def test_another_scorer_cannot_go_on_with_a_run(place, capsys):
     assert tune(place, "data.csv", "first", "--space", "protein", "--method", "bitfit", "--epochs", "1") == 0
     assert tune(place, "data.csv", "second", "--space", "protein", "--method", "bitfit", "--epochs", "2") == 0

@@ -44,6 +44,22 @@ def quiet():
     return Console(file=io.StringIO())
 
 
+@pytest.fixture(scope="module", autouse=True)
+def traced_once():
+    """Trace the step of a recipe once for all of its trainings."""
+    made, trainer = {}, Recipe.trainer
+
+    def remembered(recipe):
+        if (name := repr(recipe)) not in made:
+            found = trainer(recipe)
+            made[name] = found._replace(step=jax.jit(found.step))
+        return made[name]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Recipe, "trainer", remembered)
+        yield
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     path = tmp_path_factory.mktemp("runs") / "whole"

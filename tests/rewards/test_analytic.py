@@ -28,7 +28,11 @@ def hypergrid_reward(point, side, r0, r1, r2):
     return r0 + r1 * in_corner + r2 * in_mode
 
 
-@pytest.mark.parametrize(("ndim", "side"), [(1, 2), (1, 9), (2, 8), (2, 11), (3, 7)])
+SIZES = pytest.mark.slow("compiles again; one dimension and three guard the same")
+GRIDS = [pytest.param(1, 2, marks=SIZES), (1, 9), pytest.param(2, 8, marks=SIZES), pytest.param(2, 11, marks=SIZES), (3, 7)]
+
+
+@pytest.mark.parametrize(("ndim", "side"), GRIDS)
 def test_hypergrid_reward_equals_the_formula(ndim, side):
     env = Hypergrid(ndim, side)
     points = list(itertools.product(range(side), repeat=ndim))

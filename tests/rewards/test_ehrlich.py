@@ -37,13 +37,16 @@ def slow(function, rows, quantization, epistasis=0.0, infeasible=0.0):
 evaluate = jax.jit(lambda reward, states: (reward(states), reward.is_feasible(states)))
 
 
+MORE = pytest.mark.slow("compiles again; the others have more of everything between them")
+
+
 @pytest.mark.parametrize(
     ("num_letters", "length", "fields"),
     [
-        (4, 6, {"num_motifs": 1, "motif_length": 4, "quantization": 4}),
+        pytest.param(4, 6, {"num_motifs": 1, "motif_length": 4, "quantization": 4}, marks=MORE),
         (4, 6, {"num_motifs": 2, "motif_length": 3, "quantization": 3, "epistasis": 1.5}),
-        (4, 6, {"num_motifs": 1, "motif_length": 4, "quantization": 2, "epistasis": 3.7, "seed": 3}),
-        (4, 6, {"num_motifs": 2, "motif_length": 3, "quantization": 1, "seed": 1}),
+        pytest.param(4, 6, {"num_motifs": 1, "motif_length": 4, "quantization": 2, "epistasis": 3.7, "seed": 3}, marks=MORE),
+        pytest.param(4, 6, {"num_motifs": 2, "motif_length": 3, "quantization": 1, "seed": 1}, marks=MORE),
         (3, 7, {"num_motifs": 3, "motif_length": 2, "quantization": 2, "epistasis": 4.0, "infeasible": -1.0, "seed": 2}),
         (5, 5, {"num_motifs": 4, "motif_length": 1, "quantization": 1, "seed": 4}),
     ],
