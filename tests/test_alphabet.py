@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from narrows.alphabet import UNKNOWN, alphabet_of
 from narrows.data import space
 from narrows.envs import BitSequence, Sequence, Subsets
-from narrows.proxies.ensemble import encode
+from narrows.proxies.fitted import encode
 
 LETTERS = "A\0é\U0001f600\udc80"
 """With a zero, letters of two and four bytes, and a byte that is no text, as in a damaged file."""

@@ -28,8 +28,9 @@ from narrows.games.recipe import Recipe
 from narrows.games.self_play import SelfPlayInfo, SelfPlayTrainer
 from narrows.policies import Scaled
 from narrows.policies.base import Model
-from narrows.proxies import ensemble
+from narrows.proxies import fitted
 from narrows.proxies.fit import Fit
+from narrows.proxies.models.constant import Constant
 from narrows.report import page as report_page
 from narrows.runs import OpenRun, RunFolder, execute
 from narrows.runs import self_play as game_runs
@@ -138,10 +139,9 @@ def test_verify(run, monkeypatch):
 def test_fit(tmp_path, monkeypatch):
     write_table(tmp_path / "data.csv", ["".join(letters) for letters in itertools.product("ACGU", repeat=3)], [1.0] * 64)
     rna, one = space("rna").closed_over(["ACG"]), jnp.ones((), jnp.float32)
-    members = ensemble.make_members(rna, 2, jax.random.key(0))
-    old, new = (ensemble.Ensemble(members, offset, one, one, rna) for offset in (0.0, 1.0))
-    folder = ensemble.save(old, make_quality(), tmp_path / "proxy")
-    fixed(monkeypatch, fitting, "fit_ensemble", Fit(new, make_quality()))
+    old, new = (fitted.FittedProxy((Constant(one, one),), jnp.ones(1), offset, one, one, rna) for offset in (0.0, 1.0))
+    folder = fitted.save(old, make_quality(), tmp_path / "proxy")
+    fixed(monkeypatch, fitting, "fit_table", Fit(new, make_quality()))
 
     def is_whole():
         known = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["weights_sha256"]
@@ -149,9 +149,9 @@ def test_fit(tmp_path, monkeypatch):
 
     fit = partial(fitting.fit, tmp_path / "data.csv", "rna", out=folder)
     kill_everywhere(folder, fit, is_whole=is_whole, changing=ALL)
-    assert float(ensemble.load(folder)[0].offset) == 0.0
+    assert float(fitted.load(folder)[0].offset) == 0.0
     fit()
-    assert float(ensemble.load(folder)[0].offset) == 1.0
+    assert float(fitted.load(folder)[0].offset) == 1.0
 
 
 FROM_NOTHING = pytest.mark.slow("writes as often again; a training that goes on takes the same steps")

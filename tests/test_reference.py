@@ -29,7 +29,8 @@ from narrows.objectives import (
 from narrows.outcomes import outcome_predictor
 from narrows.policies import Tabular
 from narrows.proxies import Proxy
-from narrows.proxies.ensemble import Ensemble, load, make_members, save
+from narrows.proxies.fitted import FittedProxy, load, save
+from narrows.proxies.models.networks import Networks, make_networks
 from narrows.proxies.near import Near, Neighbourhood
 from narrows.rewards import Landscape, Tempered, UnwrapPerturbed
 from narrows.runs import RunFolder, execute, read_rows
@@ -131,9 +132,10 @@ def landscape(folder, offset):
 
 
 def proxy(folder, offset):
-    members = make_members(Space("custom", "ACG", 2, 2), 2, jax.random.key(3))
-    ensemble = Ensemble(members, offset + 0.3, jnp.float32(0.5), jnp.float32(1.0), Space("custom", "ACG", 2, 2))
-    save(ensemble, make_quality(), folder / f"proxy-{offset:g}")
+    space = Space("custom", "ACG", 2, 2)
+    networks = Networks(make_networks(space, 2, jax.random.key(3)))
+    fitted = FittedProxy((networks,), jnp.ones(1), offset + 0.3, jnp.float32(0.5), jnp.float32(1.0), space)
+    save(fitted, make_quality(), folder / f"proxy-{offset:g}")
     return Proxy(WORDS, str(folder / f"proxy-{offset:g}"), kappa=0.5)
 
 
@@ -186,7 +188,7 @@ def test_a_reward_in_double_is_the_table_and_near_its_reference_in_single(tmp_pa
 
 
 def test_a_saved_proxy_knows_its_offset_in_double(tmp_path):
-    base, moved = (proxy(tmp_path, offset).ensemble.predict(TEXTS)[0] for offset in (0.0, 1e8))
+    base, moved = (proxy(tmp_path, offset).fitted.predict(TEXTS)[0] for offset in (0.0, 1e8))
     np.testing.assert_allclose(moved - 1e8, base, atol=1e-7)
     again, manifest = load(tmp_path / "proxy-1e+08")
     assert again.offset == manifest["statistics"]["offset"] == 1e8 + 0.3

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from narrows.data import write_table
-from narrows.proxies import ensemble
+from narrows.proxies import fitted
 from narrows.storage import checkpoint
 from narrows.storage.archive import Archive
 
@@ -49,7 +49,7 @@ def second(texts):
     return [float(text.count("C")) for text in texts]
 """
 _LETTERS = "ACGU"
-_FIT = ("fit", "{}/data.csv", "--space", "rna", "--out", "{}/proxy", "--members", "2", "--no-refit")
+_FIT = ("fit", "{}/data.csv", "--space", "rna", "--out", "{}/proxy", "--models", "ridge-letters", "--no-refit")
 _SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
@@ -87,7 +87,7 @@ def _fit(folder: Path, call: Call) -> None:
 
 
 def _proxy(folder: Path) -> object:
-    return ensemble.load(folder / "proxy")
+    return fitted.load(folder / "proxy")
 
 
 def _weights(folder: Path) -> Any:

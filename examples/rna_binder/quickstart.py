@@ -9,8 +9,8 @@ from narrows.envs import Sequence
 from narrows.objectives import TrajectoryGeneralMellowmax
 from narrows.policies import MLP, sizes_of
 from narrows.proxies import Proxy
-from narrows.proxies.ensemble import save
 from narrows.proxies.fit import fit
+from narrows.proxies.fitted import save
 from narrows.rewards import Tempered
 from narrows.scorers.rna import RnaBinding
 from narrows.selection import select
@@ -22,7 +22,7 @@ def main(num_steps: int = 2000, proxy: str = "proxy") -> float:
     table = Table("measured", tuple(sequences), scores, tuple(range(2, len(sequences) + 2)))
     fitted = fit(table, space("rna", 14, 14))
     print(fitted.quality.summary())
-    save(fitted.ensemble, fitted.quality, proxy)
+    save(fitted.proxy, fitted.quality, proxy)
 
     env = Sequence("ACGU", min_length=14, max_length=14)
     policy = MLP(sizes_of(env), key=jax.random.key(0))
@@ -33,7 +33,7 @@ def main(num_steps: int = 2000, proxy: str = "proxy") -> float:
     _, history = run(training, training.init(jax.random.key(1)), num_steps, observers=watch)
     print(history[-1])
 
-    mean, std = fitted.ensemble.predict(sorted(seen))
+    mean, std = fitted.proxy.predict(sorted(seen))
     chosen = select(sorted(seen), mean, std, k=24, min_distance=4, measured=sequences, measured_scores=scores)
     truth = RnaBinding()([row.sequence for row in chosen.rows])
     print(*(f"{row.sequence} {row.score:.3f} {true:.3f}" for row, true in zip(chosen.rows, truth, strict=True)), sep="\n")

@@ -29,7 +29,7 @@ class Command(NamedTuple):
 COMMANDS = {
     "new": Command("new_job", "new", "look at a table of measurements and write a commented job for it"),
     "check": Command("checking", "check", "check a table of measurements, naming every bad row"),
-    "fit": Command("fitting", "fit", "fit a proxy (an ensemble of small networks) to a table and say how far to trust it"),
+    "fit": Command("fitting", "fit", "compare models of a table, keep the best as the proxy, and say how far to trust it"),
     "tune": Command("tuning", "tune", "tune a pre-trained encoder on a table, on little memory, to be a score"),
     "run": Command("training", "run", "train the sampler of a job"),
     "resume": Command("training", "resume", "continue a stopped or killed run, bit for bit"),

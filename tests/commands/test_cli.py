@@ -100,7 +100,7 @@ def test_a_table_and_its_space_are_a_whole_job(job_folder, tmp_path, capsys):
     job.write_text('[data]\npath = "measured.csv"\nspace = "rna"\n', encoding="utf-8")
     assert main(["run", str(job), "--out", str(tmp_path / "run")]) == 1
     assert "narrows fit" in capsys.readouterr().err
-    assert main(["fit", str(job), "--members", "2", "--no-refit"]) == 0
+    assert main(["fit", str(job), "--models", "ridge-letters", "--no-refit"]) == 0
     assert main(["run", str(job), "--out", str(tmp_path / "run"), "--set", "train.num_steps=5", "policy.name=Tabular"]) == 0
     assert main(["shortlist", str(tmp_path / "run"), "--k", "2"]) == 0
     assert len(rows_of(tmp_path / "run" / "shortlist.csv")) == 2

@@ -10,7 +10,7 @@ from narrows.cli import main
 from narrows.config import load_job
 from narrows.data import read_table, space, write_table
 from narrows.proxies import fit
-from narrows.proxies.ensemble import save
+from narrows.proxies.fitted import save
 from narrows.runs import RunFolder, execute
 
 RNG = np.random.default_rng(0)
@@ -50,8 +50,8 @@ def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("opened")
     write_table(folder / "table.csv", OBJECTS, np.array([text.count("G") / 6 for text in OBJECTS]))
     table = read_table(folder / "table.csv", space("rna"))
-    fitted = fit.fit(table, space("rna", 6, 6), members=2, max_epochs=2, max_distance=1, refit=False)
-    save(fitted.ensemble, fitted.quality, folder / "proxy", table.sha256)
+    fitted = fit.fit(table, space("rna", 6, 6), models=["ridge-letters"], max_distance=1, refit=False)
+    save(fitted.proxy, fitted.quality, folder / "proxy", table.sha256)
     (folder / "true.py").write_text("def score(texts):\n    return [text.count('G') for text in texts]\n", encoding="utf-8")
     for name, noise, objective in (("quiet", "", "TrajectoryBalance"), ("noisy", NOISE, "ExpectedDetailedBalance")):
         (folder / f"{name}.toml").write_text(JOB.format(noise=noise, objective=objective), encoding="utf-8")

@@ -118,14 +118,14 @@ def test_the_commands_on_the_page_make_the_run_again(made, monkeypatch):
 def test_a_proxy_is_fitted_first_with_the_options_it_was_fitted_with(made, monkeypatch):
     about = SimpleNamespace(job="jobs/job.toml", overrides=("reward.path=p",), options={})
     folder: Any = SimpleNamespace(path="runs/rna", about=lambda: about)
-    settings = {"members": 3, "seed": 0, "test_fraction": 0.2, "max_distance": None, "refit": False}
+    settings = {"models": "trees gp-words", "seed": 0, "test_fraction": 0.2, "max_distance": None, "refit": False}
     monkeypatch.setattr(reproduce, "quality_of_proxy", lambda job: SimpleNamespace(settings=settings))
     job = RunFolder.open(made / "a run").job()
     job = replace(job, reward={"name": "Proxy", "path": "p", "beta": 1.0}, data=DataSettings(path="t.csv", space="rna"))
     opened: Any = SimpleNamespace(folder=folder, job=job, selection=None, verification=None, is_user_score=False)
     found = reproduce.commands(opened)
     assert found == (
-        "narrows fit jobs/job.toml --members 3 --no-refit --out jobs/p",
+        "narrows fit jobs/job.toml --no-refit --out jobs/p --models trees gp-words",
         "narrows run jobs/job.toml --out runs/rna --set reward.path=p",
         "narrows report runs/rna",
     )
@@ -135,14 +135,14 @@ def test_a_proxy_is_fitted_first_with_the_options_it_was_fitted_with(made, monke
         asked.update(options)
         raise ValueError("far enough")
 
-    monkeypatch.setattr("narrows.commands.fitting.fit_ensemble", stop)
+    monkeypatch.setattr("narrows.commands.fitting.fit_table", stop)
     monkeypatch.chdir(made)
     text = JOB.replace('name = "Score"\nbeta = 4.0\nkappa = 0.5', 'name = "Proxy"\npath = "p"')
     (made / "jobs").mkdir()
     (made / "jobs" / "job.toml").write_text(f'{text}[data]\npath = "t.csv"\nspace = "rna"\n', encoding="utf-8")
     (made / "jobs" / "t.csv").write_text("sequence,score\nACGU,1\nAGGU,2\n", encoding="utf-8")
     assert main(shlex.split(found[0])[1:]) == 1, "which is our own error: the words were understood"
-    assert (asked["members"], asked["refit"], asked["seed"]) == (3, False, 0)
+    assert (asked["models"], asked["refit"], asked["seed"]) == (("trees", "gp-words"), False, 0)
 
 
 def test_a_score_that_is_missing_in_a_mean_is_named_with_what_to_do(made, capsys):

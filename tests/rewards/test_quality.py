@@ -41,7 +41,7 @@ def test_rank_agreement_is_spearmans_with_ties():
 
 def test_the_summary_states_every_figure():
     text = make_quality(spearman=0.875, rmse=0.125, num_train=12_345).summary()
-    for figure in ("12,345", "0.875", "0.125", "50.0%", "min 3, median 3, max 3 edits", "at 3 edits", "1.50 x the spread"):
+    for figure in ("12,345", "0.875", "0.125", "50.0%", "min 3, median 3, max 3 edits", "at 3 edits", "2 standard deviations"):
         assert figure in text
     assert "undefined (constant predictions)" in make_quality().summary()
 

@@ -9,7 +9,9 @@ from tests.rewards.proxies import make_quality
 from narrows.data import Space
 from narrows.envs import Sequence
 from narrows.proxies import Proxy
-from narrows.proxies.ensemble import Ensemble, make_members, save
+from narrows.proxies.fitted import FittedProxy, save
+from narrows.proxies.models.constant import Constant
+from narrows.proxies.models.networks import Networks, make_networks
 
 
 @pytest.fixture(scope="module")
@@ -17,18 +19,19 @@ def place(tmp_path_factory):
     folder = tmp_path_factory.mktemp("trust") / "proxy"
     space = Space("rna", "ACGU", 2, 4)
     offset, scale, std_scale = (jnp.asarray(number, jnp.float32) for number in (0.3, 2.0, 1.7))
-    ensemble = Ensemble(make_members(space, 3, jax.random.key(0)), offset, scale, std_scale, space)
-    save(ensemble, make_quality(), folder)
-    return ensemble, Sequence(ensemble.alphabet, ensemble.space.min_length, ensemble.space.max_length), str(folder)
+    networks = Networks(make_networks(space, 3, jax.random.key(0)))
+    fitted = FittedProxy((networks,), jnp.ones(1), offset, scale, std_scale, space)
+    save(fitted, make_quality(), folder)
+    return fitted, Sequence(space.alphabet, space.min_length, space.max_length), str(folder)
 
 
 def test_each_way_by_hand(place):
-    ensemble, env, path = place
+    fitted, env, path = place
     states = env.from_text(["ACG", "AA", "CCGA"])
-    members = [jax.tree.map(lambda leaf, k=k: leaf[k], ensemble.members) for k in range(ensemble.num_members)]
+    members = [jax.tree.map(lambda leaf, k=k: leaf[k], fitted.models[0].networks) for k in range(fitted.num_members)]
     single = [jax.vmap(member)(states.tokens) for member in members]
-    guesses = float(ensemble.offset) + float(ensemble.scale) * np.asarray(single, np.float64)
-    mean, spread = guesses.mean(axis=0), float(ensemble.std_scale)
+    guesses = float(fitted.offset) + float(fitted.scale) * np.asarray(single, np.float64)
+    mean, spread = guesses.mean(axis=0), float(fitted.std_scale)
     expected = {
         (0.0, None): mean,
         (0.0, "mean"): mean,
@@ -55,3 +58,10 @@ def test_what_makes_no_sense_is_refused(place, kappa, trust, message):
     _, env, path = place
     with pytest.raises(ValueError, match=message):
         Proxy(env, path, kappa, trust)
+
+
+def test_one_opinion_alone_has_no_most_sceptical_member(tmp_path):
+    space, one = Space("rna", "ACGU", 2, 4), jnp.ones(())
+    save(FittedProxy((Constant(one, one),), jnp.ones(1), 0.0, one, one, space), make_quality(), tmp_path)
+    with pytest.raises(ValueError, match="has one member alone. Use lower_bound"):
+        Proxy(Sequence("ACGU", 2, 4), str(tmp_path), trust="ensemble_min")

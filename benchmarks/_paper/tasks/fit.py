@@ -19,8 +19,8 @@ from narrows.envs.sequence import SequenceState
 from narrows.policies.attention import Block
 from narrows.policies.layers import Affine
 from narrows.policies.transformer import sinusoids
-from narrows.proxies.ensemble import encode
 from narrows.proxies.files import Kind, read_manifest, read_tree, save_tree
+from narrows.proxies.fitted import encode
 from narrows.proxies.quality import rank_agreement
 from narrows.rewards.base import AbstractReward
 

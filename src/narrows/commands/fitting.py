@@ -4,19 +4,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
+from rich.progress import Progress as Rich
 from tyro.conf import Positional
 
 from narrows.config import Job, RewardKind, build_env, load_job, with_parent
-from narrows.data import Table, TableSettings, accept_table, check_table
+from narrows.data import TableSettings, accept_table, check_table
 from narrows.data import space as named_space
 from narrows.data.settings import USUAL, AbstractTableSettings
 from narrows.data.spaces import CUSTOM_PREFIX, OpenSpace, Space
 from narrows.envs import Sequence
-from narrows.proxies.ensemble import save
 from narrows.proxies.fit import Progress
-from narrows.proxies.fit import fit as fit_ensemble
+from narrows.proxies.fit import fit as fit_table
+from narrows.proxies.fitted import save
 from narrows.proxies.quality import Quality
-from narrows.sizes import Few, Seed
+from narrows.sizes import Seed
 
 
 @dataclass(frozen=True)
@@ -32,14 +33,14 @@ class FitSettings:
     """Settings of how a proxy is fitted and judged.
 
     Args:
-        members: networks in the ensemble, each trained on a bootstrap sample.
-        seed: of the split, the bootstrap and the initial weights.
+        models: names of the models to compare with the mean; all that suit the table by default. The comparison names them.
+        seed: of the split, the folds and whatever a model draws.
         test_fraction: share of the sequences held out, as whole clusters.
         max_distance: sequences within this many edits are never on both sides of the split; by default 15 % of the length.
         refit: after judging, train the proxy that is saved on all rows.
     """
 
-    members: Few = 5
+    models: tuple[str, ...] = ()
     seed: Seed = 0
     test_fraction: float = 0.2
     max_distance: int | None = None
@@ -57,7 +58,7 @@ def fit(
     settings: FitSettings = _USUAL,
     reading: TableSettings = USUAL,
 ) -> Fitted:
-    """Fit an ensemble of small networks to a table and judge it on clusters of sequences it never saw.
+    """Compare models of a table on clusters of sequences they never saw, and keep the best as the proxy.
 
     Args:
         source: a table (CSV), or a job file, whose [data] names the table and whose [reward] path says where the proxy goes.
@@ -82,8 +83,9 @@ def fit(
     table = accept_table(checked)
     assert checked.space is not None, "a table with rows has lengths"
     _refuse_a_file(out)  # before minutes of learning, not after
-    fitted = fit_ensemble(table, checked.space, **vars(settings), progress=_Meter(table))
-    save(fitted.ensemble, fitted.quality, out, table.sha256)
+    with Rich(console=Console(stderr=True), transient=True) as bar:
+        fitted = fit_table(table, checked.space, **vars(settings), progress=_Meter(len(table), bar))
+    save(fitted.proxy, fitted.quality, out, table.sha256)
     return Fitted(out, fitted.quality)
 
 
@@ -93,18 +95,14 @@ def render(fitted: Fitted) -> str:
 
 
 class _Meter:
-    """Shows how far a fit is, now and then."""
+    """Shows how far a fit is."""
 
-    def __init__(self, table: Table) -> None:
-        self._console = Console()
-        self._stage = ""
-        self._num_rows = len(table)
+    def __init__(self, num_rows: int, bar: Rich) -> None:
+        self._bar = bar
+        self._task = bar.add_task(f"{num_rows:,} rows")
 
     def __call__(self, progress: Progress) -> None:
-        if progress.stage != self._stage:
-            self._stage = progress.stage
-            what = "to judge it on held-out clusters" if progress.stage == "judge" else "again on every row"
-            self._console.print(f"training on {self._num_rows} rows, {what}", highlight=False)
+        self._bar.update(self._task, description=progress.stage, completed=progress.done, total=progress.at_most)
 
 
 def _refuse_a_file(out: Path) -> None:

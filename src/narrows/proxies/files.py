@@ -72,8 +72,11 @@ def save_tree(folder: str | Path, kind: Kind, tree: Any, fields: Mapping[str, An
     return folder
 
 
-def read_manifest(folder: str | Path, kind: Kind) -> dict[str, Any]:
-    """Return the manifest of a folder, its outer form checked; ValueError names the file and says what is wrong with it."""
+def read_manifest(folder: str | Path, kind: Kind, *older: Kind) -> dict[str, Any]:
+    """Return the manifest of a folder, its outer form checked; ValueError names the file and says what is wrong with it.
+
+    `older` are earlier versions of the kind that are read too.
+    """
     path = Path(folder) / MANIFEST
     refuse_special_within(folder)
     if not path.is_file():
@@ -81,8 +84,9 @@ def read_manifest(folder: str | Path, kind: Kind) -> dict[str, Any]:
     manifest = parse_content(read_text(path), str(path), "Fit the proxy again.")
     if manifest.get("format") != kind.format:
         raise ValueError(f"{path} is no manifest of a proxy of this kind. Name a folder made with {kind.maker}.")
-    if manifest.get("version") != kind.version:
-        found = manifest.get("version")
+    found = manifest.get("version")
+    kind = next((one for one in older if one.version == found), kind)
+    if found != kind.version:
         raise ValueError(
             f"{path} has version {quote(found)} and this Narrows reads {kind.version}. Fit the proxy again or update Narrows."
         )

@@ -1,9 +1,9 @@
-"""Fit a proxy to a table and say how far to trust it: training on clusters, calibrating on others, judging on yet others."""
+"""Fit a proxy to a table: models compared on clusters that they never saw, the best kept, judged on yet other clusters."""
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple, final
+from dataclasses import dataclass
+from typing import NamedTuple, final
 
 import jax
 import jax.numpy as jnp
@@ -13,46 +13,39 @@ from rapidfuzz.distance import Levenshtein
 from rapidfuzz.process import cdist
 
 from narrows.data import Space, Table
-from narrows.proxies.bagging import Epochs, draw_bags, train_members
-from narrows.proxies.ensemble import Ensemble, encode, make_members
-from narrows.proxies.quality import Quality, rank_agreement
-from narrows.proxies.splits import Split, cluster_split, held_out
+from narrows.proxies.comparison import Compared, draw_folds, gain, learn, out_of_fold, shares_of
+from narrows.proxies.fitted import FittedProxy, encode
+from narrows.proxies.models.base import AbstractModel, Learner, Lesson
+from narrows.proxies.models.learners import LEARNERS
+from narrows.proxies.quality import ONE_STD, TWO_STD, ComparedModel, Quality, rank_agreement
+from narrows.proxies.splits import cluster_split
 
 MIN_ROWS = 20
-MIN_CALIBRATION = 20
-"""Sequences below which a quantile of their errors says too little to scale the uncertainty by."""
-
-CALIBRATION_FRACTION = 0.1
-ONE_STD = 0.6827
 _SHORT = 64
 _MAX_PAIRS, _MAX_LONG_PAIRS = 400_000_000, 4_000_000
 """Distances computed to say how far the held-out sequences are from the training ones; long sequences take 100 times longer."""
+_LEAST_SLOPE = 0.05
+"""A proxy keeps its order even where that seems to be worth nothing; what it says of a score is then nearly the mean."""
+_FEW = 10
+"""Rows at a distance below which the error there says little."""
 
 
 @final
 @dataclass(frozen=True)
 class Progress:
-    """The stage of a fit: training for the quality figures (`judge`) or once more on every row (`refit`)."""
+    """The stage of a fit: comparing models, judging what was chosen, or learning once more from every row."""
 
-    stage: Literal["judge", "refit"]
-    epochs: Epochs
+    stage: str
+    done: int
+    at_most: int
 
 
 @final
 class Fit(NamedTuple):
     """A fitted proxy and its quality."""
 
-    ensemble: Ensemble
+    proxy: FittedProxy
     quality: Quality
-
-
-class _Sides(NamedTuple):
-    """Rows trained on, calibrated on and judged on; no near-duplicates across any two."""
-
-    train: Int[np.ndarray, " row"]
-    calibration: Int[np.ndarray, " row"]
-    test: Int[np.ndarray, " row"]
-    split: Split
 
 
 @final
@@ -60,71 +53,117 @@ class _Sides(NamedTuple):
 class _Settings:
     """The checked settings of a fit."""
 
-    members: int
+    models: tuple[str, ...]
     seed: int
     test_fraction: float
     max_distance: int | None
-    max_epochs: int
-    patience: int
     refit: bool
 
-    def __post_init__(self) -> None:
-        if self.members < 2:
-            raise ValueError(f"members must be at least 2, got {self.members}: one network alone cannot say how sure it is.")
-        for name in ("max_epochs", "patience"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
+    def learners(self, lesson: Lesson) -> list[Learner]:
+        """Return those that are asked for, or all that suit the rows, the mean among them in either case."""
+        known = {learner.name: learner for learner in LEARNERS}
+        if unknown := [name for name in self.models if name not in known]:
+            raise ValueError(f"models has no {unknown[0]!r}. Known: {', '.join(known)}.")
+        asked = [learner for learner in LEARNERS if learner.name in ("mean", *self.models)] if self.models else list(LEARNERS)
+        suitable = [learner for learner in asked if self.models or learner.suits(lesson)]
+        if unfit := [learner.name for learner in suitable if not learner.suits(lesson)]:
+            raise ValueError(f"{unfit[0]!r} cannot learn from these rows: it needs sequences of one length, or more of them.")
+        return suitable
 
 
 def fit(
     table: Table,
     space: Space,
     *,
-    members: int = 5,
+    models: Sequence[str] = (),
     seed: int = 0,
     test_fraction: float = 0.2,
     max_distance: int | None = None,
-    max_epochs: int = 100,
-    patience: int = 10,
     refit: bool = True,
     progress: Callable[[Progress], None] | None = None,
 ) -> Fit:
-    """Fit an ensemble to scored sequences, judge it on clusters it never saw, and by default fit it again on everything.
+    """Fit a proxy to scored sequences, judge it on clusters it never saw, and by default fit it again on everything.
 
-    The spread of the members is scaled so that 68 % of the truths of calibration clusters lie within one standard deviation;
-    the quality figures come from the test clusters, which no number of the fit was chosen on.
+    Some clusters are set aside to judge on. On the others every model is asked, fold by fold, about clusters that it did not
+    learn from; the one whose best predicted rows were measured best is kept (`gain`), or an average of several where that does
+    better. The same answers scale the standard deviation so that 68 % of the truths lie within it. The quality figures come
+    from the clusters set aside, which no number of the fit was chosen on.
 
     Args:
-        table: at least 20 rows with finite scores that differ; higher is better.
+        table: at least 20 rows with finite scores that differ; higher is better. Several measurements of one sequence
+            (`counts`) weigh as such; a score that is only a bound (`bounds`) counts as one, by Tobit's likelihood.
         space: the sequences that the proxy will read.
-        members: networks of the ensemble, >= 2; each learns from its own bootstrap sample.
-        seed: split, initial weights, bootstrap samples and minibatches. The same seed gives the same bits on one machine.
+        models: names of models to compare with the mean; by default all that suit the table.
+        seed: split, folds, and whatever a model draws. The same seed gives the same bits on one machine.
         test_fraction: share of the sequences to judge on, in whole clusters.
         max_distance: edits within which sequences are kept on one side; `cluster_split` says what the default is.
-        max_epochs: passes over the data, at most.
-        patience: epochs without a better out-of-bag error after which training stops.
-        refit: whether the ensemble returned learns from every row once its quality is known. The figures are those of the
-            ensemble trained without the held-out rows.
-        progress: called every few epochs.
+        refit: whether the proxy returned learns from every row once its quality is known. The figures are those of the
+            one that was trained without the rows set aside.
+        progress: called before every model.
 
     Raises ValueError for a table that cannot be learned from and for a split that is impossible, with the cure.
     """
     started = time.perf_counter()
-    settings = _Settings(members, seed, test_fraction, max_distance, max_epochs, patience, refit)
+    settings = _Settings(tuple(models), seed, test_fraction, max_distance, refit)
     _check(table)
-    tokens = encode(table.sequences, space)
-    sides = _sides(table.sequences, settings)
-    judged = _train(tokens, table.scores, sides.train, space, settings, "judge", progress)
-    std_scale = _calibrate(judged, table, sides.calibration)
-    judged = replace(judged, std_scale=_scalar(std_scale))
-    mean, std = judged.predict([table.sequences[row] for row in sides.test])
-    final_ensemble = judged
+    tell = progress or (lambda _: None)
+    split = cluster_split(table.sequences, fraction=test_fraction, max_distance=max_distance, seed=seed)
+    offset, scale, lesson = _lesson(table, space, split.train, seed)
+    folds = draw_folds(split.clusters[split.train], seed + 1)
+    learners, compared = settings.learners(lesson), []
+    for done, learner in enumerate(learners):
+        tell(Progress(f"comparing models: {learner.name}", done, len(learners) + 2))
+        compared.append(out_of_fold(learner, lesson, folds))
+    shares, mean = shares_of(compared, lesson, folds)
+    kept = [(one, share) for one, share in zip(compared, shares, strict=True) if share > 0]
+    tell(Progress("judging on clusters set aside", len(learners), len(learners) + 2))
+    parts = [learn(one.learner, lesson, one.prepared, len(folds)) for one, _ in kept]
+    spread = _spread(kept, mean)
+    shift, slope = _straighten(lesson, mean)
+    mean = shift + slope * mean
+    std_scale, std_scale_95 = _calibrate(lesson, mean, slope * spread)
+    judged = _proxy(parts, kept, offset + scale * shift, scale * slope, std_scale, space)
+    test_mean, test_std = judged.predict([table.sequences[row] for row in split.test])
+    final_proxy = judged
     if refit:
-        everything = np.arange(len(tokens))
-        again = _train(tokens, table.scores, everything, space, settings, "refit", progress)
-        final_ensemble = replace(again, std_scale=_scalar(std_scale))
-    quality = _quality(table, sides, mean, std, std_scale, settings, started)
-    return Fit(final_ensemble, quality)
+        tell(Progress("learning from every row", len(learners) + 1, len(learners) + 2))
+        offset, scale, lesson_of_all = _lesson(table, space, np.arange(len(table)), seed)
+        parts = [learn(one.learner, lesson_of_all, one.learner.prepare(lesson_of_all), 0) for one, _ in kept]
+        final_proxy = _proxy(parts, kept, offset + scale * shift, scale * slope, std_scale, space)
+    known = [table.sequences[row] for row in split.train]
+    held = [table.sequences[row] for row in split.test]
+    distances = _distances_out_of_fold(known, folds)
+    test_distance = distance_to_nearest(held, known)
+    truth = table.scores[split.test]
+    error = np.abs(_errors(table, split.test, test_mean))
+    baseline = _errors(table, split.test, np.full(len(truth), table.scores[split.train].mean()))
+    quality = Quality(
+        num_train=len(split.train),
+        num_calibration=len(split.train),
+        num_test=len(split.test),
+        spearman=rank_agreement(test_mean, truth),
+        rmse=float(np.sqrt(np.mean(error**2))),
+        rmse_of_mean=float(np.sqrt(np.mean(baseline**2))),
+        coverage_1std=float(np.mean(error <= test_std)),
+        coverage_2std=float(np.mean(error <= std_scale_95 / std_scale * test_std)),
+        sharpness=float(test_std.mean()),
+        std_scale=std_scale,
+        is_refit=refit,
+        test_truth=truth,
+        test_mean=test_mean,
+        test_std=test_std,
+        test_distance=test_distance,
+        description=_describe(table, kept, settings),
+        split=split.describe(),
+        settings={**vars(settings), "models": " ".join(models), "max_distance_used": split.max_distance},
+        seconds=time.perf_counter() - started,
+        compared=tuple(_row(one, float(share), lesson) for one, share in zip(compared, shares, strict=True)),
+        interval_95=std_scale_95 / std_scale,
+        trusted_distance=_trusted_distance(lesson, mean, folds, distances),
+        beats_mean=_beats_mean(lesson, mean, compared[0].mean),
+        measurement_std=table.measurement_std,
+    )
+    return Fit(final_proxy, quality)
 
 
 def _check(table: Table) -> None:
@@ -145,110 +184,144 @@ def _check(table: Table) -> None:
         )
 
 
-def _sides(sequences: Sequence[str], settings: _Settings) -> _Sides:
-    split = cluster_split(sequences, fraction=settings.test_fraction, max_distance=settings.max_distance, seed=settings.seed)
-    inner = held_out(split.clusters[split.train], CALIBRATION_FRACTION * len(split.train), settings.seed + 1)
-    calibration = split.train[inner] if len(inner) >= MIN_CALIBRATION else split.train[:0]
-    return _Sides(np.setdiff1d(split.train, calibration), calibration, split.test, split)
-
-
-def _train(
-    tokens: Int[np.ndarray, "row length"],
-    scores: Float[np.ndarray, " row"],
-    rows: Int[np.ndarray, " allowed"],
-    space: Space,
-    settings: _Settings,
-    stage: Literal["judge", "refit"],
-    progress: Callable[[Progress], None] | None,
-) -> Ensemble:
-    """Return an ensemble that learned from some rows of a table."""
-    offset, scale = float(scores[rows].mean()), float(scores[rows].std())
+def _lesson(table: Table, space: Space, rows: Int[np.ndarray, " some"], seed: int) -> tuple[float, float, Lesson]:
+    """Return mean and standard deviation of the scores of some rows, and the rows to learn from."""
+    scores = table.scores[rows]
+    offset, scale = float(scores.mean()), float(scores.std())
     if scale == 0.0:
         raise ValueError(
             "every score on the training side of the split is the same. Use another seed or a smaller test_fraction."
         )
-    init_key, batch_key = jax.random.split(jax.random.key(settings.seed))
-    rng = np.random.default_rng(settings.seed)
-    trained = train_members(
-        make_members(space, settings.members, init_key),
-        tokens,
-        (scores - offset) / scale,
-        draw_bags(rows, len(tokens), settings.members, rng),
-        batch_key,
-        max_epochs=settings.max_epochs,
-        patience=settings.patience,
-        progress=None if progress is None else lambda epochs: progress(Progress(stage, epochs)),
-    )
-    return Ensemble(trained, offset, _scalar(scale), _scalar(1.0), space)
+    tokens = encode([table.sequences[row] for row in rows], space)
+    noise = 1.0 / table.counts[rows]
+    return offset, scale, Lesson(tokens, (scores - offset) / scale, noise, table.bounds[rows].astype(np.int64), space, seed)
 
 
-def _calibrate(ensemble: Ensemble, table: Table, rows: Int[np.ndarray, " row"]) -> float:
-    """Return the factor on the members' spread that covers 68 % of the truths of some rows, 1 without any."""
-    if not len(rows):
-        return 1.0
-    mean, std = ensemble.predict([table.sequences[row] for row in rows])
-    floor = 1e-6 * float(ensemble.scale)
-    return float(np.quantile(np.abs(table.scores[rows] - mean) / np.maximum(std, floor), ONE_STD))
+def _proxy(
+    parts: Sequence[AbstractModel],
+    kept: Sequence[tuple[Compared, float]],
+    offset: float,
+    scale: float,
+    std_scale: float,
+    space: Space,
+) -> FittedProxy:
+    shares = jnp.asarray([share for _, share in kept], jnp.float32)
+    return FittedProxy(tuple(parts), shares, offset, _scalar(scale), _scalar(std_scale), space)
 
 
 def _scalar(value: float) -> jax.Array:
     return jnp.asarray(value, jnp.float32)
 
 
-def _quality(
-    table: Table,
-    sides: _Sides,
-    mean: Float[np.ndarray, " test"],
-    std: Float[np.ndarray, " test"],
-    std_scale: float,
-    settings: _Settings,
-    started: float,
-) -> Quality:
-    truth = table.scores[sides.test]
-    error = np.abs(truth - mean)
-    baseline = table.scores[sides.train].mean()
-    held, known = ([table.sequences[row] for row in rows] for rows in (sides.test, sides.train))
-    return Quality(
-        num_train=len(sides.train),
-        num_calibration=len(sides.calibration),
-        num_test=len(sides.test),
-        spearman=rank_agreement(mean, truth),
-        rmse=float(np.sqrt(np.mean(error**2))),
-        rmse_of_mean=float(np.sqrt(np.mean((truth - baseline) ** 2))),
-        coverage_1std=float(np.mean(error <= std)),
-        coverage_2std=float(np.mean(error <= 2 * std)),
-        sharpness=float(std.mean()),
-        std_scale=std_scale,
-        is_refit=settings.refit,
-        test_truth=truth,
-        test_mean=mean,
-        test_std=std,
-        test_distance=distance_to_nearest(held, known),
-        description=_describe(table, sides, settings),
-        split=sides.split.describe(),
-        settings={**vars(settings), "max_distance_used": sides.split.max_distance},
-        seconds=time.perf_counter() - started,
+def _spread(kept: Sequence[tuple[Compared, float]], mean: Float[np.ndarray, " row"]) -> Float[np.ndarray, " row"]:
+    """Return the standard deviation of the average that is kept, as `FittedProxy` works it out."""
+    return np.sqrt(sum(share * (one.std**2 + (one.mean - mean) ** 2) for one, share in kept))
+
+
+def _straighten(lesson: Lesson, mean: Float[np.ndarray, " row"]) -> tuple[float, float]:
+    """Return the line by which predictions are nearest to scores that were not learned from; their order stays.
+
+    Models that see scores in logarithms or by rank predict medians, and what is learned from few rows is too bold.
+    """
+    centred = mean - mean.mean()
+    slope = max(float(centred @ lesson.scores / max(centred @ centred, 1e-12)), _LEAST_SLOPE)
+    return float(lesson.scores.mean() - slope * mean.mean()), slope
+
+
+def _calibrate(lesson: Lesson, mean: Float[np.ndarray, " row"], std: Float[np.ndarray, " row"]) -> tuple[float, float]:
+    """Return the factors on the standard deviation that cover 68 % and 95 % of the truths: conformal quantiles.
+
+    Of errors over standard deviations of rows that were not learned from (Angelopoulos and Bates, arXiv:2107.07511, 2.3.1).
+    """
+    ratios = np.abs(lesson.errors(mean)) / np.maximum(std, 1e-6)
+    levels = np.minimum(np.array([ONE_STD, TWO_STD]) * (1.0 + 1.0 / len(ratios)), 1.0)
+    one, two = np.quantile(ratios, levels, method="higher")
+    return max(float(one), 1e-6), max(float(two), float(one), 1e-6)
+
+
+def _errors(table: Table, rows: Int[np.ndarray, " some"], mean: Float[np.ndarray, " some"]) -> Float[np.ndarray, " some"]:
+    errors = table.scores[rows] - mean
+    return np.where(table.bounds[rows] * errors < 0, 0.0, errors)
+
+
+def _row(one: Compared, share: float, lesson: Lesson) -> ComparedModel:
+    """Return the line of a model in the table of the comparison; each is straightened and calibrated for itself."""
+    shift, slope = _straighten(lesson, one.mean)
+    mean, raw = shift + slope * one.mean, slope * one.std
+    errors = lesson.errors(mean)
+    scale, scale_95 = _calibrate(lesson, mean, raw)
+    std = np.maximum(scale * raw, 1e-6)
+    log_density = -0.5 * (errors / std) ** 2 - np.log(std) - 0.5 * np.log(2.0 * np.pi)
+    return ComparedModel(
+        name=one.learner.name,
+        meaning=one.learner.meaning,
+        gain=gain(one.mean, lesson.scores),
+        spearman=rank_agreement(one.mean, lesson.scores) if one.learner.name != "mean" else None,
+        rmse=float(np.sqrt(np.mean(errors**2))),
+        log_likelihood=float(np.mean(log_density)),
+        coverage_1std=float(np.mean(np.abs(errors) <= std)),
+        coverage_2std=float(np.mean(np.abs(errors) <= scale_95 * raw)),
+        seconds=one.seconds,
+        share=share,
     )
 
 
-def _describe(table: Table, sides: _Sides, settings: _Settings) -> str:
-    text = (
-        f"An ensemble of {settings.members} small convolutional networks, each trained on its own bootstrap sample of the "
-        "measurements; scores were standardised with the mean and standard deviation of the training rows. "
-    )
-    if len(sides.calibration):
-        text += (
-            f"Its standard deviation was scaled on {len(sides.calibration):,} further sequences so that 68 % of their truths "
-            "lie within one. "
-        )
+def _distances_out_of_fold(sequences: Sequence[str], folds: Int[np.ndarray, " row"]) -> Float[np.ndarray, " row"]:
+    """Return the edits from each sequence to the nearest one of the other folds."""
+    found = np.full(len(sequences), np.nan)
+    for fold in np.unique(folds):
+        others = [sequence for sequence, one in zip(sequences, folds, strict=True) if one != fold]
+        held = [sequence for sequence, one in zip(sequences, folds, strict=True) if one == fold]
+        found[folds == fold] = distance_to_nearest(held, others)
+    return found
+
+
+def _trusted_distance(
+    lesson: Lesson, mean: Float[np.ndarray, " row"], folds: Int[np.ndarray, " row"], distances: Float[np.ndarray, " row"]
+) -> int | None:
+    """Return the edits up to which the proxy was nearer to the truth than the mean is, None where it never was.
+
+    Distances are looked at from the nearest on, ten rows or more at a time, until those beyond some are predicted no better
+    than by the mean of what was learned from.
+    """
+    of_mean = np.empty(len(folds))
+    for fold in np.unique(folds):
+        of_mean[folds == fold] = lesson.scores[folds != fold].mean()
+    better = lesson.errors(of_mean) ** 2 - lesson.errors(mean) ** 2
+    known = np.isfinite(distances)
+    trusted, pending = None, np.zeros(len(folds), bool)
+    for distance in np.unique(distances[known]):
+        pending |= known & (distances == distance)
+        if pending.sum() >= _FEW:
+            if better[pending].mean() <= 0.0:
+                return trusted
+            trusted, pending = int(distance), np.zeros(len(folds), bool)
+    return trusted
+
+
+def _beats_mean(lesson: Lesson, mean: Float[np.ndarray, " row"], of_mean: Float[np.ndarray, " row"]) -> bool:
+    """Return whether predictions are better than the mean by more than two standard errors, in squares or in ranks."""
+    better = lesson.errors(of_mean) ** 2 - lesson.errors(mean) ** 2
+    by_rank = rank_agreement(mean, lesson.scores)
+    is_nearer = better.mean() > 2.0 * better.std() / np.sqrt(len(better))
+    return bool(is_nearer or (by_rank is not None and by_rank > 2.0 / np.sqrt(len(better) - 1)))
+
+
+def _describe(table: Table, kept: Sequence[tuple[Compared, float]], settings: _Settings) -> str:
+    if len(kept) == 1:
+        text = f"The proxy is {kept[0][0].learner.meaning}."
     else:
-        text += "There were too few sequences to calibrate its standard deviation. "
+        listed = "; ".join(f"{share:.0%} {one.learner.meaning}" for one, share in kept)
+        text = f"The proxy is an average, whose weights the data chose: {listed}."
+    text += " Its standard deviation was scaled so that 68 % of the scores that it had not learned from lie within one."
+    if table.bounds.any():
+        text += f" {int((table.bounds != 0).sum()):,} scores are only bounds and counted as such."
     if settings.refit:
         return text + (
-            f"The saved proxy then learned once more from all {len(table.sequences):,} rows; the figures are those of the one "
+            f" The saved proxy then learned once more from all {len(table.sequences):,} rows; the figures are those of the one "
             "trained without the held-out sequences."
         )
-    return text + "The saved proxy is the one these figures belong to; the held-out sequences never trained it."
+    return text + " The saved proxy is the one these figures belong to; the held-out sequences never trained it."
 
 
 def distance_to_nearest(queries: Sequence[str], references: Sequence[str]) -> Float[np.ndarray, " query"]:

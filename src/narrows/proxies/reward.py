@@ -1,4 +1,4 @@
-"""A fitted ensemble as the reward of a run."""
+"""A fitted proxy as the reward of a run."""
 
 from collections.abc import Sequence as Objects
 from pathlib import Path
@@ -11,9 +11,9 @@ from jaxtyping import Array, Float
 from narrows.envs.base import AbstractEnvironment
 from narrows.envs.sequence import Sequence, SequenceState
 from narrows.printing import quote
-from narrows.proxies import ensemble as files
+from narrows.proxies import fitted as files
 from narrows.proxies.base import AbstractProxy
-from narrows.proxies.ensemble import Ensemble, load
+from narrows.proxies.fitted import FittedProxy, load
 from narrows.proxies.quality import Quality
 from narrows.rewards import AbstractReward
 
@@ -21,7 +21,7 @@ Trust = Literal["mean", "lower_bound", "ensemble_min"]
 
 
 class Proxy(AbstractProxy):
-    """What a fitted ensemble predicts, and how far that is trusted, as made by `narrows fit`.
+    """What a fitted proxy predicts, and how far that is trusted, as made by `narrows fit`.
 
     Args:
         env: the `Sequence` environment whose objects it scores; its letters must be the proxy's, in the same order.
@@ -32,7 +32,7 @@ class Proxy(AbstractProxy):
             else the mean.
     """
 
-    ensemble: Ensemble
+    fitted: FittedProxy
     kappa: float = eqx.field(static=True)
     trust: Trust = eqx.field(static=True)
 
@@ -47,40 +47,45 @@ class Proxy(AbstractProxy):
             raise ValueError("trust is lower_bound, and kappa 0: that is the mean. Set kappa, 1 is usual.")
         if trust in ("mean", "ensemble_min") and kappa > 0.0:
             raise ValueError(f"trust is {trust}, which has no kappa, got {kappa}. Leave one of them out.")
-        ensemble, _ = load(path)
-        if ensemble.alphabet != env.alphabet:
+        fitted, _ = load(path)
+        if fitted.alphabet != env.alphabet:
             raise ValueError(
-                f"the proxy in {path} knows the letters {quote(ensemble.alphabet)}, the environment has {quote(env.alphabet)}. "
+                f"the proxy in {path} knows the letters {quote(fitted.alphabet)}, the environment has {quote(env.alphabet)}. "
                 "Give the environment the proxy's alphabet, or fit a proxy for this one."
             )
-        known = ensemble.space
+        known = fitted.space
         if not known.min_length <= env.min_length <= env.max_length <= known.max_length:
             raise ValueError(
                 f"the proxy in {path} reads sequences of {known.lengths} letters, the environment builds {env.min_length} to "
                 f"{env.max_length}. Change the environment's lengths or fit a proxy for these."
             )
-        self.ensemble = ensemble
+        if trust == "ensemble_min" and fitted.num_members < 2:
+            raise ValueError(
+                f"trust is ensemble_min, and the proxy in {path} has one member alone. Use lower_bound with a kappa, or fit "
+                "`--models trees`."
+            )
+        self.fitted = fitted
         self.kappa = kappa
         self.trust = trust or ("lower_bound" if kappa > 0.0 else "mean")
 
     def __call__(self, states: SequenceState) -> Float[Array, " batch"]:
         if self.trust == "ensemble_min":
-            return self.ensemble.least(states.tokens)
-        mean, std = self.ensemble(states.tokens)
+            return self.fitted.least(states.tokens)
+        mean, std = self.fitted(states.tokens)
         return mean - self.kappa * std if self.trust == "lower_bound" else mean
 
     @property
     def reference(self) -> float:
-        return self.ensemble.offset
+        return self.fitted.offset
 
     def centred(self) -> "Proxy":
-        return eqx.tree_at(lambda proxy: proxy.ensemble, self, self.ensemble.centred())
+        return eqx.tree_at(lambda proxy: proxy.fitted, self, self.fitted.centred())
 
     def predict(self, objects: Objects[str]) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
-        return self.ensemble.predict(objects)
+        return self.fitted.predict(objects)
 
     def predicted_mean(self) -> AbstractReward:
-        return _Mean(self.ensemble)
+        return _Mean(self.fitted)
 
     @classmethod
     def read_quality(cls, path: Path) -> Quality:
@@ -92,16 +97,16 @@ class Proxy(AbstractProxy):
 
 
 class _Mean(AbstractReward):
-    """What an ensemble predicts of finished sequences."""
+    """What a fitted proxy predicts of finished sequences."""
 
-    ensemble: Ensemble
+    fitted: FittedProxy
 
     def __call__(self, states: SequenceState) -> Float[Array, " batch"]:
-        return self.ensemble(states.tokens)[0]
+        return self.fitted(states.tokens)[0]
 
     @property
     def reference(self) -> float:
-        return self.ensemble.offset
+        return self.fitted.offset
 
     def centred(self) -> "_Mean":
-        return _Mean(self.ensemble.centred())
+        return _Mean(self.fitted.centred())

@@ -23,7 +23,7 @@ from narrows.files import (
     write_atomically,
 )
 from narrows.printing import printable, quote
-from narrows.proxies import ensemble
+from narrows.proxies import fitted
 from narrows.runs.pinned import (
     INPUTS,
     changed_inputs,
@@ -271,7 +271,7 @@ def _copy_proxy(source: Path, target: Path) -> None:
     """Copy the files of a proxy and nothing else: its folder may hold anything, even the run folder in the making."""
     target.mkdir()
     for file in sorted(source.iterdir()):
-        if file.name == ensemble.MANIFEST or file.suffix == ".safetensors":
+        if file.name == fitted.MANIFEST or file.suffix == ".safetensors":
             shutil.copyfile(file, target / file.name)
 
 

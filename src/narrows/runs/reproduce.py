@@ -9,7 +9,7 @@ from narrows.report.words import command
 from narrows.runs.opened import OpenRun
 
 _PATH = "reward.path="
-_FIT_OPTIONS = {"members": 5, "seed": 0, "test_fraction": 0.2, "max_distance": None}
+_FIT_OPTIONS = {"seed": 0, "test_fraction": 0.2, "max_distance": None}
 """Options of `narrows fit` with what they are unless told otherwise."""
 
 
@@ -59,7 +59,8 @@ def _fit(run: OpenRun) -> list[str]:
     path = next((override[len(_PATH) :] for override in about.overrides if override.startswith(_PATH)), None)
     if path is not None:
         asked["out"] = str(Path(about.job).parent / path)
-    return ["fit", about.job, *typed(asked)]
+    models = str(settings.get("models") or "").split()
+    return ["fit", about.job, *typed(asked), *(["--models", *models] if models else [])]
 
 
 def _run(run: OpenRun) -> list[str]:

@@ -1,4 +1,4 @@
-"""A proxy: an ensemble of small networks over sequences, callable inside a JAX program and from the host, and its files."""
+"""A fitted proxy: a model of a table or an average of several, callable in a JAX program and from the host, and its files."""
 
 from collections.abc import Sequence as Objects
 from dataclasses import replace
@@ -9,44 +9,50 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int
 
 from narrows.alphabet import alphabet_of
 from narrows.data import Space
 from narrows.printing import quote
-from narrows.proxies import network
 from narrows.proxies.files import MANIFEST as MANIFEST
 from narrows.proxies.files import Kind, read_manifest, read_tree, save_tree
-from narrows.proxies.network import Network
+from narrows.proxies.models.base import AbstractModel
+from narrows.proxies.models.constant import Constant
+from narrows.proxies.models.gaussian_process import GaussianProcess
+from narrows.proxies.models.networks import Networks
+from narrows.proxies.models.trees import Trees
 from narrows.proxies.quality import Quality
 
 KIND = Kind(
-    "narrows-proxy",
-    1,
-    frozenset({"space", "architecture", "statistics", "quality"}),
-    "`narrows fit`",
-    frozenset({"table_sha256"}),
+    "narrows-proxy", 2, frozenset({"space", "models", "statistics", "quality"}), "`narrows fit`", frozenset({"table_sha256"})
 )
+FIRST_KIND = Kind("narrows-proxy", 1, frozenset({"space", "architecture", "statistics", "quality"}), KIND.maker, KIND.optional)
+"""Of proxies made by Narrows 0.3 and before: networks alone."""
+
 BATCH = 1024
 """Objects that `predict` evaluates at a time; the last batch is filled up, so that one shape is compiled."""
 
+_MODELS: dict[str, type[AbstractModel]] = {model.__name__: model for model in (Constant, GaussianProcess, Trees, Networks)}
 _STATISTICS = ("offset", "scale", "std_scale")
 
 
 @final
-class Ensemble(eqx.Module):
+class FittedProxy(eqx.Module):
     """Predict the score of a sequence and how unsure that is.
 
-        mean = offset + scale * mean_k f_k(x)          std = std_scale * scale * std_k f_k(x)
+        mean = offset + scale * sum_k share_k m_k(x)
+        std  = std_scale * scale * sqrt(sum_k share_k (s_k(x)^2 + m_k(x)^2) - (sum_k share_k m_k(x))^2)
 
     Args:
-        members: `K` networks, their leaves stacked along a leading axis.
-        offset, scale: mean and standard deviation of the scores that the members learned from.
-        std_scale: what the spread of the members is multiplied by to be honest on held-out data.
+        models: of the standardised score.
+        shares: of the models in the average; they sum to one.
+        offset, scale: mean and standard deviation of the scores that were learned from.
+        std_scale: what the standard deviation is multiplied by to be honest on held-out data.
         space: the sequences it reads.
     """
 
-    members: Network
+    models: tuple[AbstractModel, ...]
+    shares: Float[Array, " model"]
     # A Python number, for it is added in double precision where that matters.
     offset: float = eqx.field(static=True, converter=float)
     scale: Float[Array, ""]
@@ -61,12 +67,8 @@ class Ensemble(eqx.Module):
     def max_length(self) -> int:
         return self.space.max_length
 
-    @property
-    def num_members(self) -> int:
-        return self.members.positions.shape[0]
-
     def centred(self) -> Self:
-        """Return the ensemble whose means are less by the offset."""
+        """Return the proxy whose means are less by the offset."""
         return replace(self, offset=0.0)
 
     def __call__(self, tokens: Int[Array, "batch length"]) -> tuple[Float[Array, " batch"], Float[Array, " batch"]]:
@@ -75,21 +77,26 @@ class Ensemble(eqx.Module):
         Args:
             tokens: positions in the alphabet, padding is `len(alphabet)`; `length` may be any that holds the objects.
         """
-        outputs = self._outputs(tokens)
-        mean = self.offset + self.scale * jnp.mean(outputs, axis=0)
-        return mean, self.std_scale * self.scale * jnp.std(outputs, axis=0)
+        means, stds = map(jnp.stack, zip(*(model(tokens) for model in self.models), strict=True))
+        mean = self.shares @ means
+        spread = self.shares @ jnp.square(means - mean)
+        std = jnp.sqrt(self.shares @ jnp.square(stds) + spread)
+        return self.offset + self.scale * mean, self.std_scale * self.scale * std
 
     def least(self, tokens: Int[Array, "batch length"]) -> Float[Array, " batch"]:
-        """Return what the most sceptical member says, `mean - std_scale (mean - min_k)`, tokens as in a call.
+        """Return what the most sceptical member of any model says, `mean - std_scale (mean - min_k)`, tokens as in a call.
 
         Its distance from the mean is scaled as the standard deviation is: members that agree too much count for more.
         """
-        outputs = self._outputs(tokens)
-        mean = jnp.mean(outputs, axis=0)
-        return self.offset + self.scale * (mean - self.std_scale * (mean - jnp.min(outputs, axis=0)))
+        mean = self.shares @ jnp.stack([model(tokens)[0] for model in self.models])
+        least = jnp.min(jnp.concatenate([model.members(tokens) for model in self.models]), axis=0)
+        return self.offset + self.scale * (mean - self.std_scale * (mean - least))
 
-    def _outputs(self, tokens: Int[Array, "batch length"]) -> Float[Array, "member batch"]:
-        return eqx.filter_vmap(lambda member: jax.vmap(member)(tokens))(self.members)
+    @property
+    def num_members(self) -> int:
+        """How many opinions `least` hears."""
+        tokens = jax.ShapeDtypeStruct((1, self.max_length), jnp.int32)
+        return sum(jax.eval_shape(model.members, tokens).shape[0] for model in self.models)
 
     def predict(self, objects: Objects[str]) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
         """Return mean and standard deviation of any number of objects, float64.
@@ -108,14 +115,8 @@ class Ensemble(eqx.Module):
 
 
 @eqx.filter_jit
-def _evaluate(ensemble: Ensemble, tokens: Int[Array, "batch length"]) -> tuple[Array, Array]:
-    return ensemble(tokens)
-
-
-@eqx.filter_jit  # op by op it would compile fifty small programs
-def make_members(space: Space, num: int, key: PRNGKeyArray) -> Network:
-    """Return `num` freshly initialised networks, stacked."""
-    return eqx.filter_vmap(lambda one: Network(len(space.alphabet), space.max_length, key=one))(jax.random.split(key, num))
+def _evaluate(proxy: FittedProxy, tokens: Int[Array, "batch length"]) -> tuple[Array, Array]:
+    return proxy(tokens)
 
 
 def encode(objects: Objects[str], space: Space) -> Int[np.ndarray, "n length"]:
@@ -146,75 +147,88 @@ def encode(objects: Objects[str], space: Space) -> Int[np.ndarray, "n length"]:
     return tokens.padded(space.max_length, len(space.alphabet))
 
 
-def save(ensemble: Ensemble, quality: Quality, folder: str | Path, table_sha256: str | None = None) -> Path:
+def save(proxy: FittedProxy, quality: Quality, folder: str | Path, table_sha256: str | None = None) -> Path:
     """Write a proxy to a folder, made when missing, and return it; a proxy already there is replaced in one step.
 
     `table_sha256` is the hash of the table it was fitted to, None where that is not known. Raises OSError when the disk
     refuses; what was in the folder stays whole.
     """
     fields = {
-        "space": _space_fields(ensemble.space),
-        "architecture": {"members": ensemble.num_members, **_architecture()},
-        "statistics": _statistics(ensemble),
+        "space": {name: getattr(proxy.space, name) for name in ("name", "alphabet", "min_length", "max_length")},
+        "models": [{"model": type(model).__name__, **model.described()} for model in proxy.models],
+        "statistics": _statistics(proxy),
         "quality": quality.to_dict(),
         **({} if table_sha256 is None else {"table_sha256": table_sha256}),
     }
-    stored = _Stored(ensemble.members, jnp.asarray(ensemble.offset, jnp.float32), ensemble.scale, ensemble.std_scale)
-    return save_tree(folder, KIND, stored, fields)
+    return save_tree(folder, KIND, _stored(proxy), fields)
 
 
-def load(folder: str | Path) -> tuple[Ensemble, dict[str, Any]]:
+def load(folder: str | Path) -> tuple[FittedProxy, dict[str, Any]]:
     """Return a saved proxy and its manifest; nothing in the folder is executed.
 
     Raises ValueError naming the file, and the leaf, for whatever is missing, extra, reshaped, of another type or damaged.
     """
-    manifest = read_manifest(folder, KIND)
+    manifest = read_manifest(folder, KIND, FIRST_KIND)
     path = Path(folder) / MANIFEST
-    space, members = _described(path, manifest)
-    stored = read_tree(folder, manifest, jax.eval_shape(lambda: _blank(space, members)))
-    if _in_single(manifest["statistics"]) != _statistics(stored):
+    space = _read_space(path, manifest["space"])
+    if manifest["version"] == FIRST_KIND.version:
+        networks = _blank(path, [{"model": Networks.__name__, **_as_dict(manifest["architecture"])}], space)[0]
+        first = read_tree(folder, manifest, _FirstStored(networks.networks, *[_one()] * 3))
+        stored = _Stored((Networks(first.members),), jnp.ones(1), first.offset, first.scale, first.std_scale)
+    else:
+        models = _blank(path, manifest["models"], space)
+        shares = jax.ShapeDtypeStruct((len(models),), jnp.float32)
+        stored = read_tree(folder, manifest, _Stored(models, shares, *[_one()] * 3))
+    found = {name: float(getattr(stored, name)) for name in _STATISTICS}
+    if _in_single(manifest["statistics"]) != found:
         raise ValueError(f"{path}: the statistics differ from those of the weights. Fit the proxy again.")
     offset = manifest["statistics"]["offset"]
-    return Ensemble(stored.members, offset, stored.scale, stored.std_scale, space), manifest
+    return FittedProxy(stored.models, stored.shares, offset, stored.scale, stored.std_scale, space), manifest
 
 
 def read_quality(folder: str | Path) -> Quality:
     """Return the quality figures of a saved proxy; ValueError says what is wrong with its manifest."""
     path = Path(folder) / MANIFEST
     try:
-        return Quality.from_dict(read_manifest(folder, KIND)["quality"])
+        return Quality.from_dict(read_manifest(folder, KIND, FIRST_KIND)["quality"])
     except ValueError as error:
         raise ValueError(f"{error}" if str(path) in str(error) else f"{path}: {error}. Fit the proxy again.") from None
 
 
 def read_table_sha256(folder: str | Path) -> str | None:
     """Return the hash of the table that a saved proxy was fitted to, None where its manifest does not say."""
-    return read_manifest(folder, KIND).get("table_sha256")
+    return read_manifest(folder, KIND, FIRST_KIND).get("table_sha256")
 
 
 class _Stored(NamedTuple):
-    """The arrays of a saved ensemble; the manifest's statistics have the offset in double precision."""
+    """The arrays of a saved proxy; the manifest's statistics have the offset in double precision."""
 
-    members: Network
-    offset: Float[Array, ""]
-    scale: Float[Array, ""]
-    std_scale: Float[Array, ""]
-
-
-def _blank(space: Space, members: int) -> _Stored:
-    """Return the right arrays with nothing learned."""
-    one = jnp.ones((), jnp.float32)
-    return _Stored(make_members(space, members, jax.random.key(0)), one, one, one)
+    models: tuple[Any, ...]
+    shares: Any
+    offset: Any
+    scale: Any
+    std_scale: Any
 
 
-def _architecture() -> dict[str, int]:
-    """Return the sizes that the networks of this version have; a proxy with others cannot be read."""
-    names = ("CHANNELS", "FIRST_WINDOW", "WINDOW", "NUM_RESIDUAL", "POSITION_UNITS", "HIDDEN")
-    return {name.lower(): getattr(network, name) for name in names}
+class _FirstStored(NamedTuple):
+    """The arrays of a proxy of the first version."""
+
+    members: Any
+    offset: Any
+    scale: Any
+    std_scale: Any
 
 
-def _statistics(ensemble: Ensemble | _Stored) -> dict[str, float]:
-    return {name: float(getattr(ensemble, name)) for name in _STATISTICS}
+def _one() -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct((), jnp.float32)
+
+
+def _stored(proxy: FittedProxy) -> _Stored:
+    return _Stored(proxy.models, proxy.shares, jnp.asarray(proxy.offset, jnp.float32), proxy.scale, proxy.std_scale)
+
+
+def _statistics(proxy: FittedProxy) -> dict[str, float]:
+    return {name: float(getattr(proxy, name)) for name in _STATISTICS}
 
 
 def _in_single(statistics: Any) -> dict[str, float] | None:
@@ -225,26 +239,36 @@ def _in_single(statistics: Any) -> dict[str, float] | None:
         return {name: float(np.float32(value)) for name, value in statistics.items()}
 
 
-def _space_fields(space: Space) -> dict[str, Any]:
-    return {name: getattr(space, name) for name in ("name", "alphabet", "min_length", "max_length")}
+def _as_dict(plain: Any) -> dict[str, Any]:
+    return plain if isinstance(plain, dict) else {"": plain}
 
 
-def _described(path: Path, manifest: dict[str, Any]) -> tuple[Space, int]:
-    """Return the space and the number of members that a manifest describes."""
-    match manifest["space"]:
+def _read_space(path: Path, plain: Any) -> Space:
+    match plain:
         case {"name": str(name), "alphabet": str(alphabet), "min_length": int(low), "max_length": int(high), **rest} if (
             not rest
         ):
             try:
-                space = Space(name, alphabet, low, high)
+                return Space(name, alphabet, low, high)
             except ValueError as error:
                 raise ValueError(f"{path}: {error}.") from None
         case other:
             raise ValueError(f"{path}: {quote(other)} is no space. Fit the proxy again.")
-    match manifest["architecture"]:
-        case {"members": int(members), **sizes} if sizes == _architecture() and members >= 2:
-            return space, members
+
+
+def _blank(path: Path, plain: Any, space: Space) -> tuple[Any, ...]:
+    """Return the shapes of the models that a manifest describes."""
+
+    def one(entry: dict[str, Any]) -> AbstractModel:
+        fields = {name: value for name, value in entry.items() if name != "model"}
+        kind = _MODELS[entry["model"]]
+        return eqx.filter_eval_shape(lambda: kind.blank(fields, space))
+
+    match plain:
+        case [_, *_] if all(isinstance(entry, dict) and entry.get("model") in _MODELS for entry in plain) and len(plain) <= 16:
+            try:
+                return tuple(map(one, plain))
+            except (ValueError, TypeError, OverflowError) as error:
+                raise ValueError(f"{path}: {error}. Fit the proxy again.") from None
         case other:
-            raise ValueError(
-                f"{path}: this Narrows has networks of {_architecture()}, not {quote(other, 200)}. Fit the proxy again."
-            )
+            raise ValueError(f"{path}: this Narrows has models {', '.join(_MODELS)}, not {quote(other, 200)}. Fit again.")

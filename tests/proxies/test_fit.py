@@ -7,12 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from rapidfuzz.distance import Levenshtein
+from tests.rewards.proxies import make_quality
 
 from narrows.data import Space, Table
-from narrows.proxies import bagging
 from narrows.proxies.bagging import draw_bags, train_members
-from narrows.proxies.ensemble import encode, make_members
-from narrows.proxies.fit import distance_to_nearest, fit
+from narrows.proxies.fit import _beats_mean, distance_to_nearest, fit
+from narrows.proxies.fitted import encode
+from narrows.proxies.models.base import Lesson
+from narrows.proxies.models.networks import make_networks
 from narrows.proxies.splits import cluster_split
 from narrows.storage.pytree import tree_hash
 
@@ -33,26 +35,12 @@ def make_table(scores=None, sequences=None):
 
 
 def small_fit(table=None, **settings):
-    return fit(table or make_table(), SPACE, **{"members": 3, "max_epochs": MAX_EPOCHS, "max_distance": 1, **settings})
+    return fit(table or make_table(), SPACE, **{"models": ["ridge-letters", "ridge-words"], "max_distance": 1, **settings})
 
 
 @pytest.fixture(scope="module")
-def traces():
-    """How often training was traced, that is compiled, in the first fit of this module."""
-    return []
-
-
-@pytest.fixture(scope="module")
-def fitted(traces):
-    original = bagging._epoch
-
-    def counted(*arguments):
-        traces.append(arguments[2].shape)
-        return original(*arguments)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bagging, "_epoch", counted)
-        return small_fit()
+def fitted():
+    return small_fit()
 
 
 @pytest.fixture(scope="module")
@@ -60,16 +48,12 @@ def plain():
     return small_fit(refit=False)
 
 
-def test_one_program_serves_judging_and_refit(fitted, traces):
-    assert traces == [(NUM, 8)]
-
-
 def test_it_predicts_held_out_clusters_on_the_scale_of_the_scores(fitted):
     quality = fitted.quality
     assert quality.spearman > 0.85
     assert quality.rmse < 0.5 * quality.rmse_of_mean
     fresh = make_table(sequences=["".join(row) for row in np.random.default_rng(9).choice(list("ACGU"), (300, 8))])
-    mean, std = fitted.ensemble.predict(fresh.sequences)
+    mean, std = fitted.proxy.predict(fresh.sequences)
     assert np.sqrt(np.mean((mean - fresh.scores) ** 2)) < 0.5 * fresh.scores.std()
     assert (std > 0).all()
 
@@ -79,18 +63,23 @@ def test_the_figures_are_those_of_the_arrays(fitted):
     error = np.abs(quality.test_truth - quality.test_mean)
     assert quality.rmse == pytest.approx(np.sqrt(np.mean(error**2)))
     assert quality.coverage_1std == np.mean(error <= quality.test_std)
-    assert quality.coverage_2std == np.mean(error <= 2 * quality.test_std)
+    assert quality.coverage_2std == np.mean(error <= quality.interval_95 * quality.test_std)
     assert 0.4 <= quality.coverage_1std <= 0.95
-    assert quality.num_train + quality.num_calibration + quality.num_test == len(table.sequences)
+    assert quality.num_train + quality.num_test == len(table.sequences)
     assert len(quality.test_truth) == quality.num_test
     assert quality.test_distance.min() >= 2  # beyond max_distance = 1
 
 
+def untimed(quality):
+    compared = tuple(dataclasses.replace(one, seconds=0.0) for one in quality.compared)
+    return dataclasses.replace(quality, seconds=0.0, compared=compared).to_dict()
+
+
 def test_same_seed_same_bits():
-    one, again, other = (small_fit(seed=seed, max_epochs=3) for seed in (0, 0, 1))
-    assert tree_hash(again.ensemble) == tree_hash(one.ensemble)
-    assert dataclasses.replace(again.quality, seconds=0.0).to_dict() == dataclasses.replace(one.quality, seconds=0.0).to_dict()
-    assert tree_hash(other.ensemble) != tree_hash(one.ensemble)
+    one, again, other = (small_fit(seed=seed) for seed in (0, 0, 1))
+    assert tree_hash(again.proxy) == tree_hash(one.proxy)
+    assert untimed(again.quality) == untimed(one.quality)
+    assert tree_hash(other.proxy) != tree_hash(one.proxy)
 
 
 def held_out_rows(table, plain):
@@ -105,7 +94,7 @@ def test_the_held_out_scores_influence_nothing(plain):
     scores, rows = table.scores.copy(), held_out_rows(table, plain)
     scores[rows] += 1000.0 * np.random.default_rng(3).normal(size=len(rows))
     changed = small_fit(make_table(scores), refit=False)
-    assert tree_hash(changed.ensemble) == tree_hash(plain.ensemble)
+    assert tree_hash(changed.proxy) == tree_hash(plain.proxy)
     np.testing.assert_array_equal(changed.quality.test_mean, plain.quality.test_mean)
     assert changed.quality.rmse > 100.0
 
@@ -114,28 +103,80 @@ def test_the_refit_learns_from_every_row_and_keeps_the_figures(fitted, plain):
     np.testing.assert_array_equal(plain.quality.test_mean, fitted.quality.test_mean)
     table = make_table()
     held = [table.sequences[row] for row in held_out_rows(table, plain)]
-    np.testing.assert_allclose(plain.ensemble.predict(held)[0], plain.quality.test_mean, rtol=1e-6)
-    assert not np.allclose(fitted.ensemble.predict(held)[0], plain.quality.test_mean, rtol=1e-3)
-    assert fitted.ensemble.offset == pytest.approx(make_table().scores.mean(), rel=1e-15)
-    assert float(fitted.ensemble.std_scale) == pytest.approx(fitted.quality.std_scale, rel=1e-6)
+    np.testing.assert_allclose(plain.proxy.predict(held)[0], plain.quality.test_mean, rtol=1e-6)
+    assert not np.allclose(fitted.proxy.predict(held)[0], plain.quality.test_mean, rtol=1e-3)
+    assert fitted.proxy.offset == pytest.approx(make_table().scores.mean(), rel=0.01)
+    assert float(fitted.proxy.std_scale) == pytest.approx(fitted.quality.std_scale, rel=1e-6)
     assert (fitted.quality.is_refit, plain.quality.is_refit) == (True, False)
     assert "learned once more from all 240 rows" in fitted.quality.description
     assert "is the one these figures belong to" in plain.quality.description
 
 
-def test_progress_tells_stages_and_epochs():
+def test_progress_tells_every_model_and_every_stage():
     seen = []
-    small_fit(max_epochs=10, progress=seen.append)
-    assert [one.stage for one in seen] == ["judge"] * 2 + ["refit"] * 2
-    assert [one.epochs.done for one in seen] == [5, 10, 5, 10]
-    assert all(np.isfinite(one.epochs.validation) for one in seen)
+    small_fit(progress=seen.append)
+    stages = [f"comparing models: {name}" for name in ("mean", "ridge-letters", "ridge-words")]
+    assert [one.stage for one in seen] == [*stages, "judging on clusters set aside", "learning from every row"]
+    assert [(one.done, one.at_most) for one in seen] == [(done, 5) for done in range(5)]
 
 
-def test_too_few_rows_to_calibrate_is_said(monkeypatch):
-    monkeypatch.setattr("narrows.proxies.fit.MIN_CALIBRATION", 1000)
-    few = small_fit(max_epochs=5, refit=False)
-    assert (few.quality.num_calibration, few.quality.std_scale) == (0, 1.0)
-    assert "too few sequences to calibrate" in few.quality.description
+def test_the_comparison_is_kept_with_what_was_chosen(fitted):
+    compared = fitted.quality.compared
+    assert [one.name for one in compared] == ["mean", "ridge-letters", "ridge-words"]
+    assert sum(one.share for one in compared) == pytest.approx(1.0)
+    assert compared[0].share == 0.0
+    kept = max(compared, key=lambda one: one.share)
+    assert kept.gain == max(one.gain for one in compared)
+    assert 0.6 < kept.coverage_1std < 0.75
+    lines = fitted.quality.summary().splitlines()
+    assert lines[0].startswith("model")
+    assert f"{kept.share:.0%}" in lines[1 + [one.name for one in compared].index(kept.name)]
+    assert fitted.quality.beats_mean
+
+
+def test_intervals_are_honest_about_sequences_that_were_never_seen(plain):
+    rng = np.random.default_rng(11)
+    table = make_table(sequences=["".join(row) for row in rng.choice(list("ACGU"), (400, 8))])
+    mean, std = plain.proxy.predict(table.sequences)
+    error = np.abs(mean - table.scores)
+    assert 0.5 < np.mean(error <= std) < 0.85
+    assert np.mean(error <= plain.quality.interval_95 * std) > 0.85
+
+
+def test_predictions_of_nothing_seldom_beat_the_mean_and_good_ones_do():
+    rng = np.random.default_rng(0)
+    lesson = Lesson(np.zeros((100, 8), np.int32), rng.normal(size=100), np.ones(100), np.zeros(100, np.int64), SPACE, 0)
+    nothing = np.zeros(100)
+    by_chance = [_beats_mean(lesson, 0.2 * rng.normal(size=100), nothing) for _ in range(200)]
+    assert np.mean(by_chance) < 0.07
+    assert _beats_mean(lesson, 0.5 * lesson.scores + 0.5 * rng.normal(size=100), nothing)
+    assert make_quality(beats_mean=False).summary().startswith("Caution: this proxy is no better than the mean")
+
+
+@pytest.mark.parametrize("change", [lambda s: 100.0 * s, lambda s: 0.01 * s, lambda s: s + 1000.0])
+def test_units_of_the_score_change_nothing(plain, change):
+    other = small_fit(make_table(change(make_table().scores)), refit=False)
+    assert [one.share for one in other.quality.compared] == [one.share for one in plain.quality.compared]
+    held = make_table().sequences[:50]
+    np.testing.assert_allclose(other.proxy.predict(held)[0], change(plain.proxy.predict(held)[0]), rtol=1e-4)
+
+
+def test_repeated_measurements_weigh_more_and_their_error_is_told():
+    plain = make_table()
+    counts = np.ones(NUM, np.int64)
+    counts[:40] = 9
+    repeated = dataclasses.replace(plain, counts=counts, measurement_std=2.5)
+    found = small_fit(repeated, refit=False)
+    assert found.quality.measurement_std == 2.5
+    assert "repeated, differs by 2.5 (std)" in found.quality.summary()
+    assert tree_hash(found.proxy) != tree_hash(small_fit(plain, refit=False).proxy)
+
+
+def test_how_far_the_proxy_can_be_trusted_is_found(fitted):
+    farthest = np.nanmax(fitted.quality.test_distance)
+    assert fitted.quality.trusted_distance is not None
+    assert 2 <= fitted.quality.trusted_distance <= farthest + 1
+    assert "trusted up to" in fitted.quality.summary()
 
 
 # --- what cannot be fitted ---
@@ -155,8 +196,8 @@ def test_too_few_rows_to_calibrate_is_said(monkeypatch):
             {},
             r"object 0 \('ACGUACGUA'\): expected a text of 8",
         ),
-        (make_table(), {"members": 1}, "members must be at least 2"),
-        (make_table(), {"max_epochs": 0}, "max_epochs must be at least 1"),
+        (make_table(), {"models": ["forest"]}, "models has no 'forest'. Known: mean, ridge-letters"),
+        (make_table(), {"models": ["gp-blosum62"]}, "'gp-blosum62' cannot learn from these rows"),
         (make_table(), {"test_fraction": 1.5}, "fraction must be between 0 and 1"),
     ],
 )
@@ -189,7 +230,7 @@ def test_each_member_keeps_its_best_epoch():
     targets = np.random.default_rng(0).normal(size=NUM)
     bags = draw_bags(np.arange(NUM), NUM, 3, np.random.default_rng(0))
     seen = []
-    members = make_members(SPACE, 3, jax.random.key(0))
+    members = make_networks(SPACE, 3, jax.random.key(0))
     options = {"max_epochs": MAX_EPOCHS, "patience": MAX_EPOCHS}
     best = train_members(members, tokens, targets, bags, jax.random.key(1), progress=seen.append, **options)
     outputs = np.asarray(jax.vmap(lambda one: jax.vmap(one)(jnp.asarray(tokens)))(best))
@@ -202,17 +243,20 @@ def test_each_member_keeps_its_best_epoch():
 
 
 def test_training_stops_when_nothing_improves():
-    table = make_table(np.random.default_rng(0).normal(size=NUM))
-    seen = []
-    small_fit(table, max_epochs=100, patience=5, refit=False, progress=seen.append)
-    assert seen[-1].epochs.done < 60
+    table = make_table()
+    bags = draw_bags(np.arange(NUM), NUM, 3, np.random.default_rng(0))
+    noise, seen = np.random.default_rng(0).normal(size=NUM), []
+    options = {"max_epochs": 100, "patience": 5, "progress": seen.append}
+    members = make_networks(SPACE, 3, jax.random.key(0))
+    train_members(members, encode(table.sequences, SPACE), noise, bags, jax.random.key(1), **options)
+    assert seen[-1].done < 60
 
 
 def test_a_training_that_diverges_is_an_error():
     table = make_table()
     targets = np.full(NUM, np.nan)
     bags = draw_bags(np.arange(NUM), NUM, 3, np.random.default_rng(0))
-    members = make_members(SPACE, 3, jax.random.key(0))
+    members = make_networks(SPACE, 3, jax.random.key(0))
     with pytest.raises(ValueError, match="never gave a finite error"):
         train_members(members, encode(table.sequences, SPACE), targets, bags, jax.random.key(1), max_epochs=5, patience=5)
 
