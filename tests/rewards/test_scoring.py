@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from tests.rewards.alive import is_alive, needs_proc, wait_until
 
-from narrows.scorers import ExecutorScorer, ScoreError, ScoreResult, load_scorer
+from narrows.scorers import ExecutorScorer, ScoreError, ScoreResult, Scores, load_scorer
 from narrows.scorers.rna import RnaBinding
 from narrows.scorers.worker import WrongResult, as_floats
 
@@ -318,7 +318,13 @@ def test_a_result_is_an_array_to_numpy():
 
 # --- scores that know how unsure they are ---
 
-PAIR = "def score(objects):\n    return [float(len(text)) for text in objects], [0.5 * text.count('A') for text in objects]\n"
+PAIR = """from typing import NamedTuple
+class Scores(NamedTuple):
+    mean: list[float]
+    std: list[float]
+def score(objects):
+    return Scores([float(len(text)) for text in objects], [0.5 * text.count('A') for text in objects])
+"""
 
 
 @pytest.mark.parametrize(("kappa", "expected"), [(0.0, [2.0, 1.0, 3.0]), (2.0, [1.0, 0.0, 0.0])])
@@ -327,7 +333,13 @@ def test_a_lower_bound_of_means_and_deviations(write, kappa, expected):
     path = write(PAIR)
     with load_scorer(path, kappa=kappa) as score:
         assert score(texts).values.tolist() == expected
-    with load_scorer(lambda objects: (np.array([2.0, 1.0, 3.0]), np.array([0.5, 0.5, 1.5])), kappa=kappa) as score:
+    columns = np.array([2.0, 1.0, 3.0]), np.array([0.5, 0.5, 1.5])
+    for result in (Scores(*columns), np.stack(columns, 1)):
+        with load_scorer(lambda objects, result=result: result, kappa=kappa) as score:
+            assert score(texts).values.tolist() == expected
+    with load_scorer(lambda objects: columns, kappa=2.0) as score:
+        assert score(texts).values.tolist() == [1.0, 0.0, 0.0], "where deviations are asked for, a tuple can mean nothing else"
+    with load_scorer(lambda objects: Scores(*columns), kappa=kappa) as score:
         assert score(texts).values.tolist() == expected
     with ThreadPoolExecutor(1) as pool, ExecutorScorer(path, pool, kappa=kappa, piece=2) as score:
         assert score(texts).values.tolist() == expected
@@ -354,6 +366,13 @@ def test_bounds_of_another_kappa_are_not_taken_from_the_cache(write, tmp_path):
 def test_what_is_no_mean_and_deviation_is_an_error(write, expression, match):
     path = write(f"def score(objects):\n    return {expression}\n")
     with load_scorer(path, kappa=1.0) as score, pytest.raises(ScoreError, match=match):
+        score(["A", "AC"])
+
+
+@pytest.mark.parametrize("expression", ["([1.0, 2.0], [0.1, 0.2])", "[[1.0, 2.0], [0.1, 0.2]]", "([1.0, 2.0], (3.0, 4.0))"])
+def test_two_columns_are_asked_what_they_are(write, expression):
+    path = write(f"def score(objects):\n    return {expression}\n")
+    with load_scorer(path) as score, pytest.raises(ScoreError, match=r"two scores or means and.*Return .* Scores\(mean, std\)"):
         score(["A", "AC"])
 
 

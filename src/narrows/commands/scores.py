@@ -11,7 +11,7 @@ import tyro
 
 from narrows.printing import say
 from narrows.runs import RunFolder
-from narrows.scorers import ExecutorScorer, Scorer, load_scorer
+from narrows.scorers import ExecutorScorer, Scorer, Scores, load_scorer
 from narrows.scorers.cluster import connected
 
 Score = Annotated[str | Callable[[Sequence[str]], Any], tyro.conf.arg(constructor=str, metavar="FILE.py:FUNCTION")]
@@ -105,7 +105,7 @@ def _tuned(proxy: Path, folder: RunFolder, timeout: float, kappa: float) -> Scor
 
     def guess(texts: Sequence[str]) -> Any:
         found = tuned.score(texts)
-        return found.mean if is_alone else (found.mean, found.std)
+        return found.mean if is_alone else Scores(found.mean, found.std)
 
     identity = f"tuned encoder {tuned.identity}"
     return load_scorer(guess, timeout=timeout, cache=folder.scores, identity=identity, kappa=kappa, say=_say)

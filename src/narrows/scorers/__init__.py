@@ -8,3 +8,4 @@ from narrows.scorers.ledger import ScoreResult as ScoreResult
 from narrows.scorers.scorer import BUILT_IN as BUILT_IN
 from narrows.scorers.scorer import Scorer as Scorer
 from narrows.scorers.scorer import load_scorer as load_scorer
+from narrows.scorers.worker import Scores as Scores

@@ -116,7 +116,7 @@ def load_scorer(
 
     Args:
         score: "rna", "FILE.py:FUNCTION", or a function; a list of texts in, one number each out, higher is better. It may
-            return a tuple instead, (means, standard deviations).
+            return `Scores(mean, std)` instead, a list each, or an array of two columns.
         timeout, batch_size, on_failure, cache, say: see `Scorer`.
         identity: what names a function at hand in a cache, such as a hash of all that decides its scores; without one it has
             none. A file and a built-in name themselves.

@@ -22,15 +22,31 @@ import time
 import traceback
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 _LONGEST_REASON = 2000
 """Characters; a reason is kept with each object that failed."""
 _PROCESS = os.getpid()
+_HOW = (
+    "Return means and standard deviations as Scores(mean, std), the NamedTuple of narrows.scorers or one of your own with "
+    "these fields, or as an array of two columns."
+)
 
 
 class WrongResult(ValueError):
     """A score that returned something that is not one number an object: a mistake in the function, not in an object."""
+
+
+class Scores(NamedTuple):
+    """The scores of objects with the standard deviation of each; what a score of a user's may return.
+
+    Args:
+        mean: one number for each object.
+        std: the standard deviation of each, at least 0.
+    """
+
+    mean: Any
+    std: Any
 
 
 class Unsure(float):
@@ -47,22 +63,28 @@ class Unsure(float):
 def as_floats(result: Any, objects: Sequence[str], kappa: float = 0.0) -> list[float]:
     """Return what a score returned as one float an object, NaN and infinities included.
 
-    Lists, tuples and one-dimensional arrays of any library will do. A tuple of two of them is means and standard deviations,
-    of which `mean - kappa std` counts, as an `Unsure` each. Raises WrongResult for texts, for a wrong length, for values that
-    are no number, and for means alone where `kappa` asks for more.
+    Lists, tuples and one-dimensional arrays of any library will do. `Scores`, an array with two columns and, where `kappa` asks
+    for deviations, any tuple of two columns are means and standard deviations, of which `mean - kappa std` counts, as an
+    `Unsure` each. Raises WrongResult for texts, for a wrong length, for values that are no number, for two columns of which
+    nobody says what they are, and for means alone where `kappa` asks for more.
 
     >>> as_floats((1, 2.5), ["A", "C"])
     [1.0, 2.5]
-    >>> as_floats(([1, 2.5], [0.5, 0.25]), ["A", "C"], kappa=2.0)
+    >>> as_floats(Scores([1, 2.5], [0.5, 0.25]), ["A", "C"], kappa=2.0)
     [0.0, 2.0]
     """
-    if isinstance(result, tuple) and len(result) == 2 and all(_is_column(part) for part in result):
-        means, deviations = (as_floats(part, objects) for part in result)
+    columns = _two_columns(result, objects)
+    if columns is not None and (kappa > 0.0 and isinstance(result, tuple) or _says_what_they_are(result)):
+        means, deviations = (as_floats(part, objects) for part in columns)
         return [_bound(*pair, kappa, place, objects[place]) for place, pair in enumerate(zip(means, deviations, strict=True))]
+    if columns is not None:
+        raise WrongResult(
+            f"the score returned two columns for {len(objects)} objects, and nothing says whether they are two scores or means "
+            f"and standard deviations. {_HOW} A score of several properties returns one number that weighs them."
+        )
     if kappa > 0.0:
         raise WrongResult(
-            f"kappa is {kappa:g}, and the score returned no standard deviations. Return a tuple (means, standard deviations), "
-            "or leave kappa out of [reward]."
+            f"kappa is {kappa:g}, and the score returned no standard deviations. {_HOW} Or leave kappa out of [reward]."
         )
     if isinstance(result, str | bytes | dict) or not isinstance(result, Iterable):
         kind = type(result).__name__
@@ -74,6 +96,19 @@ def as_floats(result: Any, objects: Sequence[str], kappa: float = 0.0) -> list[f
             "one that cannot be scored."
         )
     return [_as_float(value, index, name) for index, (value, name) in enumerate(zip(values, objects, strict=True))]
+
+
+def _two_columns(result: Any, objects: Sequence[str]) -> tuple[Any, Any] | None:
+    """Return the two columns of a result that has two, and None for any other."""
+    if getattr(result, "shape", None) == (len(objects), 2):
+        return result[:, 0], result[:, 1]
+    is_pair = isinstance(result, tuple | list) and len(result) == 2 and all(_is_column(part) for part in result)
+    return (result[0], result[1]) if is_pair else None
+
+
+def _says_what_they_are(result: Any) -> bool:
+    # Any NamedTuple with these fields: a file of a user's may have its own, and import nothing of ours.
+    return not isinstance(result, tuple | list) or getattr(result, "_fields", None) == Scores._fields
 
 
 def _is_column(part: Any) -> bool:
