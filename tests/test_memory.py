@@ -100,7 +100,13 @@ def test_free_memory_is_read_where_the_system_says_it(tmp_path, monkeypatch):
     assert pages is None or pages > 2**20
 
 
-@pytest.mark.parametrize("error", [jax.errors.JaxRuntimeError(EXHAUSTED), MemoryError("Unable to allocate 1 TiB")])
+HOST = pytest.mark.slow("trains; the device's error above it is told alike, and any command tells both below")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [jax.errors.JaxRuntimeError(EXHAUSTED), pytest.param(MemoryError("Unable to allocate 1 TiB"), marks=HOST)],
+)
 def test_memory_that_runs_out_later_leaves_no_empty_folder(job_file, capsys, monkeypatch, error):
     monkeypatch.setattr(EXECUTE, "train", lambda *arguments, **options: (_ for _ in ()).throw(error))
     run = job_file.parent / "run"
