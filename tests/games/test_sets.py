@@ -138,13 +138,16 @@ def test_an_interrupted_build_goes_on_where_it_was(solver, small, tmp_path):
     assert again[0] == 12
 
 
-def test_positions_of_games_between_players(solver, tmp_path, monkeypatch):
-    monkeypatch.setattr(drawing, "_BEGUN", 128)
+MANY = pytest.param({17: 12, 20: 10}, 128, marks=pytest.mark.slow("solves many positions; some guard the same"))
+
+
+@pytest.mark.parametrize(("sizes", "begun"), [({20: 6, 22: 5}, 32), MANY])
+def test_positions_of_games_between_players(solver, tmp_path, monkeypatch, sizes, begun):
+    monkeypatch.setattr(drawing, "_BEGUN", begun)
     env = ConnectFour()
     players = [TacticPlayer(env), UniformPlayer(env)]
-    sizes = {17: 12, 20: 10}
     found = build_play(solver, players, sizes, seed=2, parts=tmp_path)
-    assert (found.kind, sorted(found.ply.tolist())) == ("play", [17] * 12 + [20] * 10)
+    assert (found.kind, sorted(found.ply.tolist())) == ("play", [ply for ply, num in sizes.items() for _ in range(num)])
     assert len(list(tmp_path.iterdir())) > 1
     for row in range(len(found)):
         columns = columns_of(found, row)
