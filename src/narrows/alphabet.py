@@ -86,6 +86,18 @@ def write_bits(bits: Int[np.ndarray, "text width"]) -> list[str]:
     return alphabet_of("01").write(bits, np.full(len(bits), bits.shape[1]))
 
 
+def reverse_complements(texts: Sequence[str], letters: str) -> list[str]:
+    """Return the other strand of each text, read from its own beginning; ValueError for letters that have no complement.
+
+    >>> reverse_complements(["AACG"], "ACGT"), reverse_complements(["AACG"], "ACGU")
+    (['CGTT'], ['CGUU'])
+    """
+    if {*letters} not in ({*"ACGT"}, {*"ACGU"}):
+        raise ValueError(f"both strands need the letters of DNA or RNA, got {letters!r}.")
+    complements = str.maketrans("ACG", "UGC") | {ord("U"): "A"} if "U" in letters else str.maketrans("ACGT", "TGCA")
+    return [text.translate(complements)[::-1] for text in texts]
+
+
 @lru_cache(maxsize=64)
 def alphabet_of(letters: str) -> Alphabet:
     """Return the tables of an alphabet, made once."""

@@ -10,6 +10,7 @@ from jaxtyping import Bool, Int
 from rapidfuzz.distance import Hamming, Levenshtein
 from rapidfuzz.process import cdist, extractOne
 
+from narrows.alphabet import reverse_complements
 from narrows.printing import name_some
 
 PAIRS_AT_ONCE = 1 << 22
@@ -134,6 +135,30 @@ class StepDistance(AbstractDistance):
             for ours, theirs in zip(_points(items).T, _points(others).T, strict=True):
                 total += np.abs(ours[:, None] - theirs)
         return total
+
+
+@dataclass(frozen=True)
+class StrandDistance(AbstractDistance):
+    """The distance of double-stranded DNA or RNA: of an object's two strands the nearer one counts.
+
+    Args:
+        strand: the distance of single strands.
+        letters: those of DNA or RNA.
+
+    >>> StrandDistance(EDITS, "ACGT").matrix(["AACG", "CGTT", "AACC"]).tolist()
+    [[0, 0, 1], [0, 0, 1], [1, 1, 0]]
+    """
+
+    strand: AbstractDistance
+    letters: str
+
+    @property
+    def unit(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]  # it follows from the strands'
+        return self.strand.unit
+
+    def between(self, items: Sequence[str], others: Sequence[str], at_most: int | None = None) -> Int[np.ndarray, "item other"]:
+        turned = reverse_complements(items, self.letters)
+        return np.minimum(self.strand.between(items, others, at_most), self.strand.between(turned, others, at_most))
 
 
 EDITS = EditDistance()

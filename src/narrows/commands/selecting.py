@@ -40,8 +40,9 @@ def shortlist(
         k: rows to select; by default the job's [shortlist] k.
         min_distance: smallest distance between two rows, edits for sequences; by default the job's.
         by: rank by the mean score, by its lower bound, by how likely the trained sampler itself is to make an object, which
-            smooths over single objects that a proxy is wrong about, or, for a job with noise, by the expected score of what
-            comes out; by default the job's, and where it says nothing expected under noise, sampler where the score is a
+            smooths over single objects that a proxy is wrong about, by the mean score over all single substitutions
+            (neighbourhood), by a draw of the score for each row (thompson), or, for a job with noise, by the expected score of
+            what comes out; by default the job's, and where it says nothing expected under noise, sampler where the score is a
             fitted proxy and mean where it is not.
         kappa: the lower bound is the score minus kappa standard deviations; by default the job's.
         out: the CSV file; by default shortlist.csv in the run folder, and it must be given for several runs.

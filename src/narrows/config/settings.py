@@ -88,14 +88,18 @@ class ShortlistSettings:
             median measured length, rounded, and at least 2 (1 below 4 letters).
         kappa: the lower bound is the score minus `kappa` times its standard deviation.
         by: what ranks the candidates: their own score by its `mean` or its `lower_bound`, how likely the trained `sampler`
-            itself is to make them, or under noise the score `expected` of what comes out. By default `expected` where that can
-            be known, `sampler` where the score is a fitted proxy, and else `mean`.
+            itself is to make them, a draw of the score for each row (`thompson`), the mean score over all substitutions of a
+            letter (`neighbourhood`), or under noise the score `expected` of what comes out. By default `expected` where that
+            can be known, `sampler` where the score is a fitted proxy, and else `mean`.
+        both_strands: an object and its reverse complement are one: DNA and RNA in two strands. Distances count for the nearer
+            strand, the other strand of what is measured is measured, and `neighbourhood` takes the mean over both.
     """
 
     k: int = 24
     min_distance: int = 4
     kappa: float = 1.0
     by: RankingName | None = None
+    both_strands: bool = False
 
     def __post_init__(self) -> None:
         if self.k < 1 or self.min_distance < 0:

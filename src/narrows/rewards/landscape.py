@@ -1,5 +1,6 @@
 """A measured score for every object of a space: the truth is known, so samplers and shortlists can be judged exactly."""
 
+from collections.abc import Sequence as Objects
 from typing import Final, Literal, get_args
 
 import equinox as eqx
@@ -7,13 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from narrows.alphabet import reverse_complements
 from narrows.data import TableSettings, read_table, space
 from narrows.data.spaces import CUSTOM_PREFIX
 from narrows.envs.base import AbstractEnvironment
 from narrows.envs.sequence import Sequence, SequenceState
 from narrows.rewards.base import AbstractReward
 
-_COMPLEMENT = str.maketrans("ACGTU", "TGCAA")
 _MAX_OBJECTS = 2**26
 
 Scale = Literal["unit", "log", "none"]
@@ -85,9 +86,7 @@ class Landscape(AbstractReward):
     def _tabulate(self, env: Sequence, sequences: tuple[str, ...], values: np.ndarray, both_strands: bool) -> np.ndarray:
         scores = np.full(self._num_objects(), np.nan)
         if both_strands:
-            if set(env.alphabet) not in ({*"ACGT"}, {*"ACGU"}):
-                raise ValueError(f"both_strands needs the letters of DNA or RNA, the environment has {env.alphabet!r}.")
-            scores[self._positions(env, tuple(_reverse_complement(text, env.alphabet) for text in sequences))] = values
+            scores[self._positions(env, reverse_complements(sequences, env.alphabet))] = values
         scores[self._positions(env, sequences)] = values
         if np.isnan(scores).any():
             missing = int(np.isnan(scores).sum())
@@ -97,7 +96,7 @@ class Landscape(AbstractReward):
             )
         return scores
 
-    def _positions(self, env: Sequence, sequences: tuple[str, ...]) -> np.ndarray:
+    def _positions(self, env: Sequence, sequences: Objects[str]) -> np.ndarray:
         states = env.from_text(sequences)
         return np.asarray(self._index(states))
 
@@ -113,8 +112,3 @@ class Landscape(AbstractReward):
 
     def _num_objects(self) -> int:
         return sum(self.num_tokens**size for size in range(self.min_length, self.max_length + 1))
-
-
-def _reverse_complement(text: str, alphabet: str) -> str:
-    complement = text.translate(_COMPLEMENT)
-    return (complement.replace("T", "U") if "U" in alphabet else complement)[::-1]

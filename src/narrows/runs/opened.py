@@ -161,6 +161,11 @@ class OpenRun(RankedRun):
         return isinstance(self.env, AbstractSequence)
 
     @property
+    def letters(self) -> str | None:
+        """The letters of the objects, None where they are not sequences of letters."""
+        return self.env.alphabet if isinstance(self.env, Sequences) else None
+
+    @property
     def is_tree(self) -> bool:
         """Whether every object can be made in one way only."""
         return is_tree(self.env)

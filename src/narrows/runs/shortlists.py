@@ -6,7 +6,9 @@ from functools import partial
 
 import numpy as np
 
+from narrows.alphabet import reverse_complements
 from narrows.config import ShortlistSettings
+from narrows.distance import StrandDistance
 from narrows.runs.opened import OpenRun
 from narrows.selection import RANKINGS, ScoredCandidates, Shortlist, select
 from narrows.selection.rankings import AbstractRanking, Mean, RankingTask, ranking_named
@@ -39,7 +41,15 @@ def choose(runs: Sequence[OpenRun], scored: ScoredCandidates, settings: Shortlis
     """Return the shortlist of some runs' candidates without writing anything."""
     run = runs[0]
     table = next((found.table for found in runs if found.table is not None), None)
-    measured = () if table is None else table.sequences
+    measured, measured_scores = ((), None) if table is None else (table.sequences, table.scores)
+    distance = run.env.distance
+    if settings.both_strands:
+        if run.letters is None:
+            raise ValueError(f"both_strands needs sequences, and the objects are those of {run.env_name}. Leave it out.")
+        distance = StrandDistance(distance, run.letters)
+        # The table's own strands come first, so that of two equally near ones a row names what stands there.
+        measured = (*measured, *reverse_complements(measured, run.letters))
+        measured_scores = None if measured_scores is None else np.concatenate([measured_scores, measured_scores])
     # What a score of the user's counted below its mean already is not taken off again.
     kappa = max(0.0, settings.kappa - run.kappa_of_score)
 
@@ -51,18 +61,20 @@ def choose(runs: Sequence[OpenRun], scored: ScoredCandidates, settings: Shortlis
             k=settings.k,
             min_distance=settings.min_distance,
             measured=measured,
-            measured_scores=None if table is None else table.scores,
+            measured_scores=measured_scores,
             lower_bound_kappa=kappa,
             by=by,
             ranks=ranks,
             max_from_measured=None if run.job.near is None else run.job.near.limit,
             guide=run.job.guide,
-            distance=run.env.distance,
+            distance=distance,
         )
 
     ranking = ranking_named(settings.by or Mean.name)
     by_mean = partial(choose_by, Mean.name)
-    task = RankingTask(runs, scored, frozenset(measured), settings.k, partial(choose_by, ranking.name), by_mean)
+    task = RankingTask(
+        runs, scored, frozenset(measured), settings.k, partial(choose_by, ranking.name), by_mean, settings.both_strands
+    )
     chosen = ranking.rank(task)
     if chosen.outcomes is None and run.outcomes is not None:
         chosen = run.outcomes.explain(chosen)

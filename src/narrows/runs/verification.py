@@ -170,7 +170,8 @@ def _selection_of(run: OpenRun) -> ShortlistSettings:
     record = None if run.selection is None else run.selection[1]
     if record is None:
         return resolve_ranking([run])
-    return ShortlistSettings(record.k, record.min_distance or 0, record.kappa, record.ranked_by)
+    kept = {"k": record.k, "min_distance": record.min_distance or 0, "kappa": record.kappa, "by": record.ranked_by}
+    return replace(run.job.shortlist, **kept)
 
 
 def _refuse_another_control(control: OpenRun, plain: Job) -> None:

@@ -91,3 +91,20 @@ class Space:
         rows = rng.integers(0, self.num_letters, (num, self.max_length), np.int32)
         lengths = rng.integers(self.min_length, self.max_length + 1, num)
         return np.where(np.arange(self.max_length) < lengths[:, None], rows, np.int32(self.num_letters))
+
+
+def distinct(rows: Rows) -> tuple[Rows, Int[np.ndarray, " object"]]:
+    """Return the distinct ones of many rows, and the place among them of each.
+
+    >>> distinct(np.array([[1, 2], [0, 0], [1, 2]]))
+    (array([[0, 0],
+           [1, 2]]), array([1, 0, 1]))
+    """
+    small = rows.astype(np.uint8) if rows.size and rows.max() < 256 else rows
+    width = -(-small.shape[1] // 8) * 8
+    padded = np.zeros((len(rows), width), small.dtype)
+    padded[:, : small.shape[1]] = small
+    # Rows of up to eight bytes are compared as numbers, which is fast.
+    keys = padded.view(np.uint64 if padded.itemsize * width == 8 else f"V{padded.itemsize * width}")[:, 0]
+    _, first, place = np.unique(keys, return_index=True, return_inverse=True)
+    return rows[first], place

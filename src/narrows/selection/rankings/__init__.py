@@ -10,9 +10,11 @@ from narrows.selection.rankings.base import RankingTask as RankingTask
 from narrows.selection.rankings.expected import Expected
 from narrows.selection.rankings.lower_bound import LowerBound
 from narrows.selection.rankings.mean import Mean
+from narrows.selection.rankings.neighbourhood import Neighbourhood
 from narrows.selection.rankings.sampler import Sampler
+from narrows.selection.rankings.thompson import Thompson
 
-__all__ = ["Mean", "LowerBound", "Expected", "Sampler"]  # noqa: RUF022, in the order in which readers are shown them
+__all__ = ["Mean", "LowerBound", "Expected", "Sampler", "Neighbourhood", "Thompson"]  # noqa: RUF022, in the order in which readers are shown them
 
 RANKINGS: Final[dict[str, AbstractRanking]] = {rule.name: rule() for rule in map(globals().__getitem__, __all__)}
 """Every rule by its name."""

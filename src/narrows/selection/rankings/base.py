@@ -57,6 +57,9 @@ class RankedRun(Protocol):
     def is_sequence(self) -> bool: ...
 
     @property
+    def letters(self) -> str | None: ...
+
+    @property
     def is_tree(self) -> bool: ...
 
     @property
@@ -70,6 +73,8 @@ class RankedRun(Protocol):
 
     def log_likelihoods(self, objects: Sequence[str]) -> np.ndarray: ...
 
+    def predict(self, objects: Sequence[str]) -> np.ndarray: ...
+
 
 @dataclass(frozen=True, eq=False)
 class RankingTask:
@@ -82,6 +87,7 @@ class RankingTask:
         k: rows that are wanted.
         choose: the choice by this rule, from some of the candidates and the rule's numbers for them.
         choose_by_mean: the choice by the mean score.
+        both_strands: an object and its reverse complement are one.
     """
 
     runs: Sequence[RankedRun]
@@ -90,6 +96,7 @@ class RankingTask:
     k: int
     choose: Choose
     choose_by_mean: Callable[[ScoredCandidates], Shortlist]
+    both_strands: bool = False
 
 
 class AbstractRanking(abc.ABC):
