@@ -132,10 +132,10 @@ HOSTILE = (
 )
 
 
-ALONE = pytest.mark.slow("draws a page each; all of them together guard the same")
+ALONE = pytest.mark.slow("draws a page each; a script, mathematics and control characters guard the same")
 
 
-@pytest.mark.parametrize("text", [" ".join(HOSTILE), *(pytest.param(text, marks=ALONE) for text in HOSTILE)])
+@pytest.mark.parametrize("text", [pytest.param(text, marks=() if text[0] in "<$\x00" else ALONE) for text in HOSTILE])
 def test_hostile_text_stays_text_wherever_it_stands(text):
     row = ShortlistRow(1, text, 0.5, 0.1, 0.4, text, 0.2, 3, 1, text, text, 0, 5, text, 0.4, 0.1, 0.2)
     values = [0.1, 0.4, 0.3]
