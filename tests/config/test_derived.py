@@ -5,6 +5,7 @@ import pytest
 from narrows.config import JobError, dump_job, load_job, measurements
 from narrows.config import derived as derived_module
 from narrows.config.derived import usual_distance
+from narrows.runs.folder import _copy_inputs
 
 TABLE = "sequence,score\nACGU,1.0\nACGUACGU,2.0\nACG,0.5\nACGUA,0.1\nACGUACGUACGUAC,3.0\n"
 DATA = '[data]\npath = "t.csv"\nspace = "rna"\n'
@@ -108,3 +109,30 @@ def test_rows_that_are_skipped_are_written_out_when_the_table_is_used(write, tmp
 @pytest.mark.parametrize(("length", "distance"), [(1, 1), (3, 1), (4, 2), (8, 2), (14, 2), (17, 3), (20, 3), (60, 9)])
 def test_the_rows_of_a_list_are_apart_by_a_share_of_the_length(length, distance):
     assert usual_distance([1, length, 10 * length]) == distance
+
+
+def test_a_table_of_mutations_of_a_parent_in_a_file(write, tmp_path):
+    (tmp_path / "v.csv").write_text("variant,fitness\nWT,1\nA2C,n.d.\nK1M:A2G,>3\nA2X,1\n", encoding="utf-8")
+    (tmp_path / "wt.fasta").write_text(">wt\nKA\n", encoding="utf-8")
+    text = '[data]\npath = "v.csv"\nspace = "protein"\nparent = "wt.fasta"\ninactive = ["N.D."]\n'
+    with pytest.raises(JobError, match=r'on_invalid = "skip"'):
+        load_job(write(text))
+    job = load_job(write(f'{text}on_invalid = "skip"\n'))
+    table = measurements(job)
+    assert table is not None and table.sequences == ("KA", "KC", "MG") and table.bounds.tolist() == [0, -1, 1]
+    assert job.data is not None and job.data.inactive == ("N.D.",) and 'inactive = ["N.D."]' in dump_job(job)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "proxy").mkdir()
+    kept = _copy_inputs(job, tmp_path / "run")
+    assert kept.data is not None and kept.data.parent == "KA", "a run folder needs no file beside it"
+    assert (tmp_path / "run" / kept.data.path).is_file()
+    with pytest.raises(JobError, match="parent 'none.fasta' is neither a sequence of the letters"):
+        load_job(write(text.replace("wt.fasta", "none.fasta")))
+
+
+def test_messages_name_the_fields_of_a_job(write, tmp_path):
+    (tmp_path / "t.csv").write_text("sequence,score\nAC,weak\nAG,1\nAx,2\n", encoding="utf-8")
+    with pytest.raises(JobError) as refused:
+        load_job(write(f'{DATA}case = "refuse"\n'))
+    told = str(refused.value)
+    assert 'inactive = ["weak"]' in told and 'on_invalid = "skip"' in told and "--" not in told

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.progress import Progress as Rich
 from tyro.conf import Positional
 
-from narrows.config import Job, RewardKind, build_env, load_job, with_parent
+from narrows.config import Job, RewardKind, accept_measurements, build_env, load_job, with_parent
 from narrows.data import TableSettings, accept_table, check_table
 from narrows.data import space as named_space
 from narrows.data.settings import USUAL, AbstractTableSettings
@@ -80,7 +80,7 @@ def fit(
     if settings.seed < 0:
         raise ValueError(f"seed must be at least 0, got {settings.seed}.")
     checked = check_table(path, asked, how)
-    table = accept_table(checked)
+    table = (accept_measurements if source.suffix == ".toml" else accept_table)(checked)
     assert checked.space is not None, "a table with rows has lengths"
     _refuse_a_file(out)  # before minutes of learning, not after
     with Rich(console=Console(stderr=True), transient=True) as bar:

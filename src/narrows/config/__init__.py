@@ -1,5 +1,6 @@
 """From a job file to the objects it names."""
 
+from narrows.config.derived import accept_measurements as accept_measurements
 from narrows.config.derived import in_words_of_a_job as in_words_of_a_job
 from narrows.config.derived import with_parent as with_parent
 from narrows.config.explained import Entry as Entry

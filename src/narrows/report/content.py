@@ -127,6 +127,8 @@ class DataQuality:
     score_column: str = ""
     rejected_path: str = ""
     sha256: str = ""
+    num_joined: int = 0
+    """Rows that are replicates, each joined with others of its sequence."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -189,6 +189,7 @@ def _data_quality(check: Check, path: str, sequence_column: str, score_column: s
         score_column=score_column,
         rejected_path="rejected.csv" if check.num_rejected else "",
         sha256=check.sha256 or "",
+        num_joined=int(check.table.counts[check.table.counts > 1].sum()),
     )
 
 

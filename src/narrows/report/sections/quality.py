@@ -86,7 +86,8 @@ def _data_facts(table: DataQuality) -> list[tuple[str, str]]:
         ("file", table.path),
         ("columns read", columns),
         ("rows in the file", count(table.num_rows)),
-        ("rows used", count(table.num_used)),
+        ("sequences used", count(table.num_used)),
+        *([("replicates joined", count(table.num_joined))] if table.num_joined else []),
         ("rows rejected", count(table.num_rejected)),
         ("duplicates", count(table.num_duplicates)),
     ]
