@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from rich.console import Console
 from tyro.conf import Positional
 
 from narrows.files import open_plain
@@ -10,7 +11,7 @@ from narrows.runs import OpenRun
 from narrows.runs.candidates import CLIMB, load_candidates
 from narrows.runs.shortlists import choose, ranking_note, resolve_ranking
 from narrows.selection import Shortlist, ShortlistRow, write_selection
-from narrows.selection.rankings import RankingName
+from narrows.selection.rankings import Mean, RankingName
 
 
 @dataclass(frozen=True)
@@ -57,8 +58,12 @@ def shortlist(
     first = opened[0]
     asked = {"k": k, "min_distance": min_distance, "by": by, "kappa": kappa}
     settings = replace(resolve_ranking(opened), **{name: value for name, value in asked.items() if value is not None})
-    scored = load_candidates(opened)
-    chosen = choose(opened, scored, settings)
+    # It takes seconds, and a person at a terminal sees with what; anywhere else nothing is shown.
+    with Console(stderr=True).status("gathering what the run has seen, and its scores ...") as status:
+        scored = load_candidates(opened)
+        num, rule = len(scored.candidates.objects), (settings.by or Mean.name).replace("_", " ")
+        status.update(f"ranking {num:,} candidates by {rule}, and choosing {settings.k} that differ ...")
+        chosen = choose(opened, scored, settings)
     csv = first.folder.shortlist if out is None else out
     csv.parent.mkdir(parents=True, exist_ok=True)
     written = write_selection(chosen, csv, with_fasta=first.job.env["name"] == "Sequence")
