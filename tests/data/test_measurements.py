@@ -235,7 +235,7 @@ def test_a_parent_may_stand_in_a_file(tmp_path: Path, monkeypatch: pytest.Monkey
 @pytest.mark.parametrize("name", ["replicates", "censored", "case", "score_transform", "score_sense", "on_invalid"])
 def test_settings_are_one_of_a_few(name: str):
     with pytest.raises(ValueError, match=f"{name} must be '.* or '.*', got 'other'"):
-        TableSettings(**{name: "other"})
+        TableSettings(**{name: "other"})  # pyright: ignore[reportArgumentType]  # that is what is tested
 
 
 def test_other_columns_of_numbers_are_told_and_an_index_is_none(check: Checker):
