@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from narrows.cli import main
-from narrows.config import Job, RewardKind, build, build_env, parse_job
+from narrows.config import build, build_env, parse_job
 from narrows.data import write_table
 from narrows.exact import enumerate_graph, solve
 from narrows.operators import GeneralMellowmax
 from narrows.runs import OpenRun, RunFolder
-from narrows.runs.shortlists import ranking_note, resolve_ranking
+from narrows.runs.shortlists import resolve_ranking
 from narrows.selection import read_csv
 from narrows.selection.rankings.sampler import mixed_log_likelihoods
 from narrows.storage import checkpoint
@@ -85,45 +85,29 @@ def test_rows_are_ranked_by_the_trained_policy(run, capsys):
     np.testing.assert_allclose(mixed_log_likelihoods([OpenRun(folder), OpenRun(folder)], OBJECTS), likely)
 
 
-def test_unless_told_a_fitted_proxy_is_ranked_by_the_sampler_and_a_known_score_by_itself(run, tmp_path):
+def test_unless_told_a_score_ranks_itself_and_under_noise_what_comes_out(run):
     folder = RunFolder.open(run)
     known = folder.job()
     fitted = replace(known, reward={"name": "Proxy", "path": "proxy", "beta": 1.0})
 
-    def opened(job, *others):
-        return [OpenRun(folder, job=job), *others]
+    def by(job):
+        return resolve_ranking([OpenRun(folder, job=job)]).by
 
-    assert resolve_ranking(opened(known)).by == "mean"
-    assert resolve_ranking(opened(fitted)).by == "sampler"
-    asked = replace(fitted, shortlist=replace(fitted.shortlist, by="lower_bound"))
-    assert resolve_ranking(opened(asked)).by == "lower_bound"
-    noisy = replace(fitted, noise={"name": "Substitution", "rate": 0.1})
-    assert resolve_ranking(opened(noisy)).by == "expected"
-    # Objects that can be made in many ways, and a run that has only just begun.
-    assert resolve_ranking(opened(replace(fitted, env={"name": "Subsets", "num_items": 4}))).by == "mean"
-    begun = OpenRun(RunFolder(tmp_path), job=fitted)
-    assert resolve_ranking(opened(fitted, begun)).by == "mean"
-    why = ranking_note(opened(fitted, begun))
-    assert why is not None and f"to rank by: {tmp_path} has no checkpoint. Wait for" in why
-    assert ranking_note(opened(fitted)) is None
-    for job in (asked, known, noisy):
-        assert ranking_note([OpenRun(begun.folder, job=job)]) is None
+    assert by(known) == by(fitted) == "mean"
+    assert by(replace(fitted, shortlist=replace(fitted.shortlist, by="lower_bound"))) == "lower_bound"
+    assert by(replace(fitted, noise={"name": "Substitution", "rate": 0.1})) == "expected"
 
 
-def test_a_damaged_checkpoint_does_not_change_the_ranking_in_silence(run, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(Job, "reward_kind", RewardKind.FITTED)
+def test_without_a_whole_checkpoint_there_is_no_sampler_to_rank_by(run, tmp_path, capsys):
     shutil.copytree(run, tmp_path / "run")
     folder = RunFolder.open(tmp_path / "run")
-    assert main(["shortlist", str(folder.path)]) == 0
-    assert "probability under the sampler" in capsys.readouterr().out
     for path in folder.checkpoints.glob("*/manifest.json"):
         path.write_bytes(path.read_bytes()[:100])
+    assert main(["shortlist", str(folder.path), "--by", "sampler"]) == 1
+    error = " ".join(capsys.readouterr().err.split())
+    assert "there is no trained sampler to rank by" in error
+    assert "skipped a checkpoint that does not verify" in error and "use --by mean" in error
     assert main(["shortlist", str(folder.path)]) == 0
-    output = " ".join(capsys.readouterr().out.split())
-    assert "ranked by the proxy's mean, for there is no trained sampler to rank by" in output
-    assert "skipped a checkpoint that does not verify" in output and "highest proxy mean" in output
-    assert main(["shortlist", str(folder.path), "--by", "mean"]) == 0
-    assert "no trained sampler" not in capsys.readouterr().out, "who asked for the mean is told nothing"
 
 
 @pytest.mark.slow("trains by a score; below the ranking says so of an untrained run")

@@ -16,6 +16,7 @@ from narrows.data import write_table
 from narrows.proxies import AbstractProxy
 from narrows.proxies.near import Neighbourhood
 from narrows.runs import OpenRun, RunFolder, execute
+from narrows.runs import opened as opened_runs
 from narrows.runs.candidates import CLIMB, load_candidates
 from narrows.selection import read_csv
 from narrows.storage.archive import Archive
@@ -92,19 +93,34 @@ def folder(tmp_path, monkeypatch):
     return make
 
 
-def test_there_is_a_list_before_the_first_step(folder, capsys):
+@pytest.fixture
+def unlisted(monkeypatch):
+    """Takes every space for one that is too large to be listed."""
+    monkeypatch.setattr(opened_runs, "_MOST_LISTED", 0)
+
+
+def test_a_space_that_can_be_listed_is_listed(folder, capsys):
+    run = folder()
+    assert main(["shortlist", str(run.path)]) == 0
+    output = " ".join(capsys.readouterr().out.split())
+    assert "81 of the candidates are from a list of all objects there are" in output
+    scored = load_candidates([OpenRun(run)])
+    assert sorted(scored.candidates.objects) == sorted("".join(word) for word in itertools.product("ACG", repeat=4))
+    assert [row.sequence for row in read_csv(run.shortlist)][0] == "CCCC"
+
+
+def test_there_is_a_list_before_the_first_step(folder, capsys, unlisted):
     run = folder()
     assert main(["shortlist", str(run.path)]) == 0
     output = " ".join(capsys.readouterr().out.split())
     rows = read_csv(run.shortlist)
     assert rows[0].sequence == "CCCC" and len(rows) == 2
     assert {(row.run, row.step) for row in rows} == {(CLIMB, None)}
-    number = re.search(r"([\d,]+) of the candidates were found by a hill climb from the best measured rows", output)
+    number = re.search(r"([\d,]+) of the candidates are from a hill climb from the best measured rows", output)
     assert number is not None and int(number[1]) == len(load_candidates([OpenRun(run)]).candidates.objects)
-    assert "ranked by the proxy's mean, for there is no trained sampler to rank by" in output
 
 
-def test_what_is_climbed_joins_what_the_sampler_saw_and_leaves_the_archive_alone(folder):
+def test_what_is_climbed_joins_what_the_sampler_saw_and_leaves_the_archive_alone(folder, unlisted):
     run = folder()
     execute(run, console=Console(quiet=True))
     with Archive.open(run.archive, read_only=True) as archive:
@@ -116,7 +132,7 @@ def test_what_is_climbed_joins_what_the_sampler_saw_and_leaves_the_archive_alone
     where = {name: found.runs[run].name for name, run in zip(found.objects, found.run_index, strict=True)}
     assert {name for name, run in where.items() if run != CLIMB} == {*seen.objects}
     assert {*where} == {*seen.objects, *opened.climbed.objects}
-    assert scored.num_climbed == len({*where} - {*seen.objects}) > 0
+    assert scored.searched == f"{len({*where} - {*seen.objects})} of the candidates are from a {CLIMB}"
     assert scored.candidates.steps[[run == CLIMB for run in where.values()]].max() == -1
     np.testing.assert_array_equal(scored.mean, opened.proxy.predict(scored.candidates.objects)[0])
     with Archive.open(run.archive, read_only=True) as archive:

@@ -14,7 +14,7 @@ TABLE = (
 FLAGS = {
     "new": f"out space {TABLE}",
     "check": f"space min-length max-length {TABLE} rejected",
-    "fit": f"space out members seed test-fraction max-distance refit no-refit {TABLE}",
+    "fit": f"space out models seed test-fraction max-distance refit no-refit {TABLE}",
     "run": f"out {TRAINING} set",
     "resume": TRAINING,
     "shortlist": "k min-distance by kappa out",
@@ -39,5 +39,5 @@ def test_the_options_are_these(command, capfd):
 def test_records_of_settings_are_part_of_the_notebooks_api():
     commands = importlib.import_module("narrows.commands")
     assert commands.TrainingSettings(devices=2).as_typed() == {"devices": 2}
-    assert commands.WorstSettings().files == () and commands.FitSettings().members == 5
+    assert commands.WorstSettings().files == () and commands.FitSettings().models == ()
     assert commands.TableSettings().on_invalid == "refuse"

@@ -90,7 +90,7 @@ OTHERS = pytest.mark.slow("a whole command; it asks the same object as those tha
 @pytest.mark.parametrize(
     ("command", "run", "expected"),
     [
-        ("shortlist", "quiet", {"environment", "kernel", "proxy", "checkpoint", "table"}),
+        ("shortlist", "quiet", {"environment", "kernel", "proxy", "table"}),
         pytest.param("shortlist", "noisy", {"environment", "kernel", "proxy", "table"}, marks=OTHERS),
         pytest.param("report", "quiet", {"environment", "table"}, marks=OTHERS),
         pytest.param("report", "noisy", {"environment", "kernel", "table"}, marks=OTHERS),

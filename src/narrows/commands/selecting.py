@@ -8,8 +8,8 @@ from tyro.conf import Positional
 
 from narrows.files import open_plain
 from narrows.runs import OpenRun
-from narrows.runs.candidates import CLIMB, load_candidates
-from narrows.runs.shortlists import choose, ranking_note, resolve_ranking
+from narrows.runs.candidates import load_candidates
+from narrows.runs.shortlists import choose, resolve_ranking
 from narrows.selection import Shortlist, ShortlistRow, write_selection
 from narrows.selection.rankings import Mean, RankingName
 
@@ -43,8 +43,7 @@ def shortlist(
         by: rank by the mean score, by its lower bound, by how likely the trained sampler itself is to make an object, which
             smooths over single objects that a proxy is wrong about, by the mean score over all single substitutions
             (neighbourhood), by a draw of the score for each row (thompson), or, for a job with noise, by the expected score of
-            what comes out; by default the job's, and where it says nothing expected under noise, sampler where the score is a
-            fitted proxy and mean where it is not.
+            what comes out; by default the job's, and where it says nothing expected under noise and else mean.
         kappa: the lower bound is the score minus kappa standard deviations; by default the job's.
         out: the CSV file; by default shortlist.csv in the run folder, and it must be given for several runs.
     """
@@ -67,10 +66,8 @@ def shortlist(
     csv = first.folder.shortlist if out is None else out
     csv.parent.mkdir(parents=True, exist_ok=True)
     written = write_selection(chosen, csv, with_fasta=first.job.env["name"] == "Sequence")
-    unusual = None if by is not None else ranking_note(opened)
     without = None if written.no_fasta is None else f"no FASTA file: {written.no_fasta}"
-    climbed = f"{scored.num_climbed:,} of the candidates were found by a {CLIMB}" if scored.num_climbed else None
-    notes = [note for note in (climbed, unusual, without, scored.conflicts) if note is not None]
+    notes = [note for note in (scored.searched, without, scored.conflicts) if note is not None]
     return Selected(chosen, csv, written.fasta, scored.num_passed_over, tuple(notes))
 
 

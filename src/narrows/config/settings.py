@@ -90,7 +90,7 @@ class ShortlistSettings:
         by: what ranks the candidates: their own score by its `mean` or its `lower_bound`, how likely the trained `sampler`
             itself is to make them, a draw of the score for each row (`thompson`), the mean score over all substitutions of a
             letter (`neighbourhood`), or under noise the score `expected` of what comes out. By default `expected` where that
-            can be known, `sampler` where the score is a fitted proxy, and else `mean`.
+            can be known, and else `mean`.
         both_strands: an object and its reverse complement are one: DNA and RNA in two strands. Distances count for the nearer
             strand, the other strand of what is measured is measured, and `neighbourhood` takes the mean over both.
     """

@@ -23,6 +23,7 @@ from narrows.storage.archive import Archive
 _POOL = 200_000
 """Best objects of a run that can enter a shortlist: far more than any minimum distance passes over."""
 CLIMB = "hill climb from the best measured rows"
+LIST = "list of all objects there are"
 """What a shortlist names in place of a run for an object that no sampler has seen."""
 
 
@@ -31,8 +32,8 @@ def load_candidates(runs: Sequence[OpenRun]) -> ScoredCandidates:
 
     With a proxy, mean and standard deviation are what it predicts; any other reward is its own mean, read from the archive as
     it counted, lowered by what a job's `[near]` takes off, with the standard deviation that a score of the user's gave. With a
-    proxy and a table, what a hill climb from the best measured rows finds is among them, so that there is a list at once and a
-    later one can be no worse for want of it.
+    proxy and a table every object of a space that can be listed is among them, and of a larger one what a hill climb from the
+    best measured rows finds: there is a list at once, and a later one can be no worse for want of it.
     """
     first, *others = map(_signature, runs)
     for run, signature in zip(runs[1:], others, strict=True):
@@ -43,11 +44,11 @@ def load_candidates(runs: Sequence[OpenRun]) -> ScoredCandidates:
             )
     parts: list[Candidates] = []
     scores: dict[str, float] = {}
-    climbed: Found | None = None
+    searched: Found | None = None
     num_passed_over = num_conflicts = 0
     for run in runs:
-        climbed = climbed or run.climbed
-        candidates, log_rewards, total, conflicts = _read(run.folder, run.job.seed, is_needed=climbed is None)
+        searched = searched or run.listed or run.climbed
+        candidates, log_rewards, total, conflicts = _read(run.folder, run.job.seed, is_needed=searched is None)
         num_passed_over += total - len(candidates.objects)
         num_conflicts += conflicts
         parts.append(candidates)
@@ -55,20 +56,23 @@ def load_candidates(runs: Sequence[OpenRun]) -> ScoredCandidates:
         for name, value in zip(candidates.objects, values.tolist(), strict=True):
             scores.setdefault(name, value)
     num_seen = len(scores)
-    merged = merge_candidates(parts if climbed is None else [*parts, _of_climb(climbed)])
+    how = LIST if runs[0].listed is not None else CLIMB
+    merged = merge_candidates(parts if searched is None else [*parts, _of_search(searched, how)])
     if runs[0].proxy is not None:
         mean, std = runs[0].proxy.predict(merged.objects)
     else:
         mean = np.array([scores[name] for name in merged.objects])
         stds = _stds(runs, merged.objects) if runs[0].is_user_score else {}
         std = np.array([stds.get(name, np.nan) for name in merged.objects])
-    num_climbed = len(merged.objects) - num_seen
-    return ScoredCandidates(merged, rounded(mean), rounded(std), num_passed_over, conflict_note(num_conflicts), num_climbed)
+    unseen = len(merged.objects) - num_seen
+    note = f"{unseen:,} of the candidates are from a {how}" if unseen else None
+    return ScoredCandidates(merged, rounded(mean), rounded(std), num_passed_over, conflict_note(num_conflicts), note)
 
 
-def _of_climb(climbed: Found) -> Candidates:
-    objects = tuple(np.array(climbed.objects, object)[np.isfinite(climbed.scores)].tolist())
-    return Candidates(objects, (Run(CLIMB),), np.zeros(len(objects), np.int64), np.full(len(objects), -1, np.int64))
+def _of_search(searched: Found, how: str) -> Candidates:
+    best = np.argsort(-searched.scores, kind="stable")[:_POOL]
+    objects = tuple(searched.objects[place] for place in best.tolist() if np.isfinite(searched.scores[place]))
+    return Candidates(objects, (Run(how),), np.zeros(len(objects), np.int64), np.full(len(objects), -1, np.int64))
 
 
 def _stds(runs: Sequence[OpenRun], objects: Sequence[str]) -> dict[str, float]:

@@ -41,6 +41,8 @@ from narrows.training import restore
 
 _MOST_STARTS = 1000
 """Best measured rows from which a search of the proxy begins."""
+_MOST_LISTED = 1 << 20
+"""Objects of a space that are all asked for: a minute's work of a proxy."""
 _CLIMBERS = 128
 """Best measured rows from which a run's hill climb begins."""
 _CLIMB_CALLS, _CLIMB_STEPS = 16_384, 32
@@ -221,6 +223,14 @@ class OpenRun(RankedRun):
         order = [place for place in np.argsort(-table.scores, kind="stable").tolist() if held[place]]
         starts = tuple(dict.fromkeys(table.sequences[place] for place in order))[:_MOST_STARTS]
         return Problem(self.counted, space, starts, self.counted(starts)) if starts else None
+
+    @cached_property
+    def listed(self) -> Found | None:
+        """Every object there is with its score as it guides the run, None where they are too many or nothing is searched."""
+        if self.problem is None or self.problem.space.num_objects > _MOST_LISTED:
+            return None
+        everything = tuple(self.problem.space.write(self.problem.space.listed()))
+        return Found(everything, self.counted(everything))
 
     @cached_property
     def climbed(self) -> Found | None:

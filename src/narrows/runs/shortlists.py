@@ -11,30 +11,16 @@ from narrows.config import ShortlistSettings
 from narrows.distance import StrandDistance
 from narrows.runs.opened import OpenRun
 from narrows.selection import RANKINGS, ScoredCandidates, Shortlist, select
-from narrows.selection.rankings import AbstractRanking, Mean, RankingTask, ranking_named
+from narrows.selection.rankings import Mean, RankingTask, ranking_named
 
 
 def resolve_ranking(runs: Sequence[OpenRun]) -> ShortlistSettings:
-    """Return how the shortlist of runs is selected, where the first one's job does not say by what.
-
-    By the rule that is usual for such a run, if it lacks nothing for it; else by the score itself.
-    """
+    """Return how the shortlist of runs is selected; where the first one's job does not say by what, by the usual rule."""
     settings = runs[0].job.shortlist
     if settings.by is not None:
         return settings
-    usual = _usual(runs[0])
-    return replace(settings, by=Mean.name if usual is None or usual.lacks(runs) is not None else usual.name)
-
-
-def ranking_note(runs: Sequence[OpenRun]) -> str | None:
-    """Return why runs whose job names no rule are not ranked by the usual one, None where they are."""
-    usual = _usual(runs[0]) if runs[0].job.shortlist.by is None else None
-    lack = None if usual is None else usual.lacks(runs)
-    return None if lack is None else f"ranked by the {runs[0].job.guide.noun}'s mean, for {lack}"
-
-
-def _usual(run: OpenRun) -> AbstractRanking | None:
-    return next((rule for rule in RANKINGS.values() if rule.is_usual(run)), None)
+    usual = next((rule for rule in RANKINGS.values() if rule.is_usual(runs[0])), ranking_named(Mean.name))
+    return replace(settings, by=usual.name)
 
 
 def choose(runs: Sequence[OpenRun], scored: ScoredCandidates, settings: ShortlistSettings) -> Shortlist:

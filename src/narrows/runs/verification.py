@@ -18,7 +18,7 @@ from narrows.runs.folder import RunFolder
 from narrows.runs.opened import OpenRun
 from narrows.runs.shortlists import choose, resolve_ranking
 from narrows.scorers import Scorer
-from narrows.search import SEARCHES, Found
+from narrows.search import SEARCHES
 from narrows.selection import ScoredCandidates, candidates_from_objects
 from narrows.selection.digits import rounded
 from narrows.selection.rankings import Mean
@@ -26,8 +26,6 @@ from narrows.trajectories import sample
 
 _RANDOM_SEED = 0
 """Seed of the random objects: the same ones for every run of one space and one k."""
-_MOST_LISTED = 1 << 20
-"""Objects of a space that is ranked as a whole."""
 
 
 @dataclass(frozen=True)
@@ -127,9 +125,8 @@ def _rivals(run: OpenRun, num: int) -> list[_Objects]:
     for name, search in SEARCHES.items():
         if name not in found:
             found[name] = (f"with {calls:,} calls, as many as the run has distinct objects", search(problem, calls))
-    if problem.space.num_objects <= _MOST_LISTED:
-        everything = tuple(problem.space.write(problem.space.listed()))
-        found["exhaustive ranking"] = ("of every object there is", Found(everything, run.counted(everything)))
+    if run.listed is not None:
+        found["exhaustive ranking"] = ("of every object there is", run.listed)
     settings = replace(_selection_of(run), k=num, by=Mean.name)
     rivals = []
     for name, (how, (objects, scores)) in found.items():

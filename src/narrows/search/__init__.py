@@ -13,6 +13,7 @@ from narrows.search.problem import Score as Score
 from narrows.search.problem import Search as Search
 from narrows.search.space import Space as Space
 from narrows.search.space import distinct as distinct
+from narrows.search.tempering import find_temperature as find_temperature
 
 SEARCHES: Final[dict[str, Search]] = {
     "hill climb": hill_climb,

@@ -40,8 +40,8 @@ class Candidates:
 class ScoredCandidates:
     """Candidates with a score each, shape `[n]`; `std` is NaN where it is not known.
 
-    `num_passed_over` counts objects of the runs that scored too low to be among them, `num_climbed` those that no sampler saw
-    and a hill climb found; `conflicts` says that some came with several scores, None where none did.
+    `num_passed_over` counts objects of the runs that scored too low to be among them; `conflicts` says that some came with
+    several scores, and `searched` how many are there that no sampler saw, None where there are none.
     """
 
     candidates: Candidates
@@ -49,7 +49,7 @@ class ScoredCandidates:
     std: np.ndarray
     num_passed_over: int = 0
     conflicts: str | None = None
-    num_climbed: int = 0
+    searched: str | None = None
 
     def at(self, places: np.ndarray) -> "ScoredCandidates":
         """Return the candidates at some places, in that order."""

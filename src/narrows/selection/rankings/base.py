@@ -126,10 +126,6 @@ class AbstractRanking(abc.ABC):
         """Return whether this rule ranks a run whose job and command name none."""
         return False
 
-    def lacks(self, runs: Sequence[RankedRun]) -> str | None:
-        """Return why runs cannot be ranked by this rule yet and what to do, None where they can."""
-        return None
-
 
 class AbstractScoreRanking(AbstractRanking):
     """A rule that ranks by what is known of every candidate, its mean score and standard deviation."""

@@ -12,8 +12,8 @@ from narrows.selection.rows import Shortlist
 class Sampler(AbstractOwnRanking):
     """Rank by the log-probability, in nats, under the policies of the newest checkpoints; of several, under their even mixture.
 
-    It is usual where the score is a proxy that learned from measurements: a single object that a proxy is wrong about leads the
-    proxy's list, and does not lead the sampler's, which has learned from many (`docs/robustness_results.md`).
+    A single object that a proxy is wrong about leads the proxy's list, and does not lead the sampler's, which has learned from
+    many (`docs/robustness_results.md`): worth a try where the proxy is poor and training was short.
     """
 
     name = "sampler"
@@ -29,16 +29,6 @@ class Sampler(AbstractOwnRanking):
     def title(self, guide: Guide) -> str:
         return "how likely the sampler itself is to make them"
 
-    def is_usual(self, run: RankedRun) -> bool:
-        return run.is_fitted and not run.is_noisy and run.is_tree
-
-    def lacks(self, runs: Sequence[RankedRun]) -> str | None:
-        untrained = [run.missing_model for run in runs if run.missing_model is not None]
-        if not untrained:
-            return None
-        cure = "Wait for the next checkpoint, or `narrows resume` the run, and ask again."
-        return f"there is no trained sampler to rank by: {'; '.join(untrained)}. {cure}"
-
     def rank(self, task: RankingTask) -> Shortlist:
         run, objects = task.runs[0], task.scored.candidates.objects
         if run.is_noisy:
@@ -48,6 +38,10 @@ class Sampler(AbstractOwnRanking):
                 f"by = sampler needs to know how likely an object is, and objects of {run.env_name} can be made in several "
                 "ways. Use --by mean."
             )
+        untrained = [run.missing_model for run in task.runs if run.missing_model is not None]
+        if untrained:
+            cure = "Wait for the next checkpoint, or `narrows resume` the run, or use --by mean."
+            raise ValueError(f"there is no trained sampler to rank by: {'; '.join(untrained)}. {cure}")
         return task.choose(task.scored, mixed_log_likelihoods(task.runs, objects))
 
 
