@@ -38,11 +38,13 @@ k = 5
 min_distance = 1
 """
 SCORE = """
+from narrows.scorers import Scores
+
 def guess(texts):
-    return [text.count("G") for text in texts], [0.25 * (1 + text.count("C")) for text in texts]
+    return Scores([text.count("G") for text in texts], [0.25 * (1 + text.count("C")) for text in texts])
 
 def broken(texts):
-    return [float("nan") if text == "CCCC" else 1.0 for text in texts], [0.0] * len(texts)
+    return Scores([float("nan") if text == "CCCC" else 1.0 for text in texts], [0.0] * len(texts))
 """
 
 

@@ -68,7 +68,7 @@ def test_a_line_that_two_share_stands_with_both():
 def test_what_a_field_takes_is_in_words():
     assert explain("data.score_sense")[0].takes == '"higher" or "lower"'
     assert explain("reward.Proxy.trust")[0].takes == '"mean", "lower_bound" or "ensemble_min"'
-    assert (explain("train.num_steps")[0].takes, explain("train.num_steps")[0].default) == ("integer", "2000")
+    assert (explain("train.batch_size")[0].takes, explain("train.batch_size")[0].default) == ("integer", "64")
     assert (explain("data.path")[0].default, explain("train.epochs")[0].default) == ("required", "none")
     assert (explain("policy.learned_backward")[0].takes, explain("policy.name")[0].default) == ("true or false", '"MLP"')
 

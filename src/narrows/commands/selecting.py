@@ -6,6 +6,7 @@ from pathlib import Path
 from rich.console import Console
 from tyro.conf import Positional
 
+from narrows.config import cautions_about_proxy, quality_of_proxy
 from narrows.files import open_plain
 from narrows.runs import OpenRun
 from narrows.runs.candidates import load_candidates
@@ -16,13 +17,17 @@ from narrows.selection.rankings import Mean, RankingName
 
 @dataclass(frozen=True)
 class Selected:
-    """A shortlist and the files it was written to; `notes` say what is not as it usually would be."""
+    """A shortlist and the files it was written to.
+
+    `notes` say what is not as it usually would be, `cautions` what should be read before the list.
+    """
 
     shortlist: Shortlist
     csv: Path
     fasta: Path | None  # for sequences only
     num_passed_over: int = 0
     notes: tuple[str, ...] = ()
+    cautions: tuple[str, ...] = ()
 
 
 def shortlist(
@@ -68,7 +73,23 @@ def shortlist(
     written = write_selection(chosen, csv, with_fasta=first.job.env["name"] == "Sequence")
     without = None if written.no_fasta is None else f"no FASTA file: {written.no_fasta}"
     notes = [note for note in (scored.searched, without, scored.conflicts) if note is not None]
-    return Selected(chosen, csv, written.fasta, scored.num_passed_over, tuple(notes))
+    cautions = [*cautions_about_proxy(first.job, first.table), *_too_far(first, chosen)]
+    return Selected(chosen, csv, written.fasta, scored.num_passed_over, tuple(notes), tuple(cautions))
+
+
+def _too_far(run: OpenRun, chosen: Shortlist) -> list[str]:
+    """Return a sentence about the rows that are farther from the measurements than the run's proxy can be trusted."""
+    quality = quality_of_proxy(run.job)
+    limit = None if quality is None else quality.trusted_distance
+    distances = [row.distance_to_measured for row in chosen.rows if row.distance_to_measured is not None]
+    far = 0 if limit is None else sum(distance > limit for distance in distances)
+    if not far:
+        return []
+    unit = run.env.distance.unit
+    return [
+        f"{far} of {len(chosen.rows)} rows are more than {limit} {unit} from every measured object, where this proxy was no "
+        f"better than the mean. To stay nearer: [near] limit = {limit}."
+    ]
 
 
 def _refuse_to_overwrite(out: Path) -> None:
@@ -92,7 +113,8 @@ def render(selected: Selected) -> str:
     has_measured = any(row.distance_to_measured is not None for row in rows)
     heads = ["rank", f"{'sequence':<{width}}", f"{selected.shortlist.guide.mean:>10}"]
     heads += ["  std"] * has_std + ["expected      ±  as asked"] * is_noisy + ["from data"] * has_measured + ["why"]
-    lines = ["  ".join(heads)]
+    lines = [f"Caution: {caution}" for caution in selected.cautions]
+    lines.append("  ".join(heads))
     for row in rows[:10]:
         cells = [f"{row.rank:>4}", f"{row.sequence:<{width}}", f"{row.score:>10.4f}"]
         cells += ["     " if row.score_std is None else f"{row.score_std:5.3f}"] * has_std

@@ -25,6 +25,7 @@ from narrows.runs import (
     follow,
     read_rows,
     rehearse,
+    with_temperature,
 )
 from narrows.runs.opened import unasked
 from narrows.scorers import ExecutorScorer, Scorer
@@ -120,7 +121,7 @@ def run(
     changes = _flat(overrides)
     options = settings.as_typed()
     devices = settings.select_devices()
-    checked = load_job(job, _parse(changes))
+    checked = with_temperature(load_job(job, _parse(changes)))
     # Every mistake is found before a folder is made.
     rehearse(checked, unasked if settings.is_scored else None, devices)
     if not devices.is_first:

@@ -13,8 +13,8 @@ from narrows.config.job import dump_job as dump_job
 from narrows.config.job import load_job as load_job
 from narrows.config.job import parse_job as parse_job
 from narrows.config.job import toml as toml
+from narrows.config.measured import cautions_about_proxy as cautions_about_proxy
 from narrows.config.measured import measurements as measurements
-from narrows.config.measured import proxy_of_other_rows as proxy_of_other_rows
 from narrows.config.measured import quality_of_proxy as quality_of_proxy
 from narrows.config.names import SCORE as SCORE
 from narrows.config.names import RewardKind as RewardKind

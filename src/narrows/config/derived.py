@@ -1,5 +1,6 @@
 """What a job leaves out and its measurements say: letters and lengths, the proxy, how far apart the rows of a list are."""
 
+import math
 import re
 import statistics
 from collections.abc import Iterable, Mapping
@@ -15,12 +16,15 @@ from narrows.data.spaces import as_read
 
 _SEQUENCE = "Sequence"
 _PROXY: Section = {"name": "Proxy", "path": "proxy"}
+AUTO: Final = "auto"
+_LISTED_BITS, _STEPS_BESIDE_A_LIST = 20, 200
+"""A space of so many bits is listed, and its list needs no sampler: a short training is enough for what asks for one."""
 _SHARE = 0.15
 _VALUES = "skip lower -log10 mean keep refuse upper dna rna protein".split()
 _OPTION = re.compile(rf"--(?P<name>[a-z]+(?:-[a-z]+)*)(?:[ =](?:(?P<value>{'|'.join(_VALUES)})\b|'(?P<quoted>[^']*)'))?")
 FROM_DATA: Final = frozenset(
-    "env.name env.Sequence.alphabet env.Sequence.min_length env.Sequence.max_length reward.name reward.Proxy.path "
-    "shortlist.min_distance".split()
+    "env.name env.Sequence.alphabet env.Sequence.min_length env.Sequence.max_length reward.name reward.Proxy.path reward.beta "
+    "train.num_steps shortlist.min_distance".split()
 )
 """The fields that the measurements of a job stand for where it leaves them out."""
 
@@ -29,8 +33,9 @@ def fill_in(tables: Mapping[str, Section], data: DataSettings, folder: Path) -> 
     """Return the tables of a job with what its measurements say of what it leaves out, and the check of their table.
 
     `[env]` is sequences of the letters of the data's space, from the shortest to the longest that was measured; `[reward]` the
-    proxy that `narrows fit` puts beside the job; `[shortlist] min_distance` is `usual_distance`. What the job says stands. The
-    table is read, once, only where something is left out that it says.
+    proxy that `narrows fit` puts beside the job, at a temperature that the run finds; `[train] num_steps` is 200 where all
+    objects can be listed (2^20); `[shortlist] min_distance` is `usual_distance`. What the job says stands. The table is read,
+    once, only where something is left out that it says.
 
     Args:
         tables: what the job says, by section.
@@ -41,7 +46,7 @@ def fill_in(tables: Mapping[str, Section], data: DataSettings, folder: Path) -> 
     """
     env, reward, shortlist = (tables.get(section, {}) for section in ("env", "reward", "shortlist"))
     if reward.get("name", _PROXY["name"]) == _PROXY["name"]:
-        tables = {**tables, "reward": {**_PROXY, **reward}}
+        tables = {**tables, "reward": {**_PROXY, "beta": AUTO, **reward}}
     is_complete = {"alphabet", "min_length", "max_length"} <= {*env} and "min_distance" in shortlist
     if env.get("name", _SEQUENCE) != _SEQUENCE or is_complete:
         return tables, None
@@ -55,11 +60,21 @@ def fill_in(tables: Mapping[str, Section], data: DataSettings, folder: Path) -> 
             "in [env] what is built."
         )
     derived = {"alphabet": check.asked.alphabet, "min_length": min(lengths), "max_length": max(lengths)}
-    return {
+    found = {
         **tables,
         "env": {"name": _SEQUENCE, **derived, **env},
         "shortlist": {"min_distance": usual_distance(lengths), **shortlist},
-    }, check
+    }
+    if found["env"]["name"] == _SEQUENCE and _can_be_listed(found["env"]):
+        found["train"] = {"num_steps": _STEPS_BESIDE_A_LIST, **tables.get("train", {})}
+    return found, check
+
+
+def _can_be_listed(env: Section) -> bool:
+    alphabet, longest = env["alphabet"], env["max_length"]
+    if not isinstance(alphabet, str) or type(longest) is not int:
+        return False  # a mistake that is told when the section is checked
+    return longest * math.log2(max(len(alphabet), 1)) <= _LISTED_BITS
 
 
 def usual_distance(lengths: Iterable[int]) -> int:

@@ -4,7 +4,7 @@ from narrows.config.derived import accept_measurements, check_measurements
 from narrows.config.job import Job
 from narrows.config.names import proxy_class
 from narrows.data import Table
-from narrows.proxies.quality import Quality
+from narrows.proxies.quality import WORTHLESS, Quality
 
 
 def measurements(job: Job) -> Table | None:
@@ -14,17 +14,23 @@ def measurements(job: Job) -> Table | None:
     return accept_measurements(job.check or check_measurements(job.data, job.folder))
 
 
-def proxy_of_other_rows(job: Job, table: Table | None) -> str | None:
-    """Return a sentence about a proxy that was fitted to other rows than a job's `[data]` has now, None where it was not."""
+def cautions_about_proxy(job: Job, table: Table | None) -> tuple[str, ...]:
+    """Return sentences about a job's proxy that its user should read first.
+
+    That it is no better than the mean, and that it was fitted to other rows than `[data]` has now.
+    """
+    found: list[str] = []
+    quality = quality_of_proxy(job)
+    if quality is not None and not quality.beats_mean:
+        found.append(WORTHLESS)
     proxy, path = proxy_class(job.reward["name"]), job.reward_path
-    if table is None or job.data is None or proxy is None or path is None:
-        return None
-    if proxy.read_table_sha256(path) in (None, table.sha256):
-        return None
-    return (
-        f"the proxy in {job.reward['path']} was fitted to other rows than {job.data.path} has now, so it knows nothing of what "
-        "was added or changed; `narrows fit` on the job fits it again"
-    )
+    if table is not None and job.data is not None and proxy is not None and path is not None:
+        if proxy.read_table_sha256(path) not in (None, table.sha256):
+            found.append(
+                f"the proxy in {job.reward['path']} was fitted to other rows than {job.data.path} has now, so it knows nothing "
+                "of what was added or changed; `narrows fit` on the job fits it again"
+            )
+    return tuple(found)
 
 
 def quality_of_proxy(job: Job) -> Quality | None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 
+from narrows.config.derived import AUTO
 from narrows.config.job import SURROGATE, Job, without_surrogate
 from narrows.config.measured import measurements
 from narrows.config.names import NAMES, RewardKind
@@ -90,6 +91,8 @@ def assemble(
     env = rules if kernel is None else build_or_explain("noise", lambda: _checked(perturbed(rules, kernel)), {})
     objective = _make("objective", job.objective)
     beta = job.reward["beta"]
+    if beta == AUTO:
+        raise JobError('[reward] beta is "auto", which a run finds when it begins. Use `narrows.runs.with_temperature(job)`.')
     near = _neighbourhood(job, rules, make_table)
     if job.reward_kind is RewardKind.USER:
         if score is None:

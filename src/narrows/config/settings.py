@@ -1,6 +1,7 @@
 """The sections of a job that have no name: records whose `Args` explain every field."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from narrows.data.settings import AbstractTableSettings
 from narrows.selection.rankings import RankingName
@@ -44,7 +45,7 @@ class TrainSettings:
     """The length of training, and its portions.
 
     Args:
-        num_steps: training steps in all.
+        num_steps: training steps in all; by default 2,000, and 200 in a job with [data] whose objects can all be listed.
         batch_size: fresh trajectories a step.
         every: steps between two looks (metrics, archive, progress); one compiled chunk.
         checkpoint_every: steps between two checkpoints, rounded up to a multiple of `every`.
@@ -114,10 +115,12 @@ class RewardSettings:
 
     Args:
         beta: inverse temperature, in units of one over the score's: the log-reward is `beta` times the score, so that an object
-            is made `e` times as often as one whose score is `1 / beta` lower. Higher is greedier.
+            is made `e` times as often as one whose score is `1 / beta` lower. Higher is greedier. `auto`, the default for a
+            fitted proxy of the job's [data], finds the one at which a sampler spreads over about 100 objects for each row of
+            the shortlist; a run writes into its job what was found.
     """
 
-    beta: float = 1.0
+    beta: float | Literal["auto"] = 1.0
 
 
 @dataclass(frozen=True)

@@ -13,3 +13,4 @@ from narrows.runs.opened import OpenRun as OpenRun
 from narrows.runs.recorder import TooManySetAside as TooManySetAside
 from narrows.runs.recorder import read_set_aside as read_set_aside
 from narrows.runs.rows import read_rows as read_rows
+from narrows.runs.temperature import with_temperature as with_temperature

@@ -18,7 +18,7 @@ from typing import Any
 import jax
 from rich.console import Console
 
-from narrows.config import Job, JobError, Parts, build, measurements, proxy_of_other_rows
+from narrows.config import Job, JobError, Parts, build, cautions_about_proxy, measurements
 from narrows.data import Table
 from narrows.printing import printable
 from narrows.runs import memory
@@ -97,7 +97,7 @@ def execute(
             trainer = parts.trainer(job, devices=devices, **_given(job, parts, table))
             run_id = folder.about().run_id
             console = console or PatientConsole()
-            if (caution := proxy_of_other_rows(job, table)) is not None:
+            for caution in cautions_about_proxy(job, table):
                 console.print(caution, highlight=False, markup=False, soft_wrap=True)
             newest = checkpoint.latest(folder.checkpoints)
             if newest.path is not None and not folder.archive.exists():

@@ -34,6 +34,7 @@ from narrows.runs.pinned import (
     what_decides,
 )
 from narrows.runs.records import FORMAT_VERSION, RunRecord
+from narrows.runs.temperature import with_temperature
 
 SCORES = "scores.sqlite"
 _LIBRARIES = ("narrows", "jax", "jaxlib", "equinox", "optax", "numpy", "rapidfuzz")
@@ -115,7 +116,7 @@ class RunFolder:
             raise RunError(f"{path} names no folder that could be made. Give the run a folder of its own with --out.")
         try:
             with new_folder(path) as draft:
-                kept = _copy_inputs(job, draft)
+                kept = _copy_inputs(with_temperature(job), draft)
                 text = dump_job(kept)
                 facts = {
                     "format_version": FORMAT_VERSION,

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from narrows.config import SECTIONS, Job, proxy_of_other_rows, quality_of_proxy, with_parent
+from narrows.config import SECTIONS, Job, cautions_about_proxy, quality_of_proxy, with_parent
 from narrows.data import Check, Space, check_table
 from narrows.data import space as named_space
 from narrows.envs import Sequence as SequenceEnv
@@ -199,7 +199,7 @@ def _proxy(run: OpenRun) -> ProxyQuality | None:
         return None
     names = {field.name for field in fields(quality)} & {field.name for field in fields(ProxyQuality)}
     known = {name: getattr(quality, name) for name in names}
-    return ProxyQuality(**known, other_rows=proxy_of_other_rows(run.job, run.table) or "")
+    return ProxyQuality(**known, other_rows="; ".join(cautions_about_proxy(run.job, run.table)))
 
 
 def _provenance(run: OpenRun) -> Provenance:

@@ -63,10 +63,10 @@ class Unsure(float):
 def as_floats(result: Any, objects: Sequence[str], kappa: float = 0.0) -> list[float]:
     """Return what a score returned as one float an object, NaN and infinities included.
 
-    Lists, tuples and one-dimensional arrays of any library will do. `Scores`, an array with two columns and, where `kappa` asks
-    for deviations, any tuple of two columns are means and standard deviations, of which `mean - kappa std` counts, as an
-    `Unsure` each. Raises WrongResult for texts, for a wrong length, for values that are no number, for two columns of which
-    nobody says what they are, and for means alone where `kappa` asks for more.
+    Lists, tuples and one-dimensional arrays of any library will do. `Scores`, or an array with two columns, are means and
+    standard deviations, of which `mean - kappa std` counts, as an `Unsure` each. Raises WrongResult for texts, for a wrong
+    length, for values that are no number, for two columns of which nobody says what they are, and for means alone where
+    `kappa` asks for more.
 
     >>> as_floats((1, 2.5), ["A", "C"])
     [1.0, 2.5]
@@ -74,7 +74,7 @@ def as_floats(result: Any, objects: Sequence[str], kappa: float = 0.0) -> list[f
     [0.0, 2.0]
     """
     columns = _two_columns(result, objects)
-    if columns is not None and (kappa > 0.0 and isinstance(result, tuple) or _says_what_they_are(result)):
+    if columns is not None and _says_what_they_are(result):
         means, deviations = (as_floats(part, objects) for part in columns)
         return [_bound(*pair, kappa, place, objects[place]) for place, pair in enumerate(zip(means, deviations, strict=True))]
     if columns is not None:
