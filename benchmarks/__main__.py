@@ -2,8 +2,8 @@
 
 Where a benchmark has parts, `--case NAME` picks one (again for more).
 `speed` has peers: `--against NAME,NAME` picks them, `none` for ours alone. In the folder that `--data` names `games` keeps its
-long trainings and continues them there, `vi` what it has simulated, `tuning` and `robustness` what they have found, and
-`kills` what the commands have said where one has failed.
+long trainings and continues them there, `vi` what it has simulated, `tuning`, `robustness` and `tables` what they have found,
+and `kills` what the commands have said where one has failed.
 """
 
 import argparse

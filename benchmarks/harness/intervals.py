@@ -1,6 +1,7 @@
 """Means with 95 % intervals: by Student's t over seeds, by Welch's for a difference, and by the bootstrap over tasks."""
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -36,14 +37,24 @@ def of_mean(values: Float[np.ndarray, " seed"]) -> Interval:
 
 def of_difference(ours: Float[np.ndarray, " seed"], theirs: Float[np.ndarray, " other"]) -> Interval:
     """Return the difference of the means of two samples of at least two values each, with Welch's interval."""
-    if min(len(ours), len(theirs)) < 2:
-        raise ValueError(f"an interval needs two seeds of either method, got {len(ours)} and {len(theirs)}.")
-    value = float(np.mean(ours) - np.mean(theirs))
-    parts = [float(np.var(sample, ddof=1)) / len(sample) for sample in (ours, theirs)]
+    return of_sum((ours, theirs), (1.0, -1.0))
+
+
+def of_sum(samples: Sequence[Float[np.ndarray, " seed"]], weights: Sequence[float]) -> Interval:
+    """Return a weighted sum of the means of samples of at least two values each, with Welch's interval.
+
+    Args:
+        samples: not necessarily of one size.
+        weights: one a sample; one over their number each gives the mean of their means.
+    """
+    if min(map(len, samples)) < 2:
+        raise ValueError(f"an interval needs two seeds of either method, got {' and '.join(str(len(one)) for one in samples)}.")
+    value = float(sum(weight * np.mean(one) for one, weight in zip(samples, weights, strict=True)))
+    parts = [weight**2 * float(np.var(one, ddof=1)) / len(one) for one, weight in zip(samples, weights, strict=True)]
     variance = sum(parts)
     if variance == 0.0:
         return Interval(value, value, value)
-    freedom = variance**2 / sum(part**2 / (len(sample) - 1) for part, sample in zip(parts, (ours, theirs), strict=True))
+    freedom = variance**2 / sum(part**2 / (len(one) - 1) for part, one in zip(parts, samples, strict=True))
     return _around(value, math.sqrt(variance), freedom)
 
 

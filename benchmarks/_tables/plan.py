@@ -1,0 +1,55 @@
+"""What a run does: which rows of which tables were measured, and how often they are drawn anew."""
+
+from typing import NamedTuple
+
+K = 24
+"""Rows of a list, the job's own default."""
+ASKED = 30
+"""Rows that every list has at first: of GB1 a few cannot be looked up, and the next ones take their places."""
+POOL = "mic"
+"""The table whose lists are chosen among what was measured and held back."""
+
+
+class Setting(NamedTuple):
+    """What was measured."""
+
+    table: str  # gb1, SIX6, VSX1, rna or mic
+    num_rows: int
+    is_worst: bool = False  # drawn from the worst 60 % of the table instead of from all of it
+
+    def __str__(self) -> str:
+        title = {"gb1": "GB1", "rna": "RNA", POOL: "E. coli MIC"}.get(self.table, self.table)
+        return f"{title}, {self.num_rows:,} rows {'of the worst 60 %' if self.is_worst else 'at random'}"
+
+
+class Plan(NamedTuple):
+    """Settings with the seeds of their draws, in the order in which they are measured."""
+
+    draws: tuple[tuple[Setting, int], ...]
+
+    @classmethod
+    def of(cls, *parts: tuple[Setting, range]) -> "Plan":
+        """Return the plan of settings, each with its seeds; a draw that is named twice is measured once."""
+        return cls(tuple(dict.fromkeys((setting, seed) for setting, seeds in parts for seed in seeds)))
+
+    @property
+    def settings(self) -> tuple[Setting, ...]:
+        return tuple(dict.fromkeys(setting for setting, _ in self.draws))
+
+
+NUM_DRAWS = 10
+MAIN = Setting("gb1", 480)
+_FIRST = (
+    (MAIN, range(10)),
+    (Setting("SIX6", 200), range(5)),
+    (Setting("VSX1", 200), range(5)),
+    (Setting("rna", 300), range(3)),
+    (Setting("gb1", 96), range(5)),
+    (Setting("gb1", 1000, is_worst=True), range(3)),
+    (Setting(POOL, 1000), range(3)),
+    *((Setting(factor, 1000, is_worst=True), range(2)) for factor in ("SIX6", "VSX1")),
+    *((Setting(table, 1000), range(2)) for table in ("gb1", "SIX6", "VSX1")),
+)
+"""What tells most comes first, so that a run that is stopped has something to tell."""
+FULL = Plan.of(*_FIRST, *((setting, range(NUM_DRAWS)) for setting, _ in _FIRST))
+QUICK = Plan.of((MAIN, range(3)), (Setting("SIX6", 200), range(3)), (Setting("rna", 300), range(3)))

@@ -1,0 +1,152 @@
+"""The page, read off the rows: what was asked for, the lead over all settings, then setting by setting."""
+
+from collections.abc import Callable, Sequence
+
+from benchmarks._tables.draw import NARROWS
+from benchmarks._tables.plan import FULL, NUM_DRAWS
+from benchmarks._tables.reporting import (
+    BEST,
+    COVERAGE,
+    EVERYWHERE,
+    GAP,
+    MEAN,
+    MEDIAN,
+    MEDIAN_GAP,
+    ROWS,
+    SCALED,
+    SECONDS,
+    SEEN,
+    SPEARMAN,
+    TOTAL,
+    WHOLE,
+)
+from benchmarks.harness.case import prose
+from benchmarks.harness.rows import Row
+from benchmarks.harness.tables import Cell, Column, Found, figure, interval_of, lines, part_of, plain, spread, verdict
+
+SAYS = prose("tables")
+_LESS = f"{NARROWS} less "
+
+
+def tables(rows: Sequence[Row]) -> str:
+    """Return the whole section."""
+    found = Found(rows)
+    settings = [name for name in dict.fromkeys(part_of(row.case, 1) for row in rows) if name != EVERYWHERE]
+    return "\n\n".join(
+        [
+            *_overall(found),
+            SAYS["costs"],
+            lines(settings, _of_proxies(found)),
+            lines(settings, _of_costs(found)),
+            _still_to_do(found, settings),
+            *(part for setting in settings for part in _of_setting(found, setting)),
+        ]
+    )
+
+
+def num_draws(found: Found, setting: str) -> int:
+    """Return how often the rows of a setting were drawn."""
+    return len(found[f"tables/{setting}/{NARROWS}", MEDIAN].seeds)
+
+
+def _overall(found: Found) -> list[str]:
+    cases = found.cases(f"tables/{EVERYWHERE}")
+    columns: list[Column] = [
+        ("rival", _rival),
+        ("Narrows less it, standard deviations, mean [95 %]", found.cell(SCALED, _signed)),
+        ("median", found.cell(MEDIAN_GAP, plain)),
+        ("settings", found.cell("settings", plain, 1)),
+        ("", found.cell(SCALED, _word)),
+        *found.judged(SCALED),
+    ]
+    return [f"### Over {EVERYWHERE}", SAYS["overall"], lines(cases, columns)] if cases else []
+
+
+def _of_setting(found: Found, setting: str) -> list[str]:
+    start = f"tables/{setting}"
+    methods = [case for case in found.cases(start, 3) if (case, MEAN) in found]
+    methods.sort(key=lambda case: -found[case, MEAN].value)
+
+    def gap(metric: str, tell: Callable[..., str]) -> Cell:
+        return lambda case: found.told(f"{start}/{_LESS}{part_of(case, 2)}", metric, tell)
+
+    columns: list[Column] = [
+        ("method", lambda case: part_of(case, 2)),
+        ("true score, mean [95 %]", found.cell(MEAN, _interval)),
+        ("median", found.cell(MEDIAN, plain)),
+        ("best row", found.cell(BEST, plain)),
+        ("rows", found.cell(ROWS, plain, 2)),
+        ("Narrows less it, mean [95 %]", gap(GAP, _signed)),
+        ("median", gap(MEDIAN_GAP, plain)),
+        ("", gap(GAP, _word)),
+        ("target", lambda case: _target(found, case, f"{start}/{_LESS}{part_of(case, 2)}", lambda row: row.target or "")),
+        ("met", lambda case: _target(found, case, f"{start}/{_LESS}{part_of(case, 2)}", verdict)),
+    ]
+    draws = num_draws(found, setting)
+    return [f"### {setting}", f"{draws} {'draw' if draws == 1 else 'draws'} of rows.", lines(methods, columns)]
+
+
+def _target(found: Found, case: str, gap: str, tell: Callable[[Row], str]) -> str:
+    return found.told(gap, GAP, tell) or found.told(case, MEAN, tell)
+
+
+def _of_proxies(found: Found) -> list[Column]:
+    def of(name: str, metric: str, tell: Callable[..., str] = plain) -> Cell:
+        return lambda setting: found.told(f"tables/{setting}/{name}", metric, tell)
+
+    return [
+        ("setting", str),
+        ("draws", lambda setting: str(num_draws(found, setting))),
+        ("Spearman, ours", of(NARROWS, SPEARMAN)),
+        ("ridge", of("ridge", SPEARMAN)),
+        ("forest", of("random forest", SPEARMAN)),
+        ("at least the better", of(NARROWS, SPEARMAN, verdict)),
+        ("within 68 %", of(NARROWS, COVERAGE.format(68))),
+        ("within 95 %", of(NARROWS, COVERAGE.format(95))),
+        ("distinct objects, median", of(NARROWS, SEEN, lambda row: f"{row.value:,.0f}")),
+        ("least", of(NARROWS, SEEN, lambda row: f"{row.least:,.0f}")),
+    ]
+
+
+def _of_costs(found: Found) -> list[Column]:
+    def of(name: str, tell: Callable[..., str]) -> Cell:
+        return lambda setting: found.told(f"tables/{setting}/{NARROWS}/{name}", SECONDS, tell)
+
+    return [
+        ("setting", str),
+        *((f"{name} s", of(name, plain)) for name in ("start", "fit", "run", "shortlist")),
+        (f"{TOTAL} s", of(TOTAL, spread)),
+        ("target", of(TOTAL, lambda row: row.target or "")),
+        ("met", of(TOTAL, verdict)),
+        (f"{WHOLE} s", of(WHOLE, plain)),
+    ]
+
+
+def _still_to_do(found: Found, settings: Sequence[str]) -> str:
+    """Return how much of a full run is there, and what a full one takes by the draws that are known."""
+    seconds = {setting: found[f"tables/{setting}/{NARROWS}/{WHOLE}", SECONDS].value for setting in settings}
+    usual = sum(seconds.values()) / len(seconds)
+    whole = sum(NUM_DRAWS * seconds.get(str(setting), usual) for setting in FULL.settings)
+    done = sum(num_draws(found, setting) for setting in settings)
+    return (
+        f"{done} of the {len(FULL.draws)} draws of a full run are measured. By what they took, a full run takes "
+        f"{figure(whole / 3600, 2)} hours of one processor."
+    )
+
+
+def _rival(case: str) -> str:
+    return part_of(case, 2).removeprefix(_LESS)
+
+
+def _interval(row: Row) -> str:
+    return interval_of(row).told()
+
+
+def _signed(row: Row) -> str:
+    return interval_of(row).told(sign=True)
+
+
+def _word(row: Row) -> str:
+    """Return in words what the interval of a difference says."""
+    _, low, high = interval_of(row)
+    return "" if low == high else "ahead" if low > 0.0 else "behind" if high < 0.0 else "level"
