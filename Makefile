@@ -13,7 +13,7 @@ $(VENV)/.demo: pyproject.toml constraints.txt
 
 $(VENV)/.dev: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[rna,cluster,games,tuning,dev]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[excel,rna,cluster,games,tuning,dev]'
 	touch $@ $(VENV)/.demo
 
 demo: $(VENV)/.demo  ## the main job end to end: measurements, check, fit, run, shortlist, verify, report

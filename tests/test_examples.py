@@ -47,7 +47,7 @@ def test_the_quickstart_runs(rna_scripts, tmp_path, monkeypatch):
     import quickstart  # pyright: ignore[reportMissingImports] (found through the fixture's path)
 
     monkeypatch.setattr(make_measurements, "NUM", 200)
-    monkeypatch.setattr(quickstart, "fit", functools.partial(quickstart.fit, members=2, max_epochs=2, refit=False))
+    monkeypatch.setattr(quickstart, "fit", functools.partial(quickstart.fit, models=["ridge-letters"], refit=False))
     assert 0.0 <= quickstart.main(num_steps=10, proxy=str(tmp_path / "proxy")) <= 1.0
 
 

@@ -280,7 +280,7 @@ def test_says_when_there_are_too_few_candidates():
         ({"std": np.array([0.0, -1.0, 0.0])}, "a std is at least 0 .*: got -1.0 for candidate 1 \\('C'\\)"),
         ({"std": np.array([0.0, np.inf, 0.0])}, "a std is at least 0 .*: got inf"),
         ({"by": "lower_bound"}, "a lower bound needs a std: got nan for candidate 0 .* Rank by the mean"),
-        ({"by": "median"}, "by must be 'mean', 'lower_bound', 'expected' or 'sampler', got 'median'"),
+        ({"by": "median"}, "by must be 'mean', .*'neighbourhood' or 'thompson', got 'median'"),
         ({"by": "sampler"}, "by='sampler' needs ranks: give one log-probability"),
         ({"ranks": np.zeros(3)}, "by='mean' ranks by the scores"),
         ({"by": "sampler", "ranks": np.zeros(2)}, "expected one log-probability for each of 3 candidates"),

@@ -38,6 +38,7 @@ _PURPOSES = {
     "rna": "RNA folding and duplex energies",
     "games": "games of the pgx library, a solver, an AlphaZero opponent",
     "cluster": "scores that run on a cluster",
+    "excel": "tables of measurements in Excel workbooks",
     "mujoco": "environments of gymnasium for TD learning",
     "tuning": "memory-efficient fine-tuning of encoders",
 }

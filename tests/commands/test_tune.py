@@ -184,7 +184,8 @@ OPTIONS = {
     **{"members-by": "heads", "epochs": "5", "batch-size": "16", "learning-rate": "None", "precision": "fp32"},
     **{"max-length": "None", "spaced": "False", "test-fraction": "0.2", "max-distance": "None", "patience": "2"},
     **{"positive": "None", "seed": "0", "sequence-column": "None", "score-column": "None", "score-sense": "higher"},
-    **{"on-invalid": "refuse", "profile-only": "False"},
+    **{"on-invalid": "refuse", "replicates": "mean", "censored": "bound", "inactive": "", "score-transform": "none"},
+    **{"case": "upper", "parent": "None", "parent-start": "1", "profile-only": "False"},
 }
 
 

@@ -337,8 +337,6 @@ def test_a_lower_bound_of_means_and_deviations(write, kappa, expected):
     for result in (Scores(*columns), np.stack(columns, 1)):
         with load_scorer(lambda objects, result=result: result, kappa=kappa) as score:
             assert score(texts).values.tolist() == expected
-    with load_scorer(lambda objects: columns, kappa=2.0) as score:
-        assert score(texts).values.tolist() == [1.0, 0.0, 0.0], "where deviations are asked for, a tuple can mean nothing else"
     with load_scorer(lambda objects: Scores(*columns), kappa=kappa) as score:
         assert score(texts).values.tolist() == expected
     with ThreadPoolExecutor(1) as pool, ExecutorScorer(path, pool, kappa=kappa, piece=2) as score:
@@ -358,13 +356,13 @@ def test_bounds_of_another_kappa_are_not_taken_from_the_cache(write, tmp_path):
     ("expression", "match"),
     [
         ("[1.0, 2.0]", "kappa is 1, and the score returned no standard deviations"),
-        ("([1.0, 2.0], [0.1, -0.1])", r"a standard deviation of -0.1 for object 1 \('AC'\)"),
-        ("([1.0, 2.0], [0.1])", "returned 1 values for 2 objects"),
+        ("Scores([1.0, 2.0], [0.1, -0.1])", r"a standard deviation of -0.1 for object 1 \('AC'\)"),
+        ("Scores([1.0, 2.0], [0.1])", "returned 1 values for 2 objects"),
         ("([1.0, 2.0], [0.1, 0.1], [0.2, 0.2])", "kappa is 1, and the score returned no"),
     ],
 )
 def test_what_is_no_mean_and_deviation_is_an_error(write, expression, match):
-    path = write(f"def score(objects):\n    return {expression}\n")
+    path = write(f"from narrows.scorers import Scores\n\ndef score(objects):\n    return {expression}\n")
     with load_scorer(path, kappa=1.0) as score, pytest.raises(ScoreError, match=match):
         score(["A", "AC"])
 

@@ -1,7 +1,7 @@
 """The schema of a job's tables, which is that of the constructors. Unknown names and fields answer with the known ones."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, get_origin, get_type_hints
 
 import pydantic
@@ -83,7 +83,7 @@ def validate_fields(
     try:
         checked = schema(**{name: _as_hinted(value, hints.get(name)) for name, value in table.items()})
     except pydantic.ValidationError as error:
-        problems = "; ".join(_problem(item) for item in error.errors())
+        problems = "; ".join(dict.fromkeys(map(_problem, _by_field(error.errors()))))
         raise JobError(f"[{section}] {problems}. Fields: {', '.join(parameters)}; {about}.") from None
     values = {name: getattr(checked, name) for name in parameters}
     try:
@@ -96,6 +96,16 @@ def validate_fields(
 def _as_hinted(value: Any, hint: Any) -> Any:
     """Return a value with an array as the tuple that a hint asks for; TOML has no tuples."""
     return tuple(value) if isinstance(value, list) and get_origin(hint) is tuple else value
+
+
+def _by_field(errors: Sequence[Any]) -> list[dict[str, Any]]:
+    """Return errors with those of one field, which tries several types, as one that wants any of them."""
+    found: dict[str, dict[str, Any]] = {}
+    for item in errors:
+        first = found.setdefault(str(item["loc"][0]), {**item, "loc": item["loc"][:1]})
+        if first["msg"] != item["msg"]:
+            first["msg"] = f"{first['msg']} or {item['msg'].removeprefix('Input should be ')}"
+    return list(found.values())
 
 
 def _problem(item: Any) -> str:
