@@ -17,7 +17,8 @@ from narrows.proxies import AbstractProxy
 from narrows.proxies.near import Neighbourhood
 from narrows.runs import OpenRun, RunFolder, execute
 from narrows.runs import opened as opened_runs
-from narrows.runs.candidates import CLIMB, load_candidates
+from narrows.runs.candidates import load_candidates
+from narrows.runs.opened import CLIMB, EVOLUTION
 from narrows.selection import read_csv
 from narrows.storage.archive import Archive
 
@@ -115,8 +116,9 @@ def test_there_is_a_list_before_the_first_step(folder, capsys, unlisted):
     output = " ".join(capsys.readouterr().out.split())
     rows = read_csv(run.shortlist)
     assert rows[0].sequence == "CCCC" and len(rows) == 2
-    assert {(row.run, row.step) for row in rows} == {(CLIMB, None)}
-    number = re.search(r"([\d,]+) of the candidates are from a hill climb from the best measured rows", output)
+    assert {row.run for row in rows} <= {CLIMB, EVOLUTION}
+    assert {row.step for row in rows} == {None}
+    number = re.search(rf"([\d,]+) of the candidates are from a {CLIMB} or a {EVOLUTION}", output)
     assert number is not None and int(number[1]) == len(load_candidates([OpenRun(run)]).candidates.objects)
 
 
@@ -130,10 +132,11 @@ def test_what_is_climbed_joins_what_the_sampler_saw_and_leaves_the_archive_alone
     assert opened.climbed is not None and opened.proxy is not None
     found = scored.candidates
     where = {name: found.runs[run].name for name, run in zip(found.objects, found.run_index, strict=True)}
-    assert {name for name, run in where.items() if run != CLIMB} == {*seen.objects}
-    assert {*where} == {*seen.objects, *opened.climbed.objects}
-    assert scored.searched == f"{len({*where} - {*seen.objects})} of the candidates are from a {CLIMB}"
-    assert scored.candidates.steps[[run == CLIMB for run in where.values()]].max() == -1
+    assert {name for name, run in where.items() if run not in (CLIMB, EVOLUTION)} == {*seen.objects}
+    assert opened.evolved is not None
+    assert {*where} == {*seen.objects, *opened.climbed.objects, *opened.evolved.objects}
+    assert scored.searched == f"{len({*where} - {*seen.objects})} of the candidates are from a {CLIMB} or a {EVOLUTION}"
+    assert scored.candidates.steps[[run in (CLIMB, EVOLUTION) for run in where.values()]].max() == -1
     np.testing.assert_array_equal(scored.mean, opened.proxy.predict(scored.candidates.objects)[0])
     with Archive.open(run.archive, read_only=True) as archive:
         assert archive.entries().objects == seen.objects

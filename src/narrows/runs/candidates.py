@@ -22,9 +22,6 @@ from narrows.storage.archive import Archive
 
 _POOL = 200_000
 """Best objects of a run that can enter a shortlist: far more than any minimum distance passes over."""
-CLIMB = "hill climb from the best measured rows"
-LIST = "list of all objects there are"
-"""What a shortlist names in place of a run for an object that no sampler has seen."""
 
 
 def load_candidates(runs: Sequence[OpenRun]) -> ScoredCandidates:
@@ -32,8 +29,8 @@ def load_candidates(runs: Sequence[OpenRun]) -> ScoredCandidates:
 
     With a proxy, mean and standard deviation are what it predicts; any other reward is its own mean, read from the archive as
     it counted, lowered by what a job's `[near]` takes off, with the standard deviation that a score of the user's gave. With a
-    proxy and a table every object of a space that can be listed is among them, and of a larger one what a hill climb from the
-    best measured rows finds: there is a list at once, and a later one can be no worse for want of it.
+    proxy and a table every object of a space that can be listed is among them, and of a larger one what a hill climb and a
+    genetic algorithm from the best measured rows find: there is a list at once, and a later one is no worse for want of it.
     """
     first, *others = map(_signature, runs)
     for run, signature in zip(runs[1:], others, strict=True):
@@ -44,11 +41,11 @@ def load_candidates(runs: Sequence[OpenRun]) -> ScoredCandidates:
             )
     parts: list[Candidates] = []
     scores: dict[str, float] = {}
-    searched: Found | None = None
+    searched: dict[str, Found] = {}
     num_passed_over = num_conflicts = 0
     for run in runs:
-        searched = searched or run.listed or run.climbed
-        candidates, log_rewards, total, conflicts = _read(run.folder, run.job.seed, is_needed=searched is None)
+        searched = searched or run.searched
+        candidates, log_rewards, total, conflicts = _read(run.folder, run.job.seed, is_needed=not searched)
         num_passed_over += total - len(candidates.objects)
         num_conflicts += conflicts
         parts.append(candidates)
@@ -56,8 +53,7 @@ def load_candidates(runs: Sequence[OpenRun]) -> ScoredCandidates:
         for name, value in zip(candidates.objects, values.tolist(), strict=True):
             scores.setdefault(name, value)
     num_seen = len(scores)
-    how = LIST if runs[0].listed is not None else CLIMB
-    merged = merge_candidates(parts if searched is None else [*parts, _of_search(searched, how)])
+    merged = merge_candidates([*parts, *(_of_search(found, how) for how, found in searched.items())])
     if runs[0].proxy is not None:
         mean, std = runs[0].proxy.predict(merged.objects)
     else:
@@ -65,7 +61,7 @@ def load_candidates(runs: Sequence[OpenRun]) -> ScoredCandidates:
         stds = _stds(runs, merged.objects) if runs[0].is_user_score else {}
         std = np.array([stds.get(name, np.nan) for name in merged.objects])
     unseen = len(merged.objects) - num_seen
-    note = f"{unseen:,} of the candidates are from a {how}" if unseen else None
+    note = f"{unseen:,} of the candidates are from a {' or a '.join(searched)}" if unseen else None
     return ScoredCandidates(merged, rounded(mean), rounded(std), num_passed_over, conflict_note(num_conflicts), note)
 
 

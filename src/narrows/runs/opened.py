@@ -32,13 +32,17 @@ from narrows.proxies import AbstractProxy
 from narrows.rewards import AbstractReward, UnwrapPerturbed
 from narrows.runs.folder import RunError, RunFolder
 from narrows.runs.records import VerificationRecord
-from narrows.search import Found, Problem, Space, hill_climb, num_edits
+from narrows.search import Found, Problem, Space, genetic_algorithm, hill_climb, num_edits
 from narrows.selection import SelectionRecord, ShortlistRow, read_selection
 from narrows.selection.rankings import RankedRun
 from narrows.storage import checkpoint
 from narrows.storage.archive import Archive
 from narrows.training import restore
 
+LIST = "list of all objects there are"
+CLIMB = "hill climb from the best measured rows"
+EVOLUTION = "genetic algorithm from the best measured rows"
+"""What a shortlist names in place of a run for an object that no sampler has seen."""
 _MOST_STARTS = 1000
 """Best measured rows from which a search of the proxy begins."""
 _MOST_LISTED = 1 << 20
@@ -239,6 +243,22 @@ class OpenRun(RankedRun):
             return None
         calls = max(_CLIMB_CALLS, _CLIMB_STEPS * num_edits(self.problem.space))
         return hill_climb(self.problem.first(_CLIMBERS), calls)
+
+    @cached_property
+    def evolved(self) -> Found | None:
+        """Everything that a genetic algorithm from the best measured rows asked the proxy for, None without such a search."""
+        return None if self.problem is None else genetic_algorithm(self.problem, _CLIMB_CALLS, self.job.seed)
+
+    @property
+    def searched(self) -> dict[str, Found]:
+        """The objects that plain searches of the proxy find, by what a list calls them; nothing where nothing is searched.
+
+        All there are where they can be listed; else those of a hill climb and of a genetic algorithm.
+        """
+        if self.listed is not None:
+            return {LIST: self.listed}
+        found = {CLIMB: self.climbed, EVOLUTION: self.evolved}
+        return {name: one for name, one in found.items() if one is not None}
 
     def _parts(self, score: Callable[[Any], Any] | None) -> Parts:
         def reward() -> AbstractReward:

@@ -149,7 +149,7 @@ class Shortlist:
         import narwhals
 
         libraries: tuple[Library, ...] = ("pandas", "polars") if library is None else (library,)
-        found = [name for name in libraries if importlib.util.find_spec(name) is not None]
+        found: list[Library] = [name for name in libraries if importlib.util.find_spec(name) is not None]
         if not found:
             message = f"a frame needs {' or '.join(libraries)}, which is not installed: pip install {libraries[0]}"
             raise ImportError(message)
