@@ -186,6 +186,7 @@ def test_the_page_tells_draws_differences_and_costs():
     assert "| ridge | 4.00 [1.52, 6.48] | 4.00 |" in page and "+0.51 [+0.49, +0.53] | 0.510 | ahead | > 0 | yes |" in page
     assert "7 of the 120 draws of a full run are measured. By what they took, a full run takes 0.80 hours" in page
     assert "| 18.0 (18.0 to 18.0) | <= 60 | yes | 24.0 |" in page
+    assert "| ridge | 3.00 | 3.00 | 3.00 | 24 | +0.50 | 0.500 |" in page, "one draw has no interval"
     assert "behind" in tables(list(rows_of(CONTEXT, made(-1.0))))
 
 

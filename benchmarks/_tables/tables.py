@@ -139,14 +139,19 @@ def _rival(case: str) -> str:
 
 
 def _interval(row: Row) -> str:
-    return interval_of(row).told()
+    """Return a mean with its interval; of one draw there is none."""
+    found = interval_of(row)
+    return f"{found.value:.2f}" if found.low == found.high else found.told()
 
 
 def _signed(row: Row) -> str:
-    return interval_of(row).told(sign=True)
+    found = interval_of(row)
+    return f"{found.value:+.2f}" if found.low == found.high else found.told(sign=True)
 
 
 def _word(row: Row) -> str:
-    """Return in words what the interval of a difference says."""
-    _, low, high = interval_of(row)
-    return "" if low == high else "ahead" if low > 0.0 else "behind" if high < 0.0 else "level"
+    """Return in words what the interval of a difference says, nothing where there is one draw."""
+    value, low, high = interval_of(row)
+    if low == high:
+        return "the same" if value == 0.0 else ""
+    return "ahead" if low > 0.0 else "behind" if high < 0.0 else "level"
