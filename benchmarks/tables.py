@@ -50,7 +50,7 @@ def _outcome(folder: Path, setting: Setting, seed: int) -> Outcome:
         tell(f"{setting}, draw {seed}: {sum(measured.seconds.values()):.0f} processor seconds")
         return dataclasses.asdict(measured)
 
-    return Outcome(**remembered(folder / f"{setting.table}-{seed}-{digest(setting)}.json", compute))
+    return Outcome(**remembered(folder / f"{setting.table}-{seed}-{digest(str(setting))}.json", compute))
 
 
 CASE = Case("From a table to a list", SAYS["text"], measure, tables, "tables_results", takes=("--case",))

@@ -10,7 +10,8 @@ from benchmarks._tables import draw as drawing
 from benchmarks._tables import rivals, tasks
 from benchmarks._tables.draw import FOREST, GIVEN, NARROWS, OWN, RIDGE, Outcome
 from benchmarks._tables.plan import FULL, MAIN, NUM_DRAWS, POOL, QUICK, K, Plan, Setting
-from benchmarks._tables.reporting import COVERAGE, GAP, MEAN, SCALED, SEEN, rows_of
+from benchmarks._tables.plan import SCALED as SCALED_SCORES
+from benchmarks._tables.reporting import COVERAGE, GAP, MEAN, SAME, SCALED, SEEN, rows_of
 from benchmarks._tables.tables import tables
 from benchmarks.harness import intervals
 from benchmarks.harness.rows import Context
@@ -37,6 +38,7 @@ def outcome(setting: Setting, seed: int, lead: float) -> Outcome:
 
 def made(lead: float = 0.5) -> dict:
     found = {setting: {seed: outcome(setting, seed, lead + 0.01 * seed) for seed in range(3)} for setting in (MAIN, OTHER)}
+    found[SCALED_SCORES[1]] = {1: outcome(SCALED_SCORES[1], 1, lead + 0.01), 2: outcome(SCALED_SCORES[1], 2, lead)}
     return found | {PEPTIDES: {0: outcome(PEPTIDES, 0, lead)}}
 
 
@@ -47,7 +49,10 @@ def present(setting: Setting) -> None:
 
 
 def test_a_full_plan_has_every_setting_ten_times_and_the_main_one_first():
-    assert len(set(FULL.draws)) == len(FULL.draws) == NUM_DRAWS * len(FULL.settings)
+    assert len(set(FULL.draws)) == len(FULL.draws)
+    for setting in FULL.settings:
+        drawn = [seed for one, seed in FULL.draws if one == setting]
+        assert sorted(drawn) == list(range(3 if setting in SCALED_SCORES else NUM_DRAWS))
     assert FULL.draws[:NUM_DRAWS] == tuple((MAIN, seed) for seed in range(NUM_DRAWS))
     assert {setting.table for setting in QUICK.settings} == {"gb1", "SIX6", "rna"} and len(QUICK.draws) == 9
     assert len({str(setting) for setting in FULL.settings}) == len(FULL.settings), "rows tell them apart"
@@ -72,7 +77,7 @@ def test_a_draw_measures_rows_of_the_table_and_holds_others_back(setting, tmp_pa
         measured |= set(reverse_complements(rows.texts, "ACGT"))
     assert 1000 < len(rows.held_back) <= 10_000 and not measured & set(rows.held_back)
     assert not np.isnan(task.truth(rows.held_back)).any()
-    drawing._write_job(tmp_path, task, rows)
+    drawing._write_job(tmp_path, task, rows.texts, rows.cells)
     said = tomllib.loads((tmp_path / "job.toml").read_text())
     assert [*said] == ["data"] and [*said["data"]][:2] == ["path", "space"]
     assert setting.table == POOL or len(said["data"]) == 2, "no setting by hand"
@@ -176,6 +181,9 @@ def test_rows_hold_means_paired_differences_and_targets():
     over = rows[f"tables/all settings/{NARROWS} less {FOREST}", SCALED]
     assert over.value == pytest.approx(0.305) and over.met and rows[over.case, "settings"].value == 2, "one draw is no sample"
     assert rows[f"tables/{MAIN}/{NARROWS}", SEEN].met and rows[f"tables/{MAIN}/{NARROWS}", COVERAGE.format(95)].value == 0.9
+    scaled = rows[f"tables/other scales/{SCALED_SCORES[1]}", SAME]
+    assert (scaled.low, scaled.high, scaled.met) == (0.0, K, False), "one list stayed, the other did not"
+    assert not any(row.case.startswith(f"tables/{SCALED_SCORES[1]}") for row in rows_of(CONTEXT, made()))
     behind = {(row.case, row.metric): row for row in rows_of(CONTEXT, made(-1.0))}
     assert not behind[f"tables/{OTHER}/{NARROWS} less {RIDGE}", GAP].met and not behind[over.case, SCALED].met
 
@@ -184,8 +192,8 @@ def test_the_page_tells_draws_differences_and_costs():
     page = " ".join(tables(list(rows_of(CONTEXT, made()))).split())
     assert f"### {MAIN} 3 draws of rows." in page and "E. coli MIC, 1,000 rows at random 1 draw of rows." in page
     assert "| ridge | 4.00 [1.52, 6.48] | 4.00 |" in page and "+0.51 [+0.49, +0.53] | 0.510 | ahead | > 0 | yes |" in page
-    assert "7 of the 120 draws of a full run are measured. By what they took, a full run takes 0.80 hours" in page
-    assert "| 18.0 (18.0 to 18.0) | <= 60 | yes | 24.0 |" in page
+    assert "9 of the 129 draws of a full run are measured. By what they took, a full run takes 0.86 hours" in page
+    assert "| 10.0 (target <= 20: yes) | 5.00 | 1.00 | 18.0 (target <= 60: yes) | 24.0 |" in page
     assert "| ridge | 3.00 | 3.00 | 3.00 | 24 | +0.50 | 0.500 |" in page, "one draw has no interval"
     assert "behind" in tables(list(rows_of(CONTEXT, made(-1.0))))
 

@@ -4,14 +4,16 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float
 
 from benchmarks._tables import path, rivals
 from benchmarks._tables.plan import ASKED, POOL, K, Setting
-from benchmarks._tables.tasks import Draw, Task, draw, task_of
+from benchmarks._tables.tasks import Task, draw, task_of
 from benchmarks.harness.places import ROOT
 from narrows.config import load_job, measurements
 from narrows.data import Table, write_table
@@ -49,7 +51,7 @@ def measure_draw(setting: Setting, seed: int, folder: Path) -> Outcome:
     began = time.process_time()
     task = task_of(setting, seed)
     rows = draw(task, setting, seed)
-    _write_job(folder, task, rows)
+    _write_job(folder, task, rows.texts, setting.factor * rows.cells + setting.offset)
     seconds = _run_commands(folder, 0 if setting.table == POOL else ASKED)
     job = load_job(folder / path.JOB)
     table = measurements(job)
@@ -79,10 +81,10 @@ def measure_draw(setting: Setting, seed: int, folder: Path) -> Outcome:
     return Outcome(scores, float(np.std(truth)), agreed, within, quality.beats_mean, seconds, seen)
 
 
-def _write_job(folder: Path, task: Task, rows: Draw) -> None:
+def _write_job(folder: Path, task: Task, texts: Sequence[str], cells: Float[np.ndarray, " text"]) -> None:
     """Write the table and a job that says no more than whose it is."""
     said = {"path": "measurements.csv", "space": task.space, **task.settings}
-    write_table(folder / said["path"], rows.texts, rows.cells)
+    write_table(folder / said["path"], texts, cells)
     lines = [f'{name} = "{value}"' for name, value in said.items()]
     (folder / path.JOB).write_text("\n".join(["[data]", *lines, ""]), encoding="utf-8")
 

@@ -16,10 +16,19 @@ class Setting(NamedTuple):
     table: str  # gb1, SIX6, VSX1, rna or mic
     num_rows: int
     is_worst: bool = False  # drawn from the worst 60 % of the table instead of from all of it
+    factor: float = 1.0  # that scores are multiplied by before they are written down
+    offset: float = 0.0  # added to them then
 
     def __str__(self) -> str:
         title = {"gb1": "GB1", "rna": "RNA", POOL: "E. coli MIC"}.get(self.table, self.table)
-        return f"{title}, {self.num_rows:,} rows {'of the worst 60 %' if self.is_worst else 'at random'}"
+        scale = f", scores times {self.factor:g}" if self.factor != 1.0 else ""
+        scale += f", scores plus {self.offset:,g}" if self.offset != 0.0 else ""
+        return f"{title}, {self.num_rows:,} rows {'of the worst 60 %' if self.is_worst else 'at random'}{scale}"
+
+    @property
+    def unscaled(self) -> "Setting":
+        """The same rows with their scores as they are."""
+        return self._replace(factor=1.0, offset=0.0)
 
 
 class Plan(NamedTuple):
@@ -39,6 +48,8 @@ class Plan(NamedTuple):
 
 NUM_DRAWS = 10
 MAIN = Setting("gb1", 480)
+SCALED = tuple(MAIN._replace(factor=factor, offset=offset) for factor, offset in ((0.01, 0.0), (100.0, 0.0), (1.0, 1000.0)))
+"""Where nothing may change."""
 _FIRST = (
     (MAIN, range(10)),
     (Setting("SIX6", 200), range(5)),
@@ -51,5 +62,10 @@ _FIRST = (
     *((Setting(table, 1000), range(2)) for table in ("gb1", "SIX6", "VSX1")),
 )
 """What tells most comes first, so that a run that is stopped has something to tell."""
-FULL = Plan.of(*_FIRST, *((setting, range(NUM_DRAWS)) for setting, _ in _FIRST))
+FULL = Plan.of(
+    *_FIRST,
+    *((setting, range(1)) for setting in SCALED),
+    *((setting, range(NUM_DRAWS)) for setting, _ in _FIRST),
+    *((setting, range(3)) for setting in SCALED),
+)
 QUICK = Plan.of((MAIN, range(3)), (Setting("SIX6", 200), range(3)), (Setting("rna", 300), range(3)))

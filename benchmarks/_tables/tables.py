@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from benchmarks._tables.draw import NARROWS
-from benchmarks._tables.plan import FULL, NUM_DRAWS
+from benchmarks._tables.plan import FULL
 from benchmarks._tables.reporting import (
     BEST,
     COVERAGE,
@@ -13,7 +13,9 @@ from benchmarks._tables.reporting import (
     MEDIAN,
     MEDIAN_GAP,
     ROWS,
+    SAME,
     SCALED,
+    SCALES,
     SECONDS,
     SEEN,
     SPEARMAN,
@@ -22,7 +24,20 @@ from benchmarks._tables.reporting import (
 )
 from benchmarks.harness.case import prose
 from benchmarks.harness.rows import Row
-from benchmarks.harness.tables import Cell, Column, Found, figure, interval_of, lines, part_of, plain, spread, verdict
+from benchmarks.harness.tables import (
+    Cell,
+    Column,
+    Found,
+    counts,
+    figure,
+    interval_of,
+    lines,
+    name_of,
+    part_of,
+    plain,
+    verdict,
+    with_verdict,
+)
 
 SAYS = prose("tables")
 _LESS = f"{NARROWS} less "
@@ -31,10 +46,11 @@ _LESS = f"{NARROWS} less "
 def tables(rows: Sequence[Row]) -> str:
     """Return the whole section."""
     found = Found(rows)
-    settings = [name for name in dict.fromkeys(part_of(row.case, 1) for row in rows) if name != EVERYWHERE]
+    settings = [name for name in dict.fromkeys(part_of(row.case, 1) for row in rows) if name not in (EVERYWHERE, SCALES)]
     return "\n\n".join(
         [
             *_overall(found),
+            *_scales(found),
             SAYS["costs"],
             lines(settings, _of_proxies(found)),
             lines(settings, _of_costs(found)),
@@ -60,6 +76,17 @@ def _overall(found: Found) -> list[str]:
         *found.judged(SCALED),
     ]
     return [f"### Over {EVERYWHERE}", SAYS["overall"], lines(cases, columns)] if cases else []
+
+
+def _scales(found: Found) -> list[str]:
+    cases = found.cases(f"tables/{SCALES}")
+    columns: list[Column] = [
+        ("setting", name_of),
+        ("draws", found.cell(SAME, lambda row: str(len(row.seeds)))),
+        (SAME, found.cell(SAME, counts)),
+        *found.judged(SAME),
+    ]
+    return [SAYS["scales"], lines(cases, columns)] if cases else []
 
 
 def _of_setting(found: Found, setting: str) -> list[str]:
@@ -114,10 +141,7 @@ def _of_costs(found: Found) -> list[Column]:
 
     return [
         ("setting", str),
-        *((f"{name} s", of(name, plain)) for name in ("start", "fit", "run", "shortlist")),
-        (f"{TOTAL} s", of(TOTAL, spread)),
-        ("target", of(TOTAL, lambda row: row.target or "")),
-        ("met", of(TOTAL, verdict)),
+        *((f"{name} s", of(name, _asked)) for name in ("start", "fit", "run", "shortlist", TOTAL)),
         (f"{WHOLE} s", of(WHOLE, plain)),
     ]
 
@@ -126,8 +150,9 @@ def _still_to_do(found: Found, settings: Sequence[str]) -> str:
     """Return how much of a full run is there, and what a full one takes by the draws that are known."""
     seconds = {setting: found[f"tables/{setting}/{NARROWS}/{WHOLE}", SECONDS].value for setting in settings}
     usual = sum(seconds.values()) / len(seconds)
-    whole = sum(NUM_DRAWS * seconds.get(str(setting), usual) for setting in FULL.settings)
+    whole = sum(seconds.get(str(setting.unscaled), usual) for setting, _ in FULL.draws)
     done = sum(num_draws(found, setting) for setting in settings)
+    done += sum(len(found[case, SAME].seeds) for case in found.cases(f"tables/{SCALES}"))
     return (
         f"{done} of the {len(FULL.draws)} draws of a full run are measured. By what they took, a full run takes "
         f"{figure(whole / 3600, 2)} hours of one processor."
@@ -147,6 +172,10 @@ def _interval(row: Row) -> str:
 def _signed(row: Row) -> str:
     found = interval_of(row)
     return f"{found.value:+.2f}" if found.low == found.high else found.told(sign=True)
+
+
+def _asked(row: Row) -> str:
+    return with_verdict(row, plain(row))
 
 
 def _word(row: Row) -> str:
