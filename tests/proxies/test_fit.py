@@ -273,3 +273,11 @@ def test_distance_to_nearest_is_that_of_all_pairs(monkeypatch):
     some = distance_to_nearest(queries, references)
     assert np.isfinite(some).sum() == 10
     np.testing.assert_array_equal(some[np.isfinite(some)], np.array(expected)[np.isfinite(some)])
+
+
+def test_of_a_large_table_some_rows_are_compared_on_and_all_are_learned_from(fitted, monkeypatch):
+    monkeypatch.setattr("narrows.proxies.fit._MOST_COMPARED", 100)
+    large = small_fit()
+    assert (large.quality.num_train, large.quality.num_calibration) == (192, 100)
+    assert large.proxy.models[0].anchors.shape[0] == NUM
+    assert large.quality.rmse < 0.6 * large.quality.rmse_of_mean

@@ -11,6 +11,8 @@ from narrows.proxies.features import AbstractFeatures, describe_all, described, 
 from narrows.proxies.models.base import AbstractModel, Lesson
 
 _MEMBERS, _TREES, _DEPTH = 4, 120, 3
+_MOST_ROWS = 20_000
+"""Rows that are learned from; of more, some are drawn, for scikit-learn would take an hour."""
 
 
 @final
@@ -69,8 +71,10 @@ def boost(features: AbstractFeatures, lesson: Lesson) -> Trees:
     """Return trees that have learned from some rows."""
     from sklearn.ensemble import GradientBoostingRegressor
 
-    numbers = describe_all(features, lesson.tokens).astype(np.float32)
     rng = np.random.default_rng(lesson.seed)
+    if len(lesson.scores) > _MOST_ROWS:
+        lesson = lesson.at(np.sort(rng.permutation(len(lesson.scores))[:_MOST_ROWS]))
+    numbers = describe_all(features, lesson.tokens).astype(np.float32)
     inner, leaves = 2**_DEPTH - 1, 2**_DEPTH
     feature = np.zeros((_MEMBERS, _TREES, inner), np.int32)
     threshold = np.full((_MEMBERS, _TREES, inner), np.inf, np.float32)
