@@ -27,7 +27,7 @@ KIND = Kind(
     "narrows-proxy", 2, frozenset({"space", "models", "statistics", "quality"}), "`narrows fit`", frozenset({"table_sha256"})
 )
 FIRST_KIND = Kind("narrows-proxy", 1, frozenset({"space", "architecture", "statistics", "quality"}), KIND.maker, KIND.optional)
-"""Of proxies made by Narrows 0.3 and before: networks alone."""
+"""Of proxies made before models were compared: networks alone."""
 
 BATCH = 1024
 """Objects that `predict` evaluates at a time; the last batch is filled up, so that one shape is compiled."""

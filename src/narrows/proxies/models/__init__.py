@@ -1,0 +1,1 @@
+"""The models that a fit compares, one file each, and what they share."""

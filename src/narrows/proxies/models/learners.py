@@ -16,7 +16,7 @@ from narrows.proxies.models.trees import boost
 _MOST_WORDS = 500
 """Different words that are counted at most: words of four letters of DNA, of two letters of proteins."""
 _FEWEST_FOR_NETWORKS = 5_000
-"""Rows from which networks are worth their time: with fewer they were never the best (docs/tables_results.md)."""
+"""Rows from which networks are compared too: training them for each fold takes minutes, and few rows teach them little."""
 
 _Describe = Callable[[Lesson], AbstractFeatures | None]
 
@@ -87,7 +87,11 @@ LEARNERS: Final[tuple[Learner, ...]] = (
     ),
     _process("ridge-words", "ridge regression on how often each short word occurs", _words, is_local=False),
     _process("gp-letters", "a Gaussian process in which every place weighs for itself", _letters),
-    _process("gp-blosum62", "the same, and amino acids that BLOSUM62 calls alike are near each other", _similar),
+    _process(
+        "gp-blosum62",
+        "a Gaussian process in which every place weighs for itself and amino acids that BLOSUM62 calls alike are near",
+        _similar,
+    ),
     _process("gp-words", "a Gaussian process of how often short words occur", _words),
     Learner(
         "trees",
