@@ -119,7 +119,7 @@ def test_far_from_what_was_seen_it_is_less_sure():
 
 
 def test_logarithms_are_undone_and_their_slope_is_that_of_differences():
-    warp = Logarithm(-1.0, 0.05)
+    warp = Logarithm(-1.0, 0.05, float(np.log(3.0)))
     scores = np.array([-0.9, 0.0, 2.0])
     values, log_slope = warp.there(scores)
     np.testing.assert_allclose(warp.undo(jnp.asarray(values, jnp.float32)), scores, rtol=1e-5)
@@ -127,11 +127,13 @@ def test_logarithms_are_undone_and_their_slope_is_that_of_differences():
     slope = (warp.there(scores + step)[0] - values) / step
     np.testing.assert_allclose(log_slope, np.log(slope), atol=1e-4)
     assert np.isfinite(warp.there(np.array([-5.0]))[0]).all()
-    assert np.isfinite(warp.undo(jnp.float32(1e6)))
+    # Beyond the highest score the way back goes on straight, with the slope that it has there.
+    beyond = np.asarray(warp.undo(jnp.log(3.0) + jnp.array([0.0, 0.5, 1.0, 9.0], jnp.float32)))
+    np.testing.assert_allclose(beyond, 2.0 + 3.0 * np.array([0.0, 0.5, 1.0, 9.0]), rtol=1e-5)
     for one in candidates(scores):
         assert read_warp(one.described()) == one
     with pytest.raises(ValueError, match="no scale"):
-        read_warp({"kind": "in logs", "zero": 0.0, "least": -1.0})
+        read_warp({"kind": "in logs", "zero": 0.0, "least": -1.0, "top": 1.0})
 
 
 def test_scores_that_span_decades_are_seen_in_logarithms():

@@ -4,6 +4,7 @@ By rank was tried: likelihood prefers it wherever most scores are near the lowes
 """
 
 import abc
+import math
 from typing import Any, ClassVar, final
 
 import equinox as eqx
@@ -62,29 +63,35 @@ class Identity(AbstractWarp):
 
 @final
 class Logarithm(AbstractWarp):
-    """The logarithm of the score above a number; scores at or below it count as little above."""
+    """The logarithm of the score above a number; scores at or below it count as little above.
+
+    Beyond the highest measured score, `top` on this scale, the way back is straight: an exponential would promise anything.
+    """
 
     name: ClassVar[str] = "in logs"
     zero: float = eqx.field(static=True)
     least: float = eqx.field(static=True)
+    top: float = eqx.field(static=True)
 
     def there(self, scores: Float[np.ndarray, " row"]) -> tuple[Float[np.ndarray, " row"], Float[np.ndarray, " row"]]:
         logs = np.log(np.maximum(scores - self.zero, self.least))
         return logs, -logs
 
     def undo(self, values: Float[Array, " batch"]) -> Float[Array, " batch"]:
-        # Far above everything measured the exponential would promise anything.
-        return self.zero + jnp.exp(jnp.minimum(values, 12.0))
+        return self.zero + jnp.exp(jnp.minimum(values, self.top)) * (1.0 + jnp.maximum(values - self.top, 0.0))
 
     def described(self) -> dict[str, Any]:
-        return {"kind": self.name, "zero": self.zero, "least": self.least}
+        return {"kind": self.name, "zero": self.zero, "least": self.least, "top": self.top}
 
 
 def candidates(scores: Float[np.ndarray, " row"]) -> list[AbstractWarp]:
     """Return the scales that are worth a try for some scores."""
     found: list[AbstractWarp] = [Identity()]
     low, spread = float(scores.min()), float(scores.std())
-    return found + [Logarithm(low - shift * spread, shift * spread) for shift in _SHIFTS]
+    for shift in _SHIFTS:
+        zero = low - shift * spread
+        found.append(Logarithm(zero, shift * spread, math.log(float(scores.max()) - zero)))
+    return found
 
 
 def read_warp(plain: dict[str, Any]) -> AbstractWarp:
@@ -92,6 +99,6 @@ def read_warp(plain: dict[str, Any]) -> AbstractWarp:
     match plain:
         case {"kind": Identity.name}:
             return Identity()
-        case {"kind": Logarithm.name, "zero": float(zero), "least": float(least)} if least > 0:
-            return Logarithm(zero, least)
+        case {"kind": Logarithm.name, "zero": float(zero), "least": float(least), "top": float(top)} if least > 0:
+            return Logarithm(zero, least, top)
     raise ValueError("this is no scale of scores")
