@@ -279,5 +279,5 @@ def test_of_a_large_table_some_rows_are_compared_on_and_all_are_learned_from(fit
     monkeypatch.setattr("narrows.proxies.fit._MOST_COMPARED", 100)
     large = small_fit()
     assert (large.quality.num_train, large.quality.num_calibration) == (192, 100)
-    assert large.proxy.models[0].anchors.shape[0] == NUM
+    assert large.proxy.models[0].described()["rows"] == NUM
     assert large.quality.rmse < 0.6 * large.quality.rmse_of_mean
