@@ -111,7 +111,7 @@ def test_a_ranking_and_a_proxy_are_one_file_and_one_name_each(tmp_path):
     script = (
         "from narrows.cli import main\n"
         "assert main(['run', 'job.toml', '--out', 'run']) == 0\n"
-        "assert main(['shortlist', 'run']) == 0\n"  # a proxy that was fitted: by the sampler, unless told otherwise
+        "assert main(['shortlist', 'run']) == 0\n"
         "assert main(['shortlist', 'run', '--by', 'alphabetical', '--out', 'named.csv']) == 0\n"
         "assert main(['shortlist', 'run', '--by', 'alphabetical']) == 0\n"
         "assert main(['report', 'run']) == 0\n"
@@ -125,7 +125,7 @@ def test_a_ranking_and_a_proxy_are_one_file_and_one_name_each(tmp_path):
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert "highest probability under the sampler" in done.stdout and "highest place in the alphabet of" in done.stdout
+    assert "highest proxy mean" in done.stdout and "highest place in the alphabet of" in done.stdout
     rows = (tmp_path / "named.csv").read_text(encoding="utf-8").splitlines()[1:]
     assert [row.split(",")[1:4] for row in rows] == [["BBB", "3.0", "0.25"], ["BBA", "2.0", "0.25"]]
     page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
