@@ -34,11 +34,12 @@ def measure_plan(context: Context, plan: Plan) -> Iterator[Row]:
     found: dict[Setting, dict[int, Outcome]] = {}
     with workplace(context) as folder:
         try:
-            for setting, seed in draws:
+            # What is there already counts also where the measuring is ended soon.
+            for setting, seed in sorted(draws, key=lambda draw: not _kept(folder, *draw).is_file()):
                 found.setdefault(setting, {})[seed] = _outcome(folder, setting, seed)
         except KeyboardInterrupt:
             tell("stopped; the rows are of what is measured. With --data, the same command goes on.")
-    yield from rows_of(context, {setting: of for setting, of in found.items() if of})
+    yield from rows_of(context, {setting: found[setting] for setting in plan.settings if setting in found})
 
 
 def _outcome(folder: Path, setting: Setting, seed: int) -> Outcome:
@@ -50,7 +51,12 @@ def _outcome(folder: Path, setting: Setting, seed: int) -> Outcome:
         tell(f"{setting}, draw {seed}: {sum(measured.seconds.values()):.0f} processor seconds")
         return dataclasses.asdict(measured)
 
-    return Outcome(**remembered(folder / f"{setting.table}-{seed}-{digest(str(setting))}.json", compute))
+    return Outcome(**remembered(_kept(folder, setting, seed), compute))
+
+
+def _kept(folder: Path, setting: Setting, seed: int) -> Path:
+    """Return where a draw is kept."""
+    return folder / f"{setting.table}-{seed}-{digest(str(setting))}.json"
 
 
 CASE = Case("From a table to a list", SAYS["text"], measure, tables, "tables_results", takes=("--case",))

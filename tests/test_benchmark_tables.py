@@ -147,24 +147,26 @@ def test_intervals_over_settings_are_by_welch():
 
 
 def test_draws_are_kept_and_a_run_that_was_stopped_goes_on(tmp_path, monkeypatch, capsys):
-    plan, asked = Plan.of((MAIN, range(3))), []
+    plan, asked = Plan.of((MAIN, range(3)), (OTHER, range(1))), []
     monkeypatch.setattr(case, "missing", lambda setting: None)
 
     def measured(setting, seed, folder):
         assert not list(folder.iterdir())
-        asked.append(seed)
-        if asked == [0, 1, 2]:
+        asked.append((setting, seed))
+        if asked[-1] == (MAIN, 2) and asked.count((MAIN, 2)) == 1:
             raise KeyboardInterrupt
         return outcome(setting, seed, 0.5)
 
     monkeypatch.setattr(case, "measure_draw", measured)
     context = dataclasses.replace(CONTEXT, data=tmp_path)
+    assert list(case.measure_plan(dataclasses.replace(context, cases=("rna",)), plan)) and asked == [(OTHER, 0)]
     stopped = list(case.measure_plan(context, plan))
     assert "stopped" in capsys.readouterr().err
-    assert {row.seeds for row in stopped if row.seeds} == {(0, 1)}
+    assert {row.seeds for row in stopped if row.seeds} == {(0, 1), (0,)}, "what was there before is told too"
     whole = list(case.measure_plan(context, plan))
-    assert asked == [0, 1, 2, 2] and {row.seeds for row in whole if row.seeds} == {(0, 1, 2)}
-    assert whole == list(rows_of(context, {MAIN: {seed: outcome(MAIN, seed, 0.5) for seed in range(3)}}))
+    assert asked == [(OTHER, 0), (MAIN, 0), (MAIN, 1), (MAIN, 2), (MAIN, 2)]
+    found = {MAIN: {seed: outcome(MAIN, seed, 0.5) for seed in range(3)}, OTHER: {0: outcome(OTHER, 0, 0.5)}}
+    assert whole == list(rows_of(context, found))
 
 
 def test_rows_hold_means_paired_differences_and_targets():
