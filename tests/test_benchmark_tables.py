@@ -196,6 +196,7 @@ def test_the_page_tells_draws_differences_and_costs():
     assert "| ridge | 4.00 [1.52, 6.48] | 4.00 |" in page and "+0.51 [+0.49, +0.53] | 0.510 | ahead | > 0 | yes |" in page
     assert "9 of the 129 draws of a full run are measured. By what they took, a full run takes 0.86 hours" in page
     assert "| 10.0 (target <= 20: yes) | 5.00 | 1.00 | 18.0 (target <= 60: yes) | 24.0 |" in page
+    assert "for want of a second draw: E. coli MIC, 1,000 rows at random." in page
     assert "| ridge | 3.00 | 3.00 | 3.00 | 24 | +0.50 | 0.500 |" in page, "one draw has no interval"
     assert "behind" in tables(list(rows_of(CONTEXT, made(-1.0))))
 

@@ -49,7 +49,7 @@ def tables(rows: Sequence[Row]) -> str:
     settings = [name for name in dict.fromkeys(part_of(row.case, 1) for row in rows) if name not in (EVERYWHERE, SCALES)]
     return "\n\n".join(
         [
-            *_overall(found),
+            *_overall(found, settings),
             *_scales(found),
             SAYS["costs"],
             lines(settings, _of_proxies(found)),
@@ -65,8 +65,10 @@ def num_draws(found: Found, setting: str) -> int:
     return len(found[f"tables/{setting}/{NARROWS}", MEDIAN].seeds)
 
 
-def _overall(found: Found) -> list[str]:
+def _overall(found: Found, settings: Sequence[str]) -> list[str]:
     cases = found.cases(f"tables/{EVERYWHERE}")
+    once = [setting for setting in settings if num_draws(found, setting) == 1]
+    without = [f"Not among them, for want of a second draw: {'; '.join(once)}."] if once else []
     columns: list[Column] = [
         ("rival", _rival),
         ("Narrows less it, standard deviations, mean [95 %]", found.cell(SCALED, _signed)),
@@ -75,7 +77,7 @@ def _overall(found: Found) -> list[str]:
         ("", found.cell(SCALED, _word)),
         *found.judged(SCALED),
     ]
-    return [f"### Over {EVERYWHERE}", SAYS["overall"], lines(cases, columns)] if cases else []
+    return [f"### Over {EVERYWHERE}", SAYS["overall"], *without, lines(cases, columns)] if cases else []
 
 
 def _scales(found: Found) -> list[str]:
