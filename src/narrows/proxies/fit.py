@@ -26,8 +26,6 @@ _MAX_PAIRS, _MAX_LONG_PAIRS = 400_000_000, 4_000_000
 """Distances computed to say how far the held-out sequences are from the training ones; long sequences take 100 times longer."""
 _MOST_COMPARED = 4_000
 """Rows on which models are compared: of more, some are drawn, for all models learn from them five times."""
-_LEAST_SLOPE = 0.05
-"""A proxy keeps its order even where that seems to be worth nothing; what it says of a score is then nearly the mean."""
 _FEW = 10
 """Rows at a distance below which the error there says little."""
 
@@ -122,18 +120,15 @@ def fit(
     kept = [(one, share) for one, share in zip(compared, shares, strict=True) if share > 0]
     tell(Progress("judging on clusters set aside", len(learners), len(learners) + 2))
     parts = [learn(one.learner, whole, one.prepared, len(some)) for one, _ in kept]
-    spread = _spread(kept, mean)
-    shift, slope = _straighten(lesson, mean)
-    mean = shift + slope * mean
-    std_scale, std_scale_95 = _calibrate(lesson, mean, slope * spread)
-    judged = _proxy(parts, kept, offset + scale * shift, scale * slope, std_scale, space)
+    std_scale, std_scale_95 = _calibrate(lesson, mean, _spread(kept, mean))
+    judged = _proxy(parts, kept, offset, scale, std_scale, space)
     test_mean, test_std = judged.predict([table.sequences[row] for row in split.test])
     final_proxy = judged
     if refit:
         tell(Progress("learning from every row", len(learners) + 1, len(learners) + 2))
         offset, scale, lesson_of_all = _lesson(table, space, np.arange(len(table)), seed)
         parts = [learn(one.learner, lesson_of_all, one.learner.prepare(lesson_of_all), 0) for one, _ in kept]
-        final_proxy = _proxy(parts, kept, offset + scale * shift, scale * slope, std_scale, space)
+        final_proxy = _proxy(parts, kept, offset, scale, std_scale, space)
     known = [table.sequences[row] for row in split.train]
     held = [table.sequences[row] for row in split.test]
     distances = _distances_out_of_fold([known[row] for row in some], folds)
@@ -222,16 +217,6 @@ def _spread(kept: Sequence[tuple[Compared, float]], mean: Float[np.ndarray, " ro
     return np.sqrt(sum(share * (one.std**2 + (one.mean - mean) ** 2) for one, share in kept))
 
 
-def _straighten(lesson: Lesson, mean: Float[np.ndarray, " row"]) -> tuple[float, float]:
-    """Return the line by which predictions are nearest to scores that were not learned from; their order stays.
-
-    Models that see scores in logarithms or by rank predict medians, and what is learned from few rows is too bold.
-    """
-    centred = mean - mean.mean()
-    slope = max(float(centred @ lesson.scores / max(centred @ centred, 1e-12)), _LEAST_SLOPE)
-    return float(lesson.scores.mean() - slope * mean.mean()), slope
-
-
 def _calibrate(lesson: Lesson, mean: Float[np.ndarray, " row"], std: Float[np.ndarray, " row"]) -> tuple[float, float]:
     """Return the factors on the standard deviation that cover 68 % and 95 % of the truths: conformal quantiles.
 
@@ -249,12 +234,10 @@ def _errors(table: Table, rows: Int[np.ndarray, " some"], mean: Float[np.ndarray
 
 
 def _row(one: Compared, share: float, lesson: Lesson) -> ComparedModel:
-    """Return the line of a model in the table of the comparison; each is straightened and calibrated for itself."""
-    shift, slope = _straighten(lesson, one.mean)
-    mean, raw = shift + slope * one.mean, slope * one.std
-    errors = lesson.errors(mean)
-    scale, scale_95 = _calibrate(lesson, mean, raw)
-    std = np.maximum(scale * raw, 1e-6)
+    """Return the line of a model in the table of the comparison; each is calibrated for itself."""
+    errors = lesson.errors(one.mean)
+    scale, scale_95 = _calibrate(lesson, one.mean, one.std)
+    std = np.maximum(scale * one.std, 1e-6)
     log_density = -0.5 * (errors / std) ** 2 - np.log(std) - 0.5 * np.log(2.0 * np.pi)
     return ComparedModel(
         name=one.learner.name,
@@ -264,7 +247,7 @@ def _row(one: Compared, share: float, lesson: Lesson) -> ComparedModel:
         rmse=float(np.sqrt(np.mean(errors**2))),
         log_likelihood=float(np.mean(log_density)),
         coverage_1std=float(np.mean(np.abs(errors) <= std)),
-        coverage_2std=float(np.mean(np.abs(errors) <= scale_95 * raw)),
+        coverage_2std=float(np.mean(np.abs(errors) <= scale_95 * one.std)),
         seconds=one.seconds,
         share=share,
     )
