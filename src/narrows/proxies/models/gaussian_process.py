@@ -18,6 +18,8 @@ _MOST_FOR_STD = 512
 """Rows that the standard deviation knows of: fewer make it larger, and calibration finds by how much."""
 _MOST_FOR_STRENGTHS = 384
 """Rows on which the strengths are found."""
+_SMALL = 1_000
+"""Rows whose matrices are done sooner by one thread than by several that wait for one another."""
 _JITTER = 1e-6
 
 
@@ -123,7 +125,6 @@ def find_strengths(features: AbstractFeatures, lesson: Lesson, *, is_local: bool
     rows = np.random.default_rng(lesson.seed).permutation(len(lesson.scores))[:_MOST_FOR_STRENGTHS]
     some = lesson.at(rows)
     warps = candidates(some.scores) if is_warped else [Identity()]
-    # Small matrices are done sooner by one thread than by several that wait for one another.
     with threadpool_limits(1):
         parts = _Parts.of(features, some, is_local)
         found = []
@@ -144,6 +145,8 @@ def regress(
 
     Its arrays are filled up with zeros, which change nothing, as if there were `num_rows`.
     """
+    from threadpoolctl import threadpool_limits
+
     rows = np.random.default_rng(lesson.seed).permutation(len(lesson.scores))[:_MOST_ROWS]
     seen = lesson.at(rows)
     numbers = describe_all(features, seen.tokens)
@@ -159,13 +162,14 @@ def regress(
     noise = float(np.exp(strengths.noise))
     kernel[np.diag_indices_from(kernel)] += noise * seen.noise + _JITTER
     targets = strengths.warp.there(seen.scores)[0]
-    lower = np.linalg.cholesky(kernel)
-    # A constant that nothing is known of: generalised least squares.
-    ones = np.linalg.solve(kernel, np.ones(len(targets)))
-    offset = float(ones @ targets / ones.sum())
-    alpha = np.linalg.solve(kernel, targets - offset)
     some = min(len(targets), _MOST_FOR_STD)
-    whiten = np.linalg.inv(lower[:some, :some])
+    with threadpool_limits(1 if len(targets) <= _SMALL else None):
+        lower = np.linalg.cholesky(kernel)
+        # A constant that nothing is known of: generalised least squares.
+        ones = np.linalg.solve(kernel, np.ones(len(targets)))
+        offset = float(ones @ targets / ones.sum())
+        alpha = np.linalg.solve(kernel, targets - offset)
+        whiten = np.linalg.inv(lower[:some, :some])
     room = min(max(num_rows or 0, len(targets)), _MOST_ROWS)
     numbers, alpha = np.pad(numbers, ((0, room - len(targets)), (0, 0))), np.pad(alpha, (0, room - len(targets)))
     whiten = np.pad(whiten, (0, min(room, _MOST_FOR_STD) - some))
