@@ -49,7 +49,7 @@ def name_some(values: Iterable[object], limit: int = 20) -> str:
 def did_you_mean(name: object, known: Iterable[str]) -> str:
     """Write a question, after a blank, about the nearest of the known names, and nothing where none is near.
 
-    >>> did_you_mean("rmaa", ["rna", "dna"]), did_you_mean("peptide", ["rna", "dna"])
+    >>> did_you_mean("rnaa", ["rna", "dna"]), did_you_mean("peptide", ["rna", "dna"])
     (" Did you mean 'rna'?", '')
     """
     near = difflib.get_close_matches(str(name), list(known), n=1)
