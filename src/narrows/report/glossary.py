@@ -41,15 +41,14 @@ SHORTLIST = Chapter(
         Entry(
             "score",
             "Score",
-            "What the proxy predicts: the mean of its members, on the scale of your measurements. Higher is better. "
+            "What the proxy predicts, on the scale of your measurements. Higher is better. "
             "It is a prediction, not a measurement, and the best of many predictions tend to be too high.",
             "What the score that guided the run gives the object; the mean, where it says how unsure it is. Higher is better.",
         ),
         Entry(
             "score_std",
             "Standard deviation (±)",
-            "How far the proxy's members disagree about this object, one standard deviation. "
-            "“Proxy quality” says how often it is honest.",
+            "How unsure the proxy is of this object, one standard deviation. “Proxy quality” says how often it is honest.",
             "How unsure the score says it is of this object, one standard deviation; empty where it does not say.",
         ),
         Entry(
@@ -166,8 +165,8 @@ TERMS = Chapter(
         Entry(
             "calibration",
             "Coverage, calibration",
-            "The share of truths inside 1 and 2 standard deviations of the prediction. An honest bell curve has 68 % "
-            "and 95 %; less means the proxy is surer than it should be.",
+            "The share of truths inside the proxy's intervals for 68 % (1 standard deviation) and 95 %. Less than that means "
+            "the proxy is surer than it should be.",
             "",
         ),
         Entry(

@@ -145,9 +145,9 @@ def _proxy_facts(proxy: ProxyQuality) -> list[tuple[str, str, str]]:
         against = f"predicting the mean for everything: {number(proxy.rmse_of_mean)}" if proxy.rmse_of_mean else ""
         facts.append(("typical error (RMSE)", number(proxy.rmse), against))
     if proxy.coverage_1std is not None:
-        facts.append(("truths within 1 standard deviation", percent(proxy.coverage_1std), "honest: 68 %"))
+        facts.append(("truths within the interval for 68 %", percent(proxy.coverage_1std), "1 standard deviation"))
     if proxy.coverage_2std is not None:
-        facts.append(("truths within 2 standard deviations", percent(proxy.coverage_2std), "honest: 95 %"))
+        facts.append(("truths within the interval for 95 %", percent(proxy.coverage_2std), "wider; calibrated like it"))
     distance = finite(proxy.test_distance)
     if distance.size:
         span = f"{number(float(distance.min()))} to {number(float(distance.max()))} edits"
@@ -171,7 +171,7 @@ def _prediction(proxy: ProxyQuality) -> Picture:
 
 
 def _coverage(proxy: ProxyQuality) -> Picture:
-    levels = {"within 1 std": (proxy.coverage_1std, 0.6827), "within 2 std": (proxy.coverage_2std, 0.9545)}
+    levels = {"interval for 68 %": (proxy.coverage_1std, 0.6827), "interval for 95 %": (proxy.coverage_2std, 0.95)}
     known = {label: pair for label, pair in levels.items() if pair[0] is not None}
     found = [100 * float(pair[0] or 0.0) for pair in known.values()]
     drawing = bars(
@@ -187,7 +187,7 @@ def _coverage(proxy: ProxyQuality) -> Picture:
         "proxy-coverage",
         "Is the uncertainty honest?",
         drawing,
-        "The share of held-out truths that fall within one and two standard deviations of the prediction. The short line "
+        "The share of held-out truths that fall within the proxy's intervals for 68 % and 95 %. The short line "
         "is what an honest bell curve has: 68 % and 95 %.",
         "Bars well under the lines: the proxy is surer than it should be, and ± in the shortlist is too small.",
     )
