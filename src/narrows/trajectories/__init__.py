@@ -6,12 +6,23 @@ A trajectory is kept as its actions; states are replayed where they are needed. 
 
 from narrows.envs.base import NO_ACTION
 from narrows.trajectories.path import Path, PathScores, follow, gather, log_probs_along, per_step, shift_back
-from narrows.trajectories.sampling import SamplerCache, Share, Trajectory, sample, sample_backward, sample_with_cache
+from narrows.trajectories.sampling import (
+    Redrawn,
+    SamplerCache,
+    Share,
+    Trajectory,
+    redraw,
+    redraw_with_cache,
+    sample,
+    sample_backward,
+    sample_with_cache,
+)
 
 __all__ = [
     "NO_ACTION",
     "Path",
     "PathScores",
+    "Redrawn",
     "SamplerCache",
     "Share",
     "Trajectory",
@@ -19,6 +30,8 @@ __all__ = [
     "gather",
     "log_probs_along",
     "per_step",
+    "redraw",
+    "redraw_with_cache",
     "sample",
     "sample_backward",
     "sample_with_cache",

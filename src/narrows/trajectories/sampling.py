@@ -4,7 +4,7 @@ from typing import Any, Final, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, Shaped
 
 from narrows.envs.base import CHANCE, NO_ACTION, AbstractEnvironment, AbstractReversibleEnvironment
 from narrows.envs.perturbation import AbstractPerturbed
@@ -39,6 +39,18 @@ class SamplerCache(NamedTuple):
     residuals: Residuals
 
 
+class Redrawn(NamedTuple):
+    """A batch of trajectories parts of which were kept, and the behaviour's log-probability of every step.
+
+    `log_probs` are zero after the end and at chance turns; `is_drawn` tells the steps that the behaviour has chosen from those
+    that were kept, so that `sum(log_probs * is_drawn)` is the log-probability of the redrawing, given what was kept.
+    """
+
+    trajectory: Trajectory
+    log_probs: Float[Array, "batch time"]
+    is_drawn: Bool[Array, "batch time"]
+
+
 class Share(NamedTuple):
     """Which of `num` equal parts of a batch is meant.
 
@@ -71,7 +83,7 @@ def sample(
 
     At a `CHANCE` turn the outcome is drawn from the environment's own probabilities, whatever the policy.
     """
-    return _sample(_uniforms(key, env, num, _ALL), model, env, behaviour, keeps_cache=False)[0]
+    return _sample(_uniforms(key, env, num, _ALL), model, env, behaviour, None, keeps_cache=False)[0]
 
 
 def sample_with_cache(
@@ -87,7 +99,49 @@ def sample_with_cache(
 
     With a `share` the result is that part of the `num` trajectories.
     """
-    return _sample(_uniforms(key, env, num, share), model, env, behaviour, keeps_cache=True)
+    trajectory, cache, _ = _sample(_uniforms(key, env, num, share), model, env, behaviour, None, keeps_cache=True)
+    return trajectory, cache
+
+
+def redraw(
+    key: PRNGKeyArray,
+    model: Model,
+    env: AbstractEnvironment,
+    kept: Int[Array, "batch time"],
+    *,
+    behaviour: Behaviour = on_policy,
+) -> Redrawn:
+    """Draw parts of finished objects again: each step is the one that is kept where it is legal, and else the behaviour's.
+
+    Whatever is kept, a trajectory is complete and legal: what the steps before have made illegal is drawn, and so is all that
+    an object longer than the kept one needs. Chance is never kept. `log_reward` is NaN.
+
+    Args:
+        key: of what is drawn.
+        model: its policy draws.
+        env: the rules.
+        kept: actions of trajectories of the environment, `NO_ACTION` where they are to be drawn: behind a step to cut back to,
+            or under a mask.
+        behaviour: exploration while drawing.
+    """
+    num = kept.shape[0]
+    trajectory, _, notes = _sample(_uniforms(key, env, num, _ALL), model, env, behaviour, kept, keeps_cache=False)
+    return Redrawn(trajectory, *notes)
+
+
+def redraw_with_cache(
+    key: PRNGKeyArray,
+    model: Model,
+    env: AbstractEnvironment,
+    kept: Int[Array, "batch time"],
+    *,
+    behaviour: Behaviour = on_policy,
+    share: Share = _ALL,
+) -> tuple[Redrawn, SamplerCache]:
+    """Redraw as `redraw` does and keep what the policy computed; with a `share` that part of the batch, `kept` being whole."""
+    uniforms = _uniforms(key, env, kept.shape[0], share)
+    trajectory, cache, notes = _sample(uniforms, model, env, behaviour, share.take(kept), keeps_cache=True)
+    return Redrawn(trajectory, *notes), cache
 
 
 def _uniforms(key: PRNGKeyArray, env: AbstractEnvironment, num: int, share: Share) -> Float[Array, "time batch"]:
@@ -96,50 +150,76 @@ def _uniforms(key: PRNGKeyArray, env: AbstractEnvironment, num: int, share: Shar
 
 
 def _sample(
-    uniforms: Float[Array, "time batch"], model: Model, env: AbstractEnvironment, behaviour: Behaviour, *, keeps_cache: bool
-) -> tuple[Trajectory, Any]:
+    uniforms: Float[Array, "time batch"],
+    model: Model,
+    env: AbstractEnvironment,
+    behaviour: Behaviour,
+    kept: Int[Array, "batch time"] | None,
+    *,
+    keeps_cache: bool,
+) -> tuple[Trajectory, Any, Any]:
+    """Return trajectories, the policy's cache, and of a redrawing (`kept`) what `Redrawn` says of each step, else None."""
     policy, num = model.policy, uniforms.shape[1]
     # Whose turn it is decides below; rules that leave `turn` as it is need not be asked.
     may_have_chance = type(env).turn is not AbstractEnvironment.turn
     # Where players and chance alternate, chance turns need no policy: one pass of the loop is a turn of each.
     turns_a_pass = 2 if isinstance(env, AbstractPerturbed) else 1
 
-    def move(state: Any, weights: Float[Array, " action"], uniform: Float[Array, ""]) -> tuple[Any, Int[Array, ""]]:
+    def choose(
+        state: Any, mask: Bool[Array, " action"], weights: Float[Array, " action"], uniform: Float[Array, ""], wanted: Any
+    ) -> tuple[Int[Array, ""], Any]:
+        """Return the action of a turn, and of a redrawing its log-probability and whether it was drawn."""
         action = draw(weights, uniform)
+        if wanted is None:
+            return action, None
+        is_ours = (env.turn(state) != CHANCE) & ~env.is_terminal(state)
+        is_kept = is_ours & (wanted != NO_ACTION) & mask[jnp.maximum(wanted, 0)]
+        action = jnp.where(is_kept, wanted, action)
+        log_prob = jnp.log(weights[action]) - jnp.log(jnp.sum(weights))
+        return action, (jnp.where(is_ours, log_prob, 0.0), is_ours & ~is_kept)
+
+    def move(state: Any, action: Int[Array, ""]) -> tuple[Any, Int[Array, ""]]:
         is_over = env.is_terminal(state)
         state = jax.tree.map(lambda old, new: jnp.where(is_over, old, new), state, env.step(state, action))
         return state, jnp.where(is_over, NO_ACTION, action)
 
-    def advance(uniform: Float[Array, " turn"], state: Any, carry: Any) -> tuple[Any, Any, Int[Array, " turn"], Any]:
+    def advance(
+        uniform: Float[Array, " turn"], wanted: Int[Array, ""] | None, state: Any, carry: Any
+    ) -> tuple[Any, Any, Int[Array, " turn"], Any]:
         if keeps_cache:
             output, carry, residuals = policy.step_with_residuals(carry, env.observe(state))
             cache = SamplerCache(output, residuals)
         else:
             output, carry = policy.step(carry, env.observe(state))
             cache = None
-        weights = behaviour(output.forward_logits, env.action_mask(state))
+        mask = env.action_mask(state)
+        weights = behaviour(output.forward_logits, mask)
         if may_have_chance and turns_a_pass == 1:
             weights = jnp.where(env.turn(state) == CHANCE, jnp.exp(env.chance_log_probs(state)), weights)
-        state, *actions = move(state, weights, uniform[0])
+        action, note = choose(state, mask, weights, uniform[0], wanted)
+        state, *actions = move(state, action)
         if turns_a_pass == 2:
-            state, came = move(state, jnp.exp(env.chance_log_probs(state)), uniform[1])
+            state, came = move(state, draw(jnp.exp(env.chance_log_probs(state)), uniform[1]))
             actions.append(came)
-        return state, carry, jnp.stack(actions), cache
+        return state, carry, jnp.stack(actions), (cache, note)
 
     def body(loop: tuple) -> tuple:
         number, states, carries, actions, caches = loop
-        states, carries, chosen, cache = jax.vmap(advance, in_axes=(1, 0, 0), out_axes=(0, 0, 1, 0))(
-            uniforms[number], states, carries
+        states, carries, chosen, cache = jax.vmap(advance, in_axes=(1, 0, 0, 0), out_axes=(0, 0, 1, 0))(
+            uniforms[number], None if asked is None else asked[number], states, carries
         )
         caches = jax.tree.map(lambda rows, row: rows.at[number].set(row), caches, cache)
         return number + 1, states, carries, actions.at[number].set(chosen), caches
 
     uniforms = uniforms.reshape(-1, turns_a_pass, num)
     num_passes = uniforms.shape[0]
+    # Where players and chance alternate, every other action is a player's.
+    asked = None if kept is None else kept.T[::turns_a_pass]
 
     def start() -> tuple:
         states, carries = _repeat(env.reset(), num), _repeat(policy.start(), num)
-        cache = jax.eval_shape(jax.vmap(advance, in_axes=(1, 0, 0)), uniforms[0], states, carries)[3]
+        first = None if asked is None else asked[0]
+        cache = jax.eval_shape(jax.vmap(advance, in_axes=(1, 0, 0, 0)), uniforms[0], first, states, carries)[3]
         caches = jax.tree.map(lambda leaf: jnp.zeros((num_passes, *leaf.shape), leaf.dtype), cache)
         actions = jnp.full((num_passes, turns_a_pass, num), NO_ACTION, jnp.int32)
         return jnp.zeros((), jnp.int32), states, carries, actions, caches
@@ -155,8 +235,16 @@ def _sample(
     loop = start()
     for limit in _limits(num_passes) if policy.has_growing_memory else [num_passes]:
         loop = run_until(limit, loop)
-    _, states, _, actions, caches = loop
-    return Trajectory(states, actions.reshape(-1, num).T, jnp.full((num,), jnp.nan)), caches
+    _, states, _, actions, (cache, notes) = loop
+    # A chance turn is nobody's, so that nothing is noted there.
+    spread = jax.tree.map(lambda rows: _every_turn(rows, turns_a_pass).T, notes)
+    return Trajectory(states, actions.reshape(-1, num).T, jnp.full((num,), jnp.nan)), cache, spread
+
+
+def _every_turn(rows: Shaped[Array, "pass batch"], turns_a_pass: int) -> Shaped[Array, "time batch"]:
+    """Return a row a turn from those of the passes, zero at every turn but the first of a pass."""
+    blank = jnp.zeros((rows.shape[0], turns_a_pass - 1, rows.shape[1]), rows.dtype)
+    return jnp.concatenate([rows[:, None], blank], axis=1).reshape(-1, rows.shape[1])
 
 
 def _limits(num_steps: int) -> list[int]:
