@@ -6,21 +6,25 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from narrows.envs.base import AbstractEnvironment, AbstractReversibleEnvironment
 from narrows.envs.turns import turns_of
 from narrows.exact.blocks import in_blocks
 from narrows.operators import masked_log_softmax
 from narrows.policies.base import Model
-from narrows.trajectories import Path, follow, gather, sample_backward
+from narrows.trajectories import NO_ACTION, Path, follow, gather, sample_backward
 
 _TOGETHER = 1024
 """Objects whose likelihood is computed together, in one program: compiling for other sizes takes longer than it saves."""
+_STEPS_TOGETHER = 4096
+"""Steps of which a policy without memory is asked together."""
 
 
 def log_likelihood(model: Model, env: AbstractEnvironment, terminal: Any) -> Float[np.ndarray, " object"]:
     """Return the log-probability, in nats, that a policy makes each of given objects: the sum over its one trajectory.
+
+    A policy without memory is asked once of each step that several objects have in common: those of one beginning.
 
     Args:
         model: the policy.
@@ -34,7 +38,10 @@ def log_likelihood(model: Model, env: AbstractEnvironment, terminal: Any) -> Flo
             f"objects of {type(env).__name__} can be made in several ways, whose probabilities would all have to be added up, "
             "so that how likely one is cannot be told."
         )
-    return np.asarray(in_blocks(lambda rows: _log_likelihood(model, env, rows), terminal, _TOGETHER), np.float64)
+    terminal = jax.device_get(terminal)
+    if model.policy.has_memory:
+        return np.asarray(in_blocks(lambda rows: _log_likelihood(model, env, rows), terminal, _TOGETHER), np.float64)
+    return _summed(model, env, in_blocks(lambda rows: _actions_to(model, env, rows), terminal, _STEPS_TOGETHER))
 
 
 def is_tree(env: AbstractEnvironment) -> bool:
@@ -44,10 +51,7 @@ def is_tree(env: AbstractEnvironment) -> bool:
 
 def follow_to(model: Model, env: AbstractEnvironment, terminal: Any) -> Path:
     """Return the one path to each of a batch of terminal states of a tree."""
-    assert isinstance(env, AbstractReversibleEnvironment)
-    num_rows = jax.tree.leaves(terminal)[0].shape[0]
-    # One parent leaves nothing to draw.
-    return follow(model, env, sample_backward(jax.random.key(0), model, env, terminal, jnp.zeros(num_rows)).actions)
+    return follow(model, env, _actions(model, env, terminal))
 
 
 def log_prob_of(path: Path) -> Float[Array, " batch"]:
@@ -59,3 +63,43 @@ def log_prob_of(path: Path) -> Float[Array, " batch"]:
 @eqx.filter_jit
 def _log_likelihood(model: Model, env: AbstractEnvironment, terminal: Any) -> Float[Array, " row"]:
     return log_prob_of(follow_to(model, env, terminal))
+
+
+def _actions(model: Model, env: AbstractEnvironment, terminal: Any) -> Int[Array, "row time"]:
+    assert isinstance(env, AbstractReversibleEnvironment)
+    num_rows = jax.tree.leaves(terminal)[0].shape[0]
+    # One parent leaves nothing to draw.
+    return sample_backward(jax.random.key(0), model, env, terminal, jnp.zeros(num_rows)).actions
+
+
+_actions_to = eqx.filter_jit(_actions)
+
+
+def _summed(model: Model, env: AbstractEnvironment, actions: Int[np.ndarray, "row time"]) -> Float[np.ndarray, " row"]:
+    """Return the sum of the log-probabilities of each row's actions; rows that begin alike have their first steps in common."""
+    order = np.lexsort(actions.T[::-1])
+    rows = actions[order]
+    is_new = np.ones(rows.shape, bool)
+    is_new[1:] = np.logical_or.accumulate(rows[1:] != rows[:-1], axis=1)
+    is_new &= rows != NO_ACTION
+    steps = np.nonzero(is_new)
+    of_step = in_blocks(lambda part: _log_probs(model, env, rows[part[0]], part[1]), steps, _STEPS_TOGETHER)
+    # The step of a row that is not new is that of the nearest row before it where it was.
+    newest = np.full(rows.shape, -1)
+    newest[steps] = np.arange(len(of_step))
+    newest = np.maximum.accumulate(newest, axis=0)
+    total = np.empty(len(rows))
+    total[order] = np.sum(np.where(rows == NO_ACTION, 0.0, of_step.astype(np.float64)[newest]), axis=1)
+    return total
+
+
+@eqx.filter_jit
+def _log_probs(
+    model: Model, env: AbstractEnvironment, actions: Int[np.ndarray, "row time"], time: Int[np.ndarray, " row"]
+) -> Float[Array, " row"]:
+    """Return the log-probability of each row's action at a time."""
+    before = jax.vmap(lambda row, step: jax.tree.map(lambda leaf: leaf[step], env.states_along(row)))(actions, time)
+    observations = jax.tree.map(lambda leaf: leaf[None], jax.vmap(env.observe)(before))
+    logits = model.policy.unroll(observations).forward_logits[0]
+    log_probs = masked_log_softmax(logits, jax.vmap(env.action_mask)(before))
+    return gather(log_probs, jnp.take_along_axis(actions, time[:, None], axis=1)[:, 0])
