@@ -50,16 +50,14 @@ def test_a_neighbourhood_is_the_mean_over_all_substitutions_each_asked_for_once(
 
 
 def task(run: Any, by, texts, mean, std, k=4, both=False, measured=()):
-    scored = ScoredCandidates(
+    scored = ScoredCandidates.of(
         Candidates(tuple(texts), (Run("a", 3),), np.zeros(len(texts), np.int64), np.arange(len(texts))), mean, std
     )
 
     def choose(scored, ranks):
         distance = StrandDistance(EDITS, "ACGT") if both else EDITS
         return select(
-            scored.candidates,
-            scored.mean,
-            scored.std,
+            scored,
             k=k,
             min_distance=2,
             measured=measured,

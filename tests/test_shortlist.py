@@ -1,5 +1,6 @@
 """The diverse choice and the shortlist against plain loops."""
 
+import itertools
 import random
 import re
 import time
@@ -15,8 +16,10 @@ from narrows.distance import EDITS
 from narrows.selection import (
     Candidates,
     Run,
+    ScoredCandidates,
     Shortlist,
     candidates_from_archive,
+    candidates_from_objects,
     choose_diverse,
     merge_candidates,
     select,
@@ -376,3 +379,23 @@ def test_the_sampler_may_rank():
     assert [row.sequence for row in chosen.rows] == ["CCCG", "AAAA"]
     assert [row.score for row in chosen.rows] == [1.0, 3.0], "what the proxy says is told as ever"
     assert "probability under the sampler" in chosen.rows[0].why and chosen.ranked_by == "sampler"
+
+
+def test_a_rule_with_numbers_of_its_own_asks_for_the_scores_of_its_rows_alone():
+    texts, asked = ["".join(word) for word in itertools.product("ACGT", repeat=4)], []
+    mean = np.arange(256.0)
+
+    def score(places):
+        asked.extend(places.tolist())
+        return mean[places], np.full(len(places), 0.5)
+
+    scored = ScoredCandidates(candidates_from_objects(texts), score)
+    likely = np.random.default_rng(0).permutation(256)
+    found = select(scored, k=5, min_distance=2, by="sampler", ranks=likely)
+    assert asked == [texts.index(row.sequence) for row in found.rows]
+    slow = select(texts, mean, np.full(256, 0.5), k=5, min_distance=2, by="sampler", ranks=likely)
+    assert found.rows == slow.rows and found.num_candidates == slow.num_candidates
+    by_mean = select(scored, k=5, min_distance=2)
+    assert asked[5:] == [*range(256)] and by_mean.rows == select(texts, mean, np.full(256, 0.5), k=5, min_distance=2).rows
+    with pytest.raises(ValueError, match="Leave those out"):
+        select(scored, mean, k=5, min_distance=2)

@@ -19,7 +19,7 @@ from narrows.policies import MLP
 from narrows.policies.base import Model
 
 
-@pytest.mark.parametrize("env", [Sequence("ACG", 3, 3), Sequence("AB", 1, 4)], ids=repr)
+@pytest.mark.parametrize("env", [Sequence("ACG", 3, 3), Sequence("AB", 1, 4), Sequence("A", 2, 2)], ids=repr)
 def test_it_is_the_exact_law_of_the_model(env):
     model = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), random_model(env, 3))
     graph = enumerate_graph(env)

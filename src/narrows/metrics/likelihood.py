@@ -6,14 +6,14 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from narrows.envs.base import AbstractEnvironment, AbstractReversibleEnvironment
 from narrows.envs.turns import turns_of
 from narrows.exact.blocks import in_blocks
 from narrows.operators import masked_log_softmax
 from narrows.policies.base import Model
-from narrows.trajectories import NO_ACTION, Path, follow, gather, sample_backward
+from narrows.trajectories import NO_ACTION, Path, follow, gather, per_step, sample_backward
 
 _TOGETHER = 1024
 """Objects whose likelihood is computed together, in one program: compiling for other sizes takes longer than it saves."""
@@ -41,7 +41,7 @@ def log_likelihood(model: Model, env: AbstractEnvironment, terminal: Any) -> Flo
     terminal = jax.device_get(terminal)
     if model.policy.has_memory:
         return np.asarray(in_blocks(lambda rows: _log_likelihood(model, env, rows), terminal, _TOGETHER), np.float64)
-    return _summed(model, env, in_blocks(lambda rows: _actions_to(model, env, rows), terminal, _STEPS_TOGETHER))
+    return _summed(model, env, *in_blocks(lambda rows: _steps_to(model, env, rows), terminal, _STEPS_TOGETHER))
 
 
 def is_tree(env: AbstractEnvironment) -> bool:
@@ -72,24 +72,33 @@ def _actions(model: Model, env: AbstractEnvironment, terminal: Any) -> Int[Array
     return sample_backward(jax.random.key(0), model, env, terminal, jnp.zeros(num_rows)).actions
 
 
-_actions_to = eqx.filter_jit(_actions)
+@eqx.filter_jit
+def _steps_to(model: Model, env: AbstractEnvironment, terminal: Any) -> tuple[Int[Array, "row time"], Bool[Array, "row time"]]:
+    """Return the actions that make each object, and at which of them there is a choice."""
+    actions = _actions(model, env, terminal)
+    before = jax.tree.map(lambda leaf: leaf[:, :-1], jax.vmap(env.states_along)(actions))
+    num_legal = jnp.sum(per_step(env.action_mask)(before), axis=2)
+    return actions, (actions != NO_ACTION) & (num_legal > 1)
 
 
-def _summed(model: Model, env: AbstractEnvironment, actions: Int[np.ndarray, "row time"]) -> Float[np.ndarray, " row"]:
+def _summed(
+    model: Model, env: AbstractEnvironment, actions: Int[np.ndarray, "row time"], is_choice: Bool[np.ndarray, "row time"]
+) -> Float[np.ndarray, " row"]:
     """Return the sum of the log-probabilities of each row's actions; rows that begin alike have their first steps in common."""
     order = np.lexsort(actions.T[::-1])
-    rows = actions[order]
-    is_new = np.ones(rows.shape, bool)
-    is_new[1:] = np.logical_or.accumulate(rows[1:] != rows[:-1], axis=1)
-    is_new &= rows != NO_ACTION
+    rows, is_choice = actions[order], is_choice[order]
+    is_new = is_choice.copy()
+    is_new[1:] &= np.logical_or.accumulate(rows[1:] != rows[:-1], axis=1)
     steps = np.nonzero(is_new)
+    if not len(steps[0]):
+        return np.zeros(len(rows))
     of_step = in_blocks(lambda part: _log_probs(model, env, rows[part[0]], part[1]), steps, _STEPS_TOGETHER)
     # The step of a row that is not new is that of the nearest row before it where it was.
     newest = np.full(rows.shape, -1)
     newest[steps] = np.arange(len(of_step))
     newest = np.maximum.accumulate(newest, axis=0)
     total = np.empty(len(rows))
-    total[order] = np.sum(np.where(rows == NO_ACTION, 0.0, of_step.astype(np.float64)[newest]), axis=1)
+    total[order] = np.sum(np.where(is_choice, of_step.astype(np.float64)[newest], 0.0), axis=1)
     return total
 
 

@@ -1,8 +1,9 @@
 """The candidates of one or more runs: the best objects that they have seen, with a mean and a standard deviation each."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from narrows.runs.rows import read_rows
 from narrows.scorers.cache import ScoreCache, stds_of
 from narrows.search import Found
 from narrows.selection import Candidates, Run, ScoredCandidates, merge_candidates
-from narrows.selection.digits import rounded
+from narrows.selection.digits import rounded, spread_of
 from narrows.storage.archive import Archive
 
 _POOL = 200_000
@@ -52,17 +53,26 @@ def load_candidates(runs: Sequence[OpenRun]) -> ScoredCandidates:
         values = log_rewards / run.job.reward["beta"]
         for name, value in zip(candidates.objects, values.tolist(), strict=True):
             scores.setdefault(name, value)
-    num_seen = len(scores)
     merged = merge_candidates([*parts, *(_of_search(found, how) for how, found in searched.items())])
-    if runs[0].proxy is not None:
-        mean, std = runs[0].proxy.predict(merged.objects)
-    else:
-        mean = np.array([scores[name] for name in merged.objects])
-        stds = _stds(runs, merged.objects) if runs[0].is_user_score else {}
-        std = np.array([stds.get(name, np.nan) for name in merged.objects])
-    unseen = len(merged.objects) - num_seen
+    unseen = len(merged.objects) - len(scores)
     note = f"{unseen:,} of the candidates are from a {' or a '.join(searched)}" if unseen else None
-    return ScoredCandidates(merged, rounded(mean), rounded(std), num_passed_over, conflict_note(num_conflicts), note)
+    found = [np.array([*scores.values()]), *(found.scores for found in searched.values())]
+    score = partial(_score, runs, merged.objects, scores, spread_of(np.concatenate(found)))
+    return ScoredCandidates(merged, score, num_passed_over, conflict_note(num_conflicts), note)
+
+
+def _score(
+    runs: Sequence[OpenRun], objects: tuple[str, ...], scores: Mapping[str, float], spread: float, places: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean and standard deviation of the objects at some places, with the digits that tell all of them apart."""
+    asked = [objects[place] for place in places.tolist()]
+    if runs[0].proxy is not None:
+        mean, std = runs[0].proxy.predict(asked)
+    else:
+        mean = np.array([scores[name] for name in asked])
+        stds = _stds(runs, asked) if runs[0].is_user_score else {}
+        std = np.array([stds.get(name, np.nan) for name in asked])
+    return rounded(mean, spread=spread), rounded(std, spread=spread)
 
 
 def _of_search(searched: Found, how: str) -> Candidates:

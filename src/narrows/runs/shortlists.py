@@ -41,9 +41,7 @@ def choose(runs: Sequence[OpenRun], scored: ScoredCandidates, settings: Shortlis
 
     def choose_by(by: str, scored: ScoredCandidates, ranks: np.ndarray | None = None) -> Shortlist:
         return select(
-            scored.candidates,
-            scored.mean,
-            scored.std,
+            scored,
             k=settings.k,
             min_distance=settings.min_distance,
             measured=measured,

@@ -134,7 +134,7 @@ def _rivals(run: OpenRun, num: int) -> list[_Objects]:
         candidates = candidates_from_objects([text for text, is_known in zip(objects, known.tolist(), strict=True) if is_known])
         if not candidates.objects:
             continue
-        scored = ScoredCandidates(candidates, rounded(scores[known]), np.full(int(known.sum()), np.nan))
+        scored = ScoredCandidates.of(candidates, rounded(scores[known]), np.full(int(known.sum()), np.nan))
         rows = choose([run], scored, settings).rows
         note = f"{how}; on the run's own {run.job.guide.noun}, selected by it, same distance"
         rivals.append(_Objects("search", name, note, [row.sequence for row in rows]))

@@ -1,10 +1,12 @@
 """The candidates of a shortlist: distinct objects with the run and the step that first saw them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from functools import cached_property
+from typing import NamedTuple, Self
 
 import numpy as np
+from jaxtyping import Float, Int
 
 from narrows.storage.archive import Archive
 
@@ -38,25 +40,57 @@ class Candidates:
 
 @dataclass(frozen=True, eq=False)
 class ScoredCandidates:
-    """Candidates with a score each, shape `[n]`; `std` is NaN where it is not known.
+    """Candidates and what is known of their scores, asked for when it is needed.
 
-    `num_passed_over` counts objects of the runs that scored too low to be among them; `conflicts` says that some came with
-    several scores, and `searched` how many are there that no sampler saw, None where there are none.
+    Args:
+        candidates: `n` of them.
+        score: from the places of some candidates to their mean scores and standard deviations, NaN where one is not known.
+        num_passed_over: objects of the runs that scored too low to be among them.
+        conflicts: says that some came with several scores; None where none did.
+        searched: says how many are there that no sampler saw; None where there are none.
     """
 
     candidates: Candidates
-    mean: np.ndarray
-    std: np.ndarray
+    score: Callable[[Int[np.ndarray, " some"]], tuple[np.ndarray, np.ndarray]]
     num_passed_over: int = 0
     conflicts: str | None = None
     searched: str | None = None
 
-    def at(self, places: np.ndarray) -> "ScoredCandidates":
+    @classmethod
+    def of(cls, candidates: Candidates, mean: np.ndarray, std: np.ndarray) -> Self:
+        """Return candidates whose scores are known, shape `[n]`."""
+        return cls(candidates, lambda places: (mean[places], std[places]))
+
+    @property
+    def num(self) -> int:
+        return len(self.candidates.objects)
+
+    @cached_property
+    def _all(self) -> tuple[np.ndarray, np.ndarray]:
+        return self.score(np.arange(self.num))
+
+    @property
+    def mean(self) -> Float[np.ndarray, " n"]:
+        """The mean score of every candidate."""
+        return self._all[0]
+
+    @property
+    def std(self) -> Float[np.ndarray, " n"]:
+        """The standard deviation of every candidate, NaN where it is not known."""
+        return self._all[1]
+
+    def _at(self, places: Int[np.ndarray, " some"]) -> tuple[np.ndarray, np.ndarray]:
+        if "_all" not in vars(self):
+            return self.score(places)
+        mean, std = self._all
+        return mean[places], std[places]
+
+    def at(self, places: Int[np.ndarray, " some"]) -> "ScoredCandidates":
         """Return the candidates at some places, in that order."""
         found = self.candidates
         objects = tuple(found.objects[place] for place in places.tolist())
         part = Candidates(objects, found.runs, found.run_index[places], found.steps[places])
-        return replace(self, candidates=part, mean=self.mean[places], std=self.std[places])
+        return replace(self, candidates=part, score=lambda some: self._at(places[some]))
 
     def refuse(self, is_wrong: np.ndarray, values: np.ndarray, expected: str, cure: str = "") -> None:
         """Raise ValueError naming the first candidate whose value is wrong, and how many are."""

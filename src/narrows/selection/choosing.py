@@ -22,7 +22,6 @@ class _Ranked(NamedTuple):
     scored: ScoredCandidates
     ranking: AbstractRanking
     values: np.ndarray
-    kappa: float
 
 
 class _Measured(NamedTuple):
@@ -34,8 +33,8 @@ class _Measured(NamedTuple):
 
 
 def select(
-    objects: Candidates | Sequence[str],
-    mean: np.ndarray,
+    objects: ScoredCandidates | Candidates | Sequence[str],
+    mean: np.ndarray | None = None,
     std: np.ndarray | None = None,
     *,
     k: int,
@@ -59,8 +58,9 @@ def select(
 
     Args:
         objects: `n` candidates, with or without the run and step they are from. An object that occurs twice counts
-            once, with its better score.
-        mean: scores, predicted or exact, higher is better, finite, shape `[n]`.
+            once, with its better score. Scored ones are asked for the scores that are needed, which for a rule with numbers
+            of its own are those of the rows.
+        mean: scores of those that come without, predicted or exact, higher is better, finite, shape `[n]`.
         std: how unsure they are, shape `[n]`; NaN or `None` where that is not known.
         k: how many rows, at least 1.
         min_distance: least number of edits between any two rows; 0 and 1 allow everything that is not equal.
@@ -88,7 +88,7 @@ def select(
     """
     _check_distance("min_distance", min_distance, distance.unit)
     cluster_distance = (3 * min_distance + 1) // 2 if cluster_distance is None else cluster_distance
-    ranked = _checked(objects, mean, std, ranks, lower_bound_kappa, by)
+    ranked = _ranked(_scored(objects, mean, std), ranks, lower_bound_kappa, by)
     _check_distance("cluster_distance", cluster_distance, distance.unit)
     references = _checked_measured(measured, measured_scores)
     pool = _pool(ranked, set(measured) if exclude_measured else set())
@@ -100,11 +100,9 @@ def select(
     clusters = _clusters(sequences, distances, cluster_distance, distance)
     nearest_measured = _nearest_measured(sequences, *references, distance)
     why = reasons(choice, min_distance, ranked.ranking.label(guide, lower_bound_kappa), distance, fence)
-    positions = pool.positions[choice.kept].tolist()
-    rows = [
-        _row(row + 1, ranked, position, nearest_measured[row], clusters[row], why[row])
-        for row, position in enumerate(positions)
-    ]
+    chosen = ranked.scored.at(pool.positions[choice.kept])
+    _refuse_wrong(chosen)
+    rows = [_row(row, chosen, lower_bound_kappa, nearest_measured[row], clusters[row], why[row]) for row in range(chosen.num)]
     return Shortlist(
         rows=tuple(rows),
         reason_fewer=reason_fewer(pool, choice, k, min_distance, distance, fence),
@@ -124,32 +122,41 @@ def select(
     )
 
 
-def _checked(
-    objects: Candidates | Sequence[str],
-    mean: np.ndarray,
-    std: np.ndarray | None,
-    ranks: np.ndarray | None,
-    kappa: float,
-    by: str,
-) -> _Ranked:
-    """Return candidates with their numbers or say which number is missing or wrong."""
+def _scored(
+    objects: ScoredCandidates | Candidates | Sequence[str], mean: np.ndarray | None, std: np.ndarray | None
+) -> ScoredCandidates:
+    if isinstance(objects, ScoredCandidates):
+        if mean is not None or std is not None:
+            raise ValueError("scored candidates come with their means and stds. Leave those out.")
+        return objects
     candidates = objects if isinstance(objects, Candidates) else candidates_from_objects(objects)
     num = len(candidates.objects)
-    mean = np.asarray(mean, np.float64)
+    mean = np.asarray([] if mean is None else mean, np.float64)
     std = np.full(num, np.nan) if std is None else np.asarray(std, np.float64)
-    if not num:
-        raise ValueError("there are no candidates to choose from: the archive is empty. Run the sampler first.")
-    if mean.shape != (num,) or std.shape != mean.shape:
+    if num and (mean.shape != (num,) or std.shape != mean.shape):
         raise ValueError(
             f"expected one mean and one std for each of {num} candidates, "
             f"got means of shape {mean.shape} and stds of shape {std.shape}."
         )
+    return ScoredCandidates.of(candidates, mean, std)
+
+
+def _ranked(scored: ScoredCandidates, ranks: np.ndarray | None, kappa: float, by: str) -> _Ranked:
+    """Return candidates with the numbers that rank them or say which number is missing or wrong."""
+    if not scored.num:
+        raise ValueError("there are no candidates to choose from: the archive is empty. Run the sampler first.")
     if not (math.isfinite(kappa) and kappa >= 0):
         raise ValueError(f"lower_bound_kappa must be a number of at least 0, got {kappa}.")
-    ranking, scored = ranking_named(by), ScoredCandidates(candidates, mean, std)
+    ranking = ranking_named(by)
+    if ranks is None:
+        _refuse_wrong(scored)
+    return _Ranked(scored, ranking, _values(ranking, scored, kappa, ranks))
+
+
+def _refuse_wrong(scored: ScoredCandidates) -> None:
+    mean, std = scored.mean, scored.std
     scored.refuse(~np.isfinite(mean), mean, "the mean must be finite", "Leave out candidates without a prediction.")
     scored.refuse((std < 0) | np.isinf(std), std, "a std is at least 0 and finite, or NaN if not known")
-    return _Ranked(scored, ranking, _values(ranking, scored, kappa, ranks), kappa)
 
 
 def _values(ranking: AbstractRanking, scored: ScoredCandidates, kappa: float, ranks: np.ndarray | None) -> np.ndarray:
@@ -161,8 +168,8 @@ def _values(ranking: AbstractRanking, scored: ScoredCandidates, kappa: float, ra
     if ranks is None:
         raise ValueError(f"by='{ranking.name}' needs ranks: give one {ranking.noun} for each candidate.")
     values = np.asarray(ranks, np.float64)
-    if values.shape != scored.mean.shape:
-        raise ValueError(f"expected one {ranking.noun} for each of {len(scored.mean)} candidates, got shape {values.shape}.")
+    if values.shape != (scored.num,):
+        raise ValueError(f"expected one {ranking.noun} for each of {scored.num} candidates, got shape {values.shape}.")
     scored.refuse(~np.isfinite(values), values, f"the {ranking.noun} must be finite", "Leave out what cannot be scored.")
     return values
 
@@ -210,17 +217,16 @@ def _pool(ranked: _Ranked, excluded: set[str]) -> Pool:
     return Pool(np.array(positions, np.int64), objects, scores[positions], len(best) - len(objects))
 
 
-def _row(rank: int, ranked: _Ranked, position: int, measured: _Measured, cluster: int, why: str) -> ShortlistRow:
-    scored = ranked.scored
-    candidates, mean, std = scored.candidates, float(scored.mean[position]), float(scored.std[position])
-    run, step = candidates.runs[candidates.run_index[position]], int(candidates.steps[position])
+def _row(row: int, chosen: ScoredCandidates, kappa: float, measured: _Measured, cluster: int, why: str) -> ShortlistRow:
+    candidates, mean, std = chosen.candidates, float(chosen.mean[row]), float(chosen.std[row])
+    run, step = candidates.runs[candidates.run_index[row]], int(candidates.steps[row])
     return ShortlistRow(
-        rank=rank,
-        sequence=candidates.objects[position],
+        rank=row + 1,
+        sequence=candidates.objects[row],
         score=mean,
         score_std=None if math.isnan(std) else std,
         # To 12 digits: 0.554579, where a subtraction of binary fractions leaves 0.5545789999999999.
-        lower_bound=None if math.isnan(std) else float(f"{mean - ranked.kappa * std:.{digits(mean, std, least=12)}g}"),
+        lower_bound=None if math.isnan(std) else float(f"{mean - kappa * std:.{digits(mean, std, least=12)}g}"),
         nearest_measured=measured.sequence,
         nearest_measured_score=measured.score,
         distance_to_measured=measured.distance,

@@ -30,14 +30,16 @@ def spread_of(values: Float[np.ndarray, " number"]) -> float:
     return float(finite.max() - finite.min()) if finite.size else 0.0
 
 
-def rounded(values: Float[np.ndarray, " number"], *, apart: int = 5) -> Float[np.ndarray, " number"]:
-    """Return the numbers of a column as they are shown.
+def rounded(
+    values: Float[np.ndarray, " number"], *, apart: int = 5, spread: float | None = None
+) -> Float[np.ndarray, " number"]:
+    """Return the numbers of a column as they are shown; with the spread of the whole column where they are a part of it.
 
     >>> rounded(np.array([0.12345678, 1.0])).tolist(), rounded(np.array([1e6 + 0.12345678, 1e6 + 1])).tolist()
     ([0.123457, 1.0], [1000000.12346, 1000001.0])
     """
     values = np.asarray(values, np.float64)
-    spread = spread_of(values)
+    spread = spread_of(values) if spread is None else spread
     known = np.where(np.isfinite(values) & (values != 0.0), np.abs(values), 1.0)
     # Numbers between two powers of ten are shown alike.
     magnitudes, which = np.unique(np.floor(np.log10(known)), return_inverse=True)
