@@ -43,7 +43,7 @@ class Outcome:
     beats_mean: bool  # whether the proxy is better than the mean, as it says itself
     # processor seconds of each command, and of the rivals and everything else
     seconds: dict[str, float] = field(default_factory=dict)
-    num_seen: int | None = None  # distinct objects of the run; None for a pool, which needs none
+    num_seen: int | None = None  # distinct objects that the run and its searches asked for; None for a pool
 
 
 def measure_draw(setting: Setting, seed: int, folder: Path) -> Outcome:
@@ -77,7 +77,7 @@ def measure_draw(setting: Setting, seed: int, folder: Path) -> Outcome:
     scores = {name: rivals.judged(chosen, task.truth) for name, chosen in lists.items()}
     within = {share: float(np.mean(np.abs(truth - mean) <= reach * std)) for share, reach in _reaches(quality.interval_95)}
     seconds["beside"] = time.process_time() - began
-    seen = None if run is None else run.num_seen
+    seen = None if run is None else run.num_asked
     return Outcome(scores, float(np.std(truth)), agreed, within, quality.beats_mean, seconds, seen)
 
 
@@ -108,7 +108,7 @@ def _own_lists(run: OpenRun, table: Table, min_distance: int, seed: int) -> dict
     """Return the lists of other searches of the run's own proxy, and the best measured rows."""
     problem = run.problem
     assert problem is not None, "the run has a proxy and a table"
-    calls = run.num_seen
+    calls = run.num_asked
     found = {GENETIC: SEARCHES["genetic algorithm"](problem, calls, seed), ADALEAD: SEARCHES["AdaLead"](problem, calls, seed)}
     found |= {} if run.listed is None else {EXHAUSTIVE: run.listed}
     lists = {name: rivals.choose(*one, table.sequences, min_distance) for name, one in found.items()}

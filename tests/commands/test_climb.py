@@ -10,12 +10,13 @@ import pytest
 from rich.console import Console
 
 from narrows.cli import main
-from narrows.config import load_job
+from narrows.commands.training import render
+from narrows.config import JobError, load_job
 from narrows.config.names import NAMES
 from narrows.data import write_table
 from narrows.proxies import AbstractProxy
 from narrows.proxies.near import Neighbourhood
-from narrows.runs import OpenRun, RunFolder, execute
+from narrows.runs import OpenRun, RunFolder, execute, rehearse
 from narrows.runs import opened as opened_runs
 from narrows.runs.candidates import load_candidates
 from narrows.runs.opened import CLIMB, EVOLUTION
@@ -87,9 +88,9 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.setitem(NAMES["reward"], "Cautious", Cautious)  # pyright: ignore[reportArgumentType]
     write_table(tmp_path / "table.csv", list(MEASURED), np.array([*MEASURED.values()]))
 
-    def make(name="run", more="", objective="TrajectoryBalance"):
+    def make(name="run", more="", objective="TrajectoryBalance", overrides=None):
         (tmp_path / f"{name}.toml").write_text(JOB.format(objective=objective) + more, encoding="utf-8")
-        return RunFolder.create(tmp_path / name, load_job(tmp_path / f"{name}.toml"), {})
+        return RunFolder.create(tmp_path / name, load_job(tmp_path / f"{name}.toml", overrides), {})
 
     return make
 
@@ -108,6 +109,33 @@ def test_a_space_that_can_be_listed_is_listed(folder, capsys):
     scored = load_candidates([OpenRun(run)])
     assert sorted(scored.candidates.objects) == sorted("".join(word) for word in itertools.product("ACG", repeat=4))
     assert [row.sequence for row in read_csv(run.shortlist)][0] == "CCCC"
+
+
+def test_a_run_of_no_steps_trains_nothing_and_ranks_by_the_exact_solution(folder, capsys):
+    run = folder(overrides={"train.num_steps": 0})
+    result = execute(run, console=Console(quiet=True))
+    assert result.is_finished and result.is_listed and not list(run.path.glob("checkpoints/*"))
+    assert "Nothing to train" in render(result) and "all objects there are" in render(result)
+    for name in ("shortlist", "resume", "report"):
+        assert main([name, str(run.path)]) == 0
+    opened = OpenRun(run)
+    assert opened.missing_model is None
+    # By trajectory balance an object has the share exp(beta score) of all, worked out by hand.
+    objects, reward = opened.listed.objects, opened.parts.reward
+    log_reward = reward.in_double(opened.env.from_text(objects))
+    np.testing.assert_allclose(opened.log_likelihoods(objects), log_reward - np.logaddexp.reduce(log_reward), atol=1e-6)
+    assert main(["shortlist", str(run.path), "--by", "sampler"]) == 0
+    assert read_csv(run.shortlist)[0].sequence == "CCCC"
+    capsys.readouterr()
+
+
+def test_a_run_of_no_steps_needs_something_to_search(tmp_path):
+    path = tmp_path / "job.toml"
+    path.write_text(
+        '[env]\nname = "BitSequence"\nnum_bits = 8\n[reward]\nname = "BitModes"\n[train]\nnum_steps = 0\n', encoding="utf-8"
+    )
+    with pytest.raises(JobError, match="trains nothing"):
+        rehearse(load_job(path))
 
 
 def test_there_is_a_list_before_the_first_step(folder, capsys, unlisted):
@@ -209,4 +237,4 @@ def test_verify_and_the_page_show_plain_searches_of_the_same_proxy(folder, tmp_p
         assert label in output and label in page
         assert not {*rows} & {*MEASURED} and opened.env.distance.matrix(rows)[0, 1] >= 2
         assert opened.counted(rows)[0] <= ranking[0] + 1e-3
-    assert f"with {opened.num_seen} calls, as many as the run has distinct objects" in groups["AdaLead"].note
+    assert f"with {opened.num_asked} calls, as many as the run and its searches had" in groups["AdaLead"].note

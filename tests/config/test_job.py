@@ -99,7 +99,7 @@ def test_mistakes_are_named(tmp_path, change, expected):
 @pytest.mark.parametrize(
     ("section", "expected"),
     [
-        ("[train]\nnum_steps = 0", "num_steps must be at least 1, got 0"),
+        ("[train]\nnum_steps = -1", "num_steps must be at least 0, got -1"),
         ("[train]\nsteps = 10", r"\[train\] unknown fields \['steps'\]. Did you mean 'num_steps'\? Known: batch_size"),
         ("[shortlist]\nk = 0", "expected k >= 1"),
         ('[shortlist]\nby = "best"', "by: .*'mean', .*'neighbourhood' or 'thompson', got 'best'"),

@@ -183,7 +183,10 @@ def render(result: RunResult | FollowerResult) -> str:
     caution += "" if conflicts is None else f"\n{conflicts}"
     shown = shlex.quote(str(path))
     score = " --score FILE.py:FUNCTION (or --proxy FOLDER)" if result.folder.job().reward_kind is RewardKind.USER else ""
-    if result.is_finished:
+    if result.is_finished and result.num_steps == 0:
+        from_where = "all objects there are" if result.is_listed else "searches of the proxy"
+        done = f"Nothing to train ([train] num_steps = 0), the list comes from {from_where}. Next: narrows shortlist {shown}"
+    elif result.is_finished:
         done = f"Trained {result.step} steps, {result.distinct:,} distinct objects seen. Next: narrows shortlist {shown}"
     else:
         done = f"Stopped at step {result.step} of {result.num_steps}, saved. Continue with: narrows resume {shown}{score}"

@@ -17,8 +17,10 @@ from narrows.data.spaces import as_read
 _SEQUENCE = "Sequence"
 _PROXY: Section = {"name": "Proxy", "path": "proxy"}
 AUTO: Final = "auto"
-_LISTED_BITS, _STEPS_BESIDE_A_LIST = 20, 200
-"""A space of so many bits is listed, and its list needs no sampler: a short training is enough for what asks for one."""
+_LISTED_BITS = 20
+"""A space of so many bits is listed, and its list needs no sampler."""
+_OF_TRAINING = ("train", "objective", "policy", "optimizer", "replay", "exploration", "noise")
+"""Sections of which one in a job says that a sampler is wanted."""
 _SHARE = 0.15
 _VALUES = "skip lower -log10 mean keep refuse upper dna rna protein".split()
 _OPTION = re.compile(rf"--(?P<name>[a-z]+(?:-[a-z]+)*)(?:[ =](?:(?P<value>{'|'.join(_VALUES)})\b|'(?P<quoted>[^']*)'))?")
@@ -33,9 +35,9 @@ def fill_in(tables: Mapping[str, Section], data: DataSettings, folder: Path) -> 
     """Return the tables of a job with what its measurements say of what it leaves out, and the check of their table.
 
     `[env]` is sequences of the letters of the data's space, from the shortest to the longest that was measured; `[reward]` the
-    proxy that `narrows fit` puts beside the job, at a temperature that the run finds; `[train] num_steps` is 200 where all
-    objects can be listed (2^20); `[shortlist] min_distance` is `usual_distance`. What the job says stands. The table is read,
-    once, only where something is left out that it says.
+    proxy that `narrows fit` puts beside the job, at a temperature that the run finds; `[train] num_steps` is 0 where all
+    objects can be listed (2^20) and the job has no section about training; `[shortlist] min_distance` is `usual_distance`. What
+    the job says stands. The table is read, once, only where something is left out that it says.
 
     Args:
         tables: what the job says, by section.
@@ -65,8 +67,9 @@ def fill_in(tables: Mapping[str, Section], data: DataSettings, folder: Path) -> 
         "env": {"name": _SEQUENCE, **derived, **env},
         "shortlist": {"min_distance": usual_distance(lengths), **shortlist},
     }
-    if found["env"]["name"] == _SEQUENCE and _can_be_listed(found["env"]):
-        found["train"] = {"num_steps": _STEPS_BESIDE_A_LIST, **tables.get("train", {})}
+    is_listed = found["env"]["name"] == _SEQUENCE and _can_be_listed(found["env"])
+    if is_listed and not any(section in tables for section in _OF_TRAINING):
+        found["train"] = {"num_steps": 0}
     return found, check
 
 

@@ -45,7 +45,9 @@ class TrainSettings:
     """The length of training, and its portions.
 
     Args:
-        num_steps: training steps in all; by default 2,000, and 200 in a job with [data] whose objects can all be listed.
+        num_steps: training steps in all; by default 2,000. With 0 nothing is trained, and a list is chosen from what
+            plain searches of the proxy find: of all objects, where they can be listed. That is the default of a job with [data]
+            of at most 2^20 objects and without a section about training.
         batch_size: fresh trajectories a step.
         every: steps between two looks (metrics, archive, progress); one compiled chunk.
         checkpoint_every: steps between two checkpoints, rounded up to a multiple of `every`.
@@ -67,14 +69,14 @@ class TrainSettings:
     max_set_aside: Count = 1000
 
     def __post_init__(self) -> None:
-        for name in ("num_steps", "batch_size", "every", "checkpoint_every"):
+        for name in ("batch_size", "every", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
         for name in ("epochs", "minibatches"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}. Leave it out for what the objective does.")
-        for name in ("given_per_step", "max_set_aside"):
+        for name in ("num_steps", "given_per_step", "max_set_aside"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}.")
 

@@ -18,8 +18,10 @@ from typing import Any
 import jax
 from rich.console import Console
 
-from narrows.config import Job, JobError, Parts, build, cautions_about_proxy, measurements
+from narrows.config import Job, JobError, Parts, RewardKind, build, cautions_about_proxy, measurements
 from narrows.data import Table
+from narrows.envs import AbstractEnvironment
+from narrows.envs import Sequence as Sequences
 from narrows.printing import printable
 from narrows.runs import memory
 from narrows.runs.folder import RunError, RunFolder
@@ -44,7 +46,7 @@ _CURE = (
 
 @dataclass(frozen=True)
 class RunResult:
-    """The end of a run: how far it went, and whether it was stopped before its last step."""
+    """The end of a run: how far it went, whether it was stopped before its last step, and whether all objects are listed."""
 
     folder: RunFolder
     step: int
@@ -52,6 +54,7 @@ class RunResult:
     distinct: int
     num_set_aside: int = 0
     num_conflicts: int = 0
+    is_listed: bool = False
 
     @property
     def is_finished(self) -> bool:
@@ -93,12 +96,17 @@ def execute(
         should_stop = stack.enter_context(interruptible())
         with devices.all_or_none():
             run = _opened(run, score)
-            folder, job, parts, table = run.folder, run.job, run.parts, run.table
-            trainer = parts.trainer(job, devices=devices, **_given(job, parts, table))
+            folder, job, table = run.folder, run.job, run.table
             run_id = folder.about().run_id
             console = console or PatientConsole()
             for caution in cautions_about_proxy(job, table):
                 console.print(caution, highlight=False, markup=False, soft_wrap=True)
+            if run.is_untrained:
+                _check_untrained(job, run.env)
+                with Archive.open(folder.archive, create=True, run_id=run_id) as archive:
+                    return RunResult(folder, 0, 0, archive.count(), is_listed=run.can_be_listed)
+            parts = run.parts
+            trainer = parts.trainer(job, devices=devices, **_given(job, parts, table))
             newest = checkpoint.latest(folder.checkpoints)
             if newest.path is not None and not folder.archive.exists():
                 raise RunError(
@@ -209,12 +217,24 @@ def rehearse(job: Job, score: TextScore | None = None, devices: Devices = ONE) -
     A job with a mistake must not leave a run folder behind, which its corrected version would then find occupied.
     """
     parts = build(job, score)
+    if job.train.num_steps == 0:
+        _check_untrained(job, parts.env)
+        return
     # Skipping bad rows writes them out, which belongs into the run folder and waits until there is one.
     is_skipping = job.data is not None and job.data.on_invalid == "skip"
     given = {} if is_skipping else _given(job, parts, measurements(job))
     devices.check_shares("[train] given_per_step", job.train.given_per_step)
     memory.check_number_of_states(job, parts)
     memory.refuse_too_large(memory.needs_of(job, parts, parts.trainer(job, devices=devices, **given)), devices)
+
+
+def _check_untrained(job: Job, env: AbstractEnvironment) -> None:
+    """Raise JobError for a job that trains nothing and has nothing that plain searches could begin with."""
+    if job.reward_kind is not RewardKind.FITTED or job.data is None or not isinstance(env, Sequences):
+        raise JobError(
+            "[train] num_steps = 0 trains nothing, and a list comes from searches of a fitted proxy of sequences, which begin "
+            "with what [data] has measured. Give a number of steps."
+        )
 
 
 class _Keeper:

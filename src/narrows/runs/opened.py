@@ -23,6 +23,7 @@ from narrows.data import Table
 from narrows.envs import AbstractEnvironment, AbstractKernel
 from narrows.envs import Sequence as Sequences
 from narrows.envs.sequence import AbstractSequence
+from narrows.exact import enumerate_graph, solve
 from narrows.files import read_record
 from narrows.metrics.likelihood import is_tree, log_likelihood
 from narrows.outcomes import ExpectedOutcomes, outcomes_under_noise
@@ -151,8 +152,18 @@ class OpenRun(RankedRun):
             return archive.count()
 
     @property
+    def num_asked(self) -> int:
+        """Objects whose score was asked for: those that the run has seen, and those of the searches beside it."""
+        return self.num_seen + sum(len(found.objects) for found in self.searched.values())
+
+    @property
     def is_user_score(self) -> bool:
         return self.job.reward_kind is RewardKind.USER
+
+    @property
+    def is_untrained(self) -> bool:
+        """Whether the job trains nothing: its list comes from plain searches."""
+        return self.job.train.num_steps == 0
 
     @property
     def is_fitted(self) -> bool:
@@ -182,9 +193,11 @@ class OpenRun(RankedRun):
 
     @property
     def missing_model(self) -> str | None:
-        """Why there is no model to ask, None where there is one."""
-        if self.newest.path is not None:
+        """Why there is no policy to ask, None where there is one."""
+        if self.newest.path is not None or (self.is_untrained and self.can_be_listed):
             return None
+        if self.is_untrained:
+            return f"{self.folder.path} trains none ([train] num_steps = 0)"
         return f"{self.folder.path} has no checkpoint" + "".join(f"; {line}" for line in self.newest.skipped)
 
     def scored_by(self, score: Callable[[Any], Any] | None) -> "OpenRun":
@@ -197,8 +210,22 @@ class OpenRun(RankedRun):
         return self.job.reward["kappa"] if self.is_user_score else 0.0
 
     def log_likelihoods(self, objects: Sequence[str]) -> Float[np.ndarray, " object"]:
-        """Return the log-probability of each object under the model, in nats; only where an object is made in one way."""
+        """Return the log-probability of each object under the model, in nats; only where an object is made in one way.
+
+        A run that trains nothing has the exact solution of its objective instead.
+        """
+        if self.is_untrained and self.newest.path is None:
+            return np.array([self._solved[text] for text in objects])
         return log_likelihood(self.model, self.env, self.env.from_text(objects))
+
+    @cached_property
+    def _solved(self) -> dict[str, float]:
+        """The log-probability of every object under the policy that the job's objective would learn."""
+        graph, reward = enumerate_graph(self.env), self.parts.reward
+        assert isinstance(reward, AbstractReward), "a score of the user's is not listed"
+        texts = self.env.to_text(graph.terminal_states)
+        found = solve(graph, reward.in_double(graph.terminal_states), self.parts.objective.operator)
+        return dict(zip(texts, found.log_probs.tolist(), strict=True))
 
     def predict(self, objects: Sequence[str]) -> Float[np.ndarray, " object"]:
         """Return the score that guided the run for any objects; NaN for a run guided by a function of the user's."""
@@ -228,10 +255,15 @@ class OpenRun(RankedRun):
         starts = tuple(dict.fromkeys(table.sequences[place] for place in order))[:_MOST_STARTS]
         return Problem(self.counted, space, starts, self.counted(starts)) if starts else None
 
+    @property
+    def can_be_listed(self) -> bool:
+        """Whether all objects are asked for, where anything is searched."""
+        return self.problem is not None and self.problem.space.num_objects <= _MOST_LISTED
+
     @cached_property
     def listed(self) -> Found | None:
         """Every object there is with its score as it guides the run, None where they are too many or nothing is searched."""
-        if self.problem is None or self.problem.space.num_objects > _MOST_LISTED:
+        if self.problem is None or not self.can_be_listed:
             return None
         everything = tuple(self.problem.space.write(self.problem.space.listed()))
         return Found(everything, self.counted(everything))

@@ -93,7 +93,10 @@ def _noise(run: OpenRun) -> Noise | None:
     return Noise(noise["name"], settings, quality)
 
 
-def _search(job: Job, rows: Rows, timing: Rows) -> Search:
+def _search(job: Job, rows: Rows, timing: Rows) -> Search | None:
+    """Return how the run was trained, None where it trains nothing."""
+    if job.train.num_steps == 0 and not rows:
+        return None
     last = rows[-1] if rows else {}
     step = int(last.get("step", 0))
     status: Status = "finished" if step >= job.train.num_steps else "stopped"

@@ -77,7 +77,7 @@ def compare(run: OpenRun, shortlisted: Sequence[str], true_score: Scorer, *, wit
     groups.append(_Objects("random", "random", "drawn by uniform random play", random_objects(run, num)))
     _refuse_a_useless(true_score, shortlisted)  # before a control is trained for it
     matched = None
-    if with_control and run.job.objective.get("q", 0.0) > 0.0:
+    if with_control and not run.is_untrained and run.job.objective.get("q", 0.0) > 0.0:
         objects, matched = _control_objects(run, num)
         noun = run.job.guide.noun
         note = f"q = 0, inverse temperature {matched:g}; same network, steps, batch, {noun} and selection"
@@ -115,16 +115,17 @@ def random_objects(run: OpenRun, num: int) -> list[str]:
 def _rivals(run: OpenRun, num: int) -> list[_Objects]:
     """Return what plain searches of the run's own proxy find, selected as far apart as the shortlist.
 
-    Nothing without a proxy and a table. Genetic algorithm and AdaLead ask for as many objects as the run has seen.
+    Nothing without a proxy and a table. Genetic algorithm and AdaLead ask for as many objects as the run has seen and its own
+    searches have asked for.
     """
     problem, climbed = run.problem, run.climbed
     if problem is None or climbed is None:
         return []
     found = {"hill climb": ("from the best measured rows", climbed)}
-    calls = run.num_seen or len(climbed.objects)
+    calls = run.num_asked
     for name, search in SEARCHES.items():
         if name not in found:
-            found[name] = (f"with {calls:,} calls, as many as the run has distinct objects", search(problem, calls))
+            found[name] = (f"with {calls:,} calls, as many as the run and its searches had", search(problem, calls))
     if run.listed is not None:
         found["exhaustive ranking"] = ("of every object there is", run.listed)
     settings = replace(_selection_of(run), k=num, by=Mean.name)
