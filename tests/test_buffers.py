@@ -78,3 +78,25 @@ def test_settings_are_checked():
         Replay(capacity=0)
     with pytest.raises(ValueError, match="got 10000 and -1"):
         Replay(batch_size=-1)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.lists(st.lists(st.integers(0, 9), min_size=6, max_size=6), min_size=1, max_size=4),
+    st.lists(REWARDS, min_size=10, max_size=10),
+    st.sampled_from([4, 12]),
+)
+def test_the_best_are_kept_once_each_in_order(batches, rewards, capacity):
+    replay = Replay(capacity, batch_size=2, keep="best")
+    state = replay.init(_batch(range(6), [0.0] * 6))
+    kept = []  # best first, of equal ones the newest first
+    for names in batches:
+        state = _add(replay, state, _batch(names, [rewards[name] for name in names]))
+        new = [name for place, name in enumerate(names) if np.isfinite(rewards[name]) and name not in names[:place]]
+        kept = sorted([*new, *(name for name in kept if name not in new)], key=lambda name: -rewards[name])[:capacity]
+    ring = state.trajectories
+    assert state.size == len(kept)
+    assert ring.actions[: len(kept), 0].tolist() == kept
+    assert np.array_equal(ring.terminal[:, 0][: len(kept)], kept)
+    assert np.array_equal(ring.log_reward[: len(kept)], np.array([rewards[name] for name in kept], np.float32))
+    assert np.all(ring.actions[len(kept) :] == NO_ACTION) and np.all(np.isfinite(ring.log_reward))

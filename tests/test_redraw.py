@@ -35,7 +35,7 @@ def _steps_of_every_walk(env, model, behaviour, kept):
         is_chance = (path.turn == CHANCE)[..., None]
         return jnp.where(is_chance, jnp.exp(per_step(env.chance_log_probs)(path.before)), law), path
 
-    laws, path = quick_jit(laws)(model)
+    law_of, path = quick_jit(laws)(model)
     log_probs, is_drawn = np.zeros(actions.shape), np.zeros(actions.shape, bool)
     for walk, row in enumerate(np.asarray(actions)):
         for time in np.flatnonzero(row != NO_ACTION):
@@ -45,7 +45,7 @@ def _steps_of_every_walk(env, model, behaviour, kept):
                 log_probs[walk, time] = 0.0 if row[time] == wanted else -np.inf
             else:
                 is_drawn[walk, time] = is_ours
-                log_probs[walk, time] = np.log(laws[time, walk, row[time]] + 1e-30)
+                log_probs[walk, time] = np.log(law_of[time, walk, row[time]] + 1e-30)
     return log_probs, is_drawn
 
 

@@ -1,4 +1,4 @@
-"""A ranking and a proxy are one file and one name each: made up here beside a copy of the package, used by its commands."""
+"""A ranking, a proxy and an exploration are one file and one name each: made up beside a copy of the package, and used."""
 
 import os
 import subprocess
@@ -62,6 +62,26 @@ class LetterCount(AbstractProxy):
     def predicted_mean(self):
         return self
 '''
+EXPLORATION = '''
+"""Begin with a letter."""
+
+import jax.numpy as jnp
+
+from narrows.training.exploration.base import AbstractExploration, Plan
+
+
+class FirstLetter(AbstractExploration):
+    """Begin every object with one letter.
+
+    Args:
+        letter: its place in the alphabet.
+    """
+
+    letter: int = 0
+
+    def plan(self, key, scene):
+        return Plan(jnp.full((scene.num, scene.env.max_steps), -1).at[:, 0].set(self.letter))
+'''
 JOB = """
 [env]
 name = "Sequence"
@@ -75,6 +95,9 @@ std = 0.25
 name = "Tabular"
 [objective]
 name = "TrajectoryBalance"
+[exploration]
+name = "FirstLetter"
+letter = 1
 [train]
 num_steps = 4
 batch_size = 16
@@ -99,11 +122,12 @@ def add(package: Path, room: str, module: str, name: str, text: str) -> None:
     (package / room / "__init__.py").write_text(init.replace("\n__all__ = [", f'{line}"{name}", '), encoding="utf-8")
 
 
-def test_a_ranking_and_a_proxy_are_one_file_and_one_name_each(tmp_path):
+def test_a_ranking_a_proxy_and_an_exploration_are_one_file_and_one_name_each(tmp_path):
     package = tmp_path / "copy" / "narrows"
     add(package, "selection/rankings", "alphabetical", "Alphabetical", RANKING)
     add(package, "proxies", "letter_count", "LetterCount", PROXY)
-    for room, place in (("", package), ("selection", package / "selection")):
+    add(package, "training/exploration", "first_letter", "FirstLetter", EXPLORATION)
+    for room, place in (("", package), *((room, package / room) for room in ("selection", "training"))):
         for path in (Path(narrows.__file__).parent / room).iterdir():
             if path.name != "__pycache__" and not (place / path.name).exists():
                 (place / path.name).symlink_to(path)
@@ -128,5 +152,7 @@ def test_a_ranking_and_a_proxy_are_one_file_and_one_name_each(tmp_path):
     assert "highest proxy mean" in done.stdout and "highest place in the alphabet of" in done.stdout
     rows = (tmp_path / "named.csv").read_text(encoding="utf-8").splitlines()[1:]
     assert [row.split(",")[1:4] for row in rows] == [["BBB", "3.0", "0.25"], ["BBA", "2.0", "0.25"]]
+    seen = (tmp_path / "run" / "shortlist.csv").read_text(encoding="utf-8").splitlines()[1:]
+    assert all(row.split(",")[1].startswith("B") for row in seen)
     page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
     assert "taken from the top by place in the alphabet" in page and "By the alphabet, which means nothing." in page

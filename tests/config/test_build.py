@@ -43,6 +43,12 @@ def test_constructor_errors_name_their_section(tmp_path):
         build(job_of(tmp_path, reward={"name": "HypergridReward", "beta": -1.0}))
     with pytest.raises(JobError, match=r"\[exploration\] epsilon"):
         build(job_of(tmp_path, exploration={"epsilon": 2.0}))
+    with pytest.raises(JobError, match=r"\[exploration\] share must lie in \(0, 1\]"):
+        build(job_of(tmp_path, exploration={"name": "Recombination", "share": 2.0}))
+    with pytest.raises(JobError, match=r"\[exploration\] unknown name 'Fog'. Known: Conservative, FromScratch"):
+        build(job_of(tmp_path, exploration={"name": "Fog"}))
+    with pytest.raises(JobError, match=r"\[exploration\] .*'shares'.* Did you mean 'share'\?"):
+        build(job_of(tmp_path, exploration={"name": "Recombination", "shares": 0.5}))
 
 
 def test_score_comes_from_the_command_line_only(tmp_path):

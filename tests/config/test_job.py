@@ -3,6 +3,7 @@
 import pytest
 
 from narrows.config import JobError, dump_job, load_job
+from narrows.runs.pinned import what_decides
 
 JOB = """
 seed = 3
@@ -31,9 +32,18 @@ def test_defaults_are_filled_in(tmp_path):
 
 def test_round_trip_through_toml(tmp_path):
     extra = '[replay]\nprioritised = true\n[data]\npath = "a \\"b\\".csv"\nspace = "rna"\n[exploration]\nepsilon = 1e-3\n'
-    job = load_job(write(tmp_path, JOB + extra))
-    again = load_job(write(tmp_path, dump_job(job)))
-    assert again == job
+    for name in ("", 'name = "Conservative"\ndelta = 0.25\n'):
+        job = load_job(write(tmp_path, JOB + extra + name))
+        again = load_job(write(tmp_path, dump_job(job)))
+        assert again == job and job.exploration["epsilon"] == 1e-3 and job.exploration.get("delta") == (0.25 if name else None)
+
+
+def test_a_run_from_before_explorations_had_names_goes_on(tmp_path):
+    job = load_job(write(tmp_path, JOB + "[exploration]\nepsilon = 0.5\n[replay]\n"))
+    assert what_decides(job)["exploration"] == "[('epsilon', 0.5), ('temperature', 1.0)]"
+    assert "keep" not in what_decides(job)["replay"]
+    named = load_job(write(tmp_path, JOB + '[exploration]\nname = "LocalSearch"\n[replay]\nkeep = "best"\n'))
+    assert "LocalSearch" in what_decides(named)["exploration"] and "best" in what_decides(named)["replay"]
 
 
 def test_noise_is_a_table_like_any_other(tmp_path):

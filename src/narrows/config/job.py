@@ -47,7 +47,7 @@ class Job:
         policy: the network that chooses the steps.
         objective: the loss that trains it.
         optimizer: how the network's parameters move: AdamW, and a faster Adam for the estimate of the total, `log_z`.
-        exploration: how sampling differs from the policy while training.
+        exploration: how sampling differs from the policy while training, and what it keeps of earlier objects.
         replay: past objects that are trained on again; left out, none are.
         train: the length of training, and its portions.
         shortlist: the selection of `narrows shortlist` unless told otherwise.
@@ -148,7 +148,7 @@ def parse_job(document: Mapping[str, Any], folder: Path, name: str = "job") -> J
         policy=_policy_section({"name": USUAL_NAMES["policy"], **tables.get("policy", {})}),
         objective=resolve_named("objective", {"name": USUAL_NAMES["objective"], **tables.get("objective", {})}),
         optimizer=_optimizer_section(tables.get("optimizer", {})),
-        exploration=validate_fields("exploration", tables.get("exploration", {}), Behaviour),
+        exploration=_exploration_section({"name": USUAL_NAMES["exploration"], **tables.get("exploration", {})}),
         train=_record("train", tables.get("train", {}), TrainSettings),
         shortlist=_record("shortlist", tables.get("shortlist", {}), ShortlistSettings),
         noise=resolve_named("noise", tables["noise"]) if "noise" in tables else None,
@@ -184,6 +184,19 @@ def _reward_section(table: Section) -> Section:
 def _policy_section(table: Section) -> Section:
     rest, shared = _shared("policy", table, PolicySettings)
     return {**resolve_named("policy", rest, extra=tuple(shared)), **shared}
+
+
+def _exploration_section(table: Section) -> Section:
+    own, shared = parts_of_exploration(table)
+    checked = validate_fields("exploration", shared, Behaviour)
+    return {**resolve_named("exploration", own, extra=tuple(checked)), **checked}
+
+
+def parts_of_exploration(table: Section) -> tuple[Section, Section]:
+    """Return the fields of the name of `[exploration]`, and those of the behaviour, which stand beside every name."""
+    names = {field.name for field in fields(Behaviour)}
+    own = {key: value for key, value in table.items() if key not in names}
+    return own, {key: value for key, value in table.items() if key in names}
 
 
 def _shared(section: str, table: Section, kind: type[Any]) -> tuple[Section, Section]:

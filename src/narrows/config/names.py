@@ -6,6 +6,7 @@ from types import ModuleType
 from typing import Any, Final
 
 from narrows import envs, noise, objectives, policies, proxies, rewards
+from narrows.training import exploration
 
 Names = Mapping[str, Callable[..., Any]]
 
@@ -22,8 +23,9 @@ NAMES: Final[dict[str, Names]] = {
     "reward": {**_names(rewards, proxies), **OLD_NAMES},
     "policy": _names(policies),
     "objective": _names(objectives),
+    "exploration": _names(exploration),
 }
-USUAL_NAMES: Final = {"policy": "MLP", "objective": "TrajectoryGeneralMellowmax"}
+USUAL_NAMES: Final = {"policy": "MLP", "objective": "TrajectoryGeneralMellowmax", "exploration": "FromScratch"}
 """The name that a section has where a job gives none."""
 CONTEXT: Final[dict[str, tuple[str, ...]]] = {
     "env": (),
@@ -31,6 +33,7 @@ CONTEXT: Final[dict[str, tuple[str, ...]]] = {
     "reward": ("env",),
     "policy": ("sizes", "key"),
     "objective": (),
+    "exploration": (),
 }
 """Arguments of the constructors that follow from the rest of a job, so that no field gives them."""
 

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 
 from narrows.config.derived import AUTO
-from narrows.config.job import SURROGATE, Job, without_surrogate
+from narrows.config.job import SURROGATE, Job, parts_of_exploration, without_surrogate
 from narrows.config.measured import measurements
 from narrows.config.names import NAMES, RewardKind
 from narrows.config.schema import JobError, Section, build_or_explain
@@ -21,6 +21,7 @@ from narrows.rewards import AbstractReward, Tempered, UnwrapPerturbed
 from narrows.scorers import HostReward
 from narrows.sizes import MOST
 from narrows.training import Surrogate, Trainer, adam, trainer
+from narrows.training.exploration import AbstractExploration
 from narrows.training.replay import Replay
 from narrows.trajectories.behaviour import Behaviour
 
@@ -34,6 +35,7 @@ class Parts:
     objective: AbstractObjective
     make_policy: Callable[[jax.Array], AbstractPolicy]
     behaviour: Behaviour
+    exploration: AbstractExploration
     replay: Replay | None
     beta: float
 
@@ -49,6 +51,7 @@ class Parts:
             build_or_explain("optimizer", adam, without_surrogate(job.optimizer)),
             batch_size=job.train.batch_size,
             behaviour=self.behaviour,
+            exploration=self.exploration,
             replay=self.replay,
             surrogate=build_or_explain("optimizer", lambda: _surrogate(job), {}),
             passes=self.objective.needs.passes._replace(**asked) if asked else None,
@@ -111,7 +114,8 @@ def assemble(
         reward=reward,
         objective=objective,
         make_policy=_policy_maker(job, env, objective),
-        behaviour=build_or_explain("exploration", Behaviour, job.exploration),
+        behaviour=build_or_explain("exploration", Behaviour, parts_of_exploration(job.exploration)[1]),
+        exploration=_make("exploration", parts_of_exploration(job.exploration)[0]),
         replay=None if job.replay is None else build_or_explain("replay", Replay, job.replay),
         beta=beta,
     )

@@ -106,6 +106,9 @@ class Near(AbstractReward):
     def reference(self) -> float:
         return self.reward.reference
 
+    def deviation(self, states: SequenceState) -> Float[Array, " batch"]:
+        return self.reward.deviation(states)
+
     def centred(self) -> "Near":
         parts = (self.reward.centred(), self.reference)
         return eqx.tree_at(lambda near: (near.reward, near.taken_off), self, parts)

@@ -78,6 +78,9 @@ class Proxy(AbstractProxy):
     def reference(self) -> float:
         return self.fitted.offset
 
+    def deviation(self, states: SequenceState) -> Float[Array, " batch"]:
+        return self.fitted(states.tokens)[1]
+
     def centred(self) -> "Proxy":
         return eqx.tree_at(lambda proxy: proxy.fitted, self, self.fitted.centred())
 

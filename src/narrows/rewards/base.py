@@ -4,6 +4,8 @@ from abc import abstractmethod
 from typing import Any
 
 import equinox as eqx
+import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
@@ -30,6 +32,10 @@ class AbstractReward(eqx.Module):
         """Return the log-reward less its `reference`, which was taken off in double precision."""
         return self
 
+    def deviation(self, states: Any) -> Float[Array, " batch"]:
+        """Return the standard deviation of the log-reward of each of a batch of terminal states, zero where it is exact."""
+        return jnp.zeros(jax.tree.leaves(states)[0].shape[0])
+
     def in_double(self, states: Any) -> Float[np.ndarray, " batch"]:
         """Return the log-rewards of a batch of terminal states, float64, as exact as they are near the `reference`."""
         return self.reference + np.asarray(self.centred()(states), np.float64)
@@ -51,6 +57,9 @@ class Tempered(AbstractReward):
     def reference(self) -> float:
         return self.beta * self.reward.reference
 
+    def deviation(self, states: Any) -> Float[Array, " batch"]:
+        return self.beta * self.reward.deviation(states)
+
     def centred(self) -> "Tempered":
         return Tempered(self.reward.centred(), self.beta)
 
@@ -66,6 +75,9 @@ class UnwrapPerturbed(AbstractReward):
     @property
     def reference(self) -> float:
         return self.reward.reference
+
+    def deviation(self, states: PerturbedState) -> Float[Array, " batch"]:
+        return self.reward.deviation(states.inner)
 
     def centred(self) -> "UnwrapPerturbed":
         return UnwrapPerturbed(self.reward.centred())

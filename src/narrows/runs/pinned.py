@@ -11,7 +11,12 @@ from narrows.files import sha256_of
 INPUTS = "inputs"
 _FREE_SECTIONS = ("train", "shortlist", "data", "near")
 _FREE_SETTINGS = {"num_steps", "every", "checkpoint_every", "max_set_aside"}
-_ADDED_SETTINGS = {"objective": {"huber": None}, "policy": {"learns_positions": True, "head_hidden": None}}
+_ADDED_SETTINGS = {
+    "objective": {"huber": None},
+    "policy": {"learns_positions": True, "head_hidden": None},
+    "exploration": {"name": "FromScratch"},
+    "replay": {"keep": "newest"},
+}
 """Settings that older runs do not have, with the value that stands for what those runs do: they then decide nothing."""
 
 

@@ -5,7 +5,7 @@ State carries what the next step needs, info what a reader wants.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import jax
 import jax.numpy as jnp
@@ -19,16 +19,35 @@ from narrows.policies.base import AbstractPolicy, Critics, Model, Scaled
 from narrows.rewards.base import AbstractReward
 from narrows.scorers.host import HostReward
 from narrows.training import reference
-from narrows.training.checks import check_batch, check_devices, check_heads, check_learned_env, check_passes
+from narrows.training.checks import (
+    check_batch,
+    check_devices,
+    check_exploration,
+    check_heads,
+    check_learned_env,
+    check_passes,
+)
 from narrows.training.descent import Descender, Descent, Surrogate
 from narrows.training.devices import ITEMS, ITEMS_OVER_TIME, SAME, Devices
+from narrows.training.exploration import AbstractExploration, FromScratch, Plan, Scene
 from narrows.training.hosted import hosted
 from narrows.training.replay import BufferState, Replay
 from narrows.training.state import Given, StepInfo, Trainer, TrainState
-from narrows.trajectories import SamplerCache, Trajectory, sample, sample_backward, sample_with_cache
+from narrows.trajectories import (
+    Redrawn,
+    SamplerCache,
+    Trajectory,
+    redraw_with_cache,
+    sample,
+    sample_backward,
+    sample_with_cache,
+)
 from narrows.trajectories.behaviour import Behaviour, on_policy
 
 MakePolicy = Callable[[PRNGKeyArray], AbstractPolicy]
+Origin = tuple[Plan, Redrawn] | None
+"""What fresh trajectories keep of earlier ones and how they were drawn, None for those from scratch."""
+FROM_SCRATCH: Final = FromScratch()
 
 
 def trainer(
@@ -40,6 +59,7 @@ def trainer(
     *,
     batch_size: int = 16,
     behaviour: Behaviour = on_policy,
+    exploration: AbstractExploration = FROM_SCRATCH,
     replay: Replay | None = None,
     given: Given | None = None,
     learned_env: AbstractEnvironment | None = None,
@@ -57,7 +77,8 @@ def trainer(
         objective: the loss.
         optimizer: any optax transformation over a `Model`; `adam` is the usual one.
         batch_size: fresh trajectories a step.
-        behaviour: exploration while sampling.
+        behaviour: how actions are drawn while sampling.
+        exploration: which parts of earlier objects a batch keeps; none of them by default.
         replay: past trajectories to train on beside the fresh ones.
         given: known objects to train on beside the fresh ones.
         learned_env: the environment that the loss computes with, where the kernel of `env` is not known but learned: the same
@@ -70,13 +91,15 @@ def trainer(
             number. Objects and numbers are those of one device, up to the order in which sums are taken.
 
     Raises ValueError if the objective cannot train what it is given: a head that the policy lacks or that would never learn, a
-    batch too small, an environment with chance or a second player, or given objects where moves cannot be undone; also for
-    more devices than there are, a batch that they cannot share alike, or a host reward across processes.
+    batch too small, an environment with chance or a second player, given objects where moves cannot be undone, or an
+    exploration without what it draws from; also for more devices than there are, a batch that they cannot share alike, or a
+    host reward across processes.
     """
     devices = Devices.first(devices) if isinstance(devices, int) else devices
     passes = objective.needs.passes if passes is None else passes
     learned_env = env if learned_env is None else learned_env
     check_batch(batch_size, replay, given, objective, env)
+    check_exploration(exploration, replay, objective, env, reward)
     check_learned_env(env, learned_env)
     if surrogate is not None:
         surrogate.check(objective)
@@ -91,6 +114,7 @@ def trainer(
         optimizer,
         batch_size,
         behaviour,
+        exploration,
         replay,
         given,
         surrogate,
@@ -101,8 +125,9 @@ def trainer(
     jax.eval_shape(parts.make_model, jax.random.key(0))  # a policy that does not fit is refused here, not in the first step
     info = StepInfo(loss=SAME, terminal=ITEMS, log_reward=ITEMS, is_skipped=SAME)
     if isinstance(reward, HostReward):
-        draw = devices.shard_map(parts.draw, in_specs=(SAME,), out_specs=(SAME, ITEMS, ITEMS_OVER_TIME))
-        update = devices.shard_map(parts.update, in_specs=(SAME, SAME, ITEMS, SAME, ITEMS_OVER_TIME), out_specs=(SAME, info))
+        draw = devices.shard_map(parts.draw, in_specs=(SAME,), out_specs=(SAME, ITEMS, ITEMS, ITEMS_OVER_TIME))
+        specs = (SAME, SAME, ITEMS, ITEMS, SAME, ITEMS_OVER_TIME)
+        update = devices.shard_map(parts.update, in_specs=specs, out_specs=(SAME, info))
         return hosted(parts.init, jax.jit(draw), jax.jit(update), reward, parts.given_log_reward)._replace(devices=devices)
     step = devices.shard_map(parts.step, in_specs=(SAME,), out_specs=(SAME, info))
     return Trainer(parts.init, step, is_pure=True, devices=devices)
@@ -121,6 +146,7 @@ class _Parts:
     optimizer: optax.GradientTransformation
     batch_size: int
     behaviour: Behaviour
+    exploration: AbstractExploration
     replay: Replay | None
     given: Given | None
     surrogate: Surrogate | None
@@ -157,26 +183,33 @@ class _Parts:
         # Some optimisers keep the first parameters, and a buffer can be donated once only.
         opt_state = jax.tree.map(jnp.copy, self.optimizer.init(params))
         first = None if self.initial is None else reference.stored(self.initial)
-        return TrainState(model, target, opt_state, buffer, key, jnp.zeros((), jnp.int32), first)
+        memory = self.exploration.init(example)
+        return TrainState(model, target, opt_state, buffer, key, jnp.zeros((), jnp.int32), first, memory)
 
-    def draw(self, state: TrainState) -> tuple[PRNGKeyArray, Trajectory, SamplerCache]:
+    def draw(self, state: TrainState) -> tuple[PRNGKeyArray, Trajectory, Origin, SamplerCache]:
         """Sample fresh trajectories; the key that remains is for the update."""
         key_sample, key = jax.random.split(state.key)
-        share = self.devices.share()
-        drawn = sample_with_cache(key_sample, state.model, self.env, self.batch_size, behaviour=self.behaviour, share=share)
-        return key, *drawn
+        share, how = self.devices.share(), {"behaviour": self.behaviour}
+        plan = self.exploration.plan(jax.random.fold_in(key_sample, 1), self._scene(state))
+        if plan is None:
+            fresh, cache = sample_with_cache(key_sample, state.model, self.env, self.batch_size, **how, share=share)
+            return key, fresh, None, cache
+        drawn, cache = redraw_with_cache(key_sample, state.model, self.env, plan.kept, **how, share=share)
+        return key, drawn.trajectory, (share.take(plan), drawn), cache
 
     def update(
         self,
         state: TrainState,
         key: PRNGKeyArray,
         fresh: Trajectory,
+        origin: Origin,
         known: Float[Array, " object"] | None,
         cache: SamplerCache | None = None,
     ) -> tuple[TrainState, StepInfo]:
         """Train on trajectories; `known` are the log-rewards of given objects, and like the others less the reference."""
         *batch_keys, key_walk, key = jax.random.split(key, 4)
         batch, buffer = self._batch(state, [*batch_keys, key_walk], fresh, known)
+        memory = self._remember(state, jax.random.fold_in(key_walk, 3), fresh, origin)
         descent = self._descend(state, key_walk, batch, cache)
         num_usable = self.devices.add(jnp.sum(jnp.isfinite(batch.log_reward), dtype=jnp.float32))
         # One non-finite number anywhere would spread to every parameter, so such a step changes nothing.
@@ -186,17 +219,29 @@ class _Parts:
         step, target, period = state.step + 1, state.target, self.objective.needs.target_period
         if target is not None and period is not None:
             target = _select(step % period == 0, model, target)
-        state = TrainState(model, target, opt_state, buffer, key, step, state.reference)
+        state = TrainState(model, target, opt_state, buffer, key, step, state.reference, memory)
         return state, StepInfo(descent.loss, fresh.terminal, fresh.log_reward, ~is_finite)
 
     def step(self, state: TrainState) -> tuple[TrainState, StepInfo]:
         """Sample, score in JAX and train."""
-        key, fresh, cache = self.draw(state)
+        key, fresh, origin, cache = self.draw(state)
         reward, of_given = self._reward(state), self.given_log_reward
         assert reward is not None, "a host reward has a step of its own"
         taken = 0.0 if state.reference is None or self.initial is None else self.initial
         known = None if of_given is None else jnp.asarray(reference.less(of_given, taken))
-        return self.update(state, key, fresh._replace(log_reward=reward(fresh.terminal)), known, cache)
+        return self.update(state, key, fresh._replace(log_reward=reward(fresh.terminal)), origin, known, cache)
+
+    def _scene(self, state: TrainState) -> Scene:
+        reward = self._reward(state)
+        deviation = None if reward is None else reward.deviation
+        return Scene(self.env, state.model, self.behaviour, state.buffer, state.exploration, deviation, self.batch_size)
+
+    def _remember(self, state: TrainState, key: PRNGKeyArray, fresh: Trajectory, origin: Origin) -> Any:
+        """Return the exploration's memory after a batch, the same on every device."""
+        if origin is None:
+            return state.exploration
+        plan, drawn = self.devices.all_gather((origin[0], origin[1]._replace(trajectory=fresh)))
+        return self.exploration.learn(key, self._scene(state), plan, drawn)
 
     def _reward(self, state: TrainState) -> AbstractReward | None:
         """Return the reward less the reference of a state, None for one outside JAX."""
@@ -219,6 +264,8 @@ class _Parts:
             terminal = jax.tree.map(lambda leaf: jnp.asarray(leaf)[index], self.given.terminal)
             walked = sample_backward(key_walk, state.model, self.env, terminal, known[index], share=share)
             batch = _concatenate(batch, walked)
+            if self.replay is not None and buffer is not None and self.replay.keep == "best":
+                buffer = self.replay.add(buffer, self.devices.all_gather(walked))
         return batch, buffer
 
     def _descend(self, state: TrainState, key: PRNGKeyArray, batch: Trajectory, cache: SamplerCache | None) -> Descent:

@@ -11,6 +11,7 @@ from narrows.rewards.base import AbstractReward
 from narrows.scorers.host import HostReward
 from narrows.training.descent import Surrogate
 from narrows.training.devices import Devices
+from narrows.training.exploration import AbstractExploration, FromScratch
 from narrows.training.replay import Replay
 from narrows.training.state import Given
 
@@ -51,6 +52,37 @@ def _unaccounted(turns: frozenset[int]) -> tuple[str, str]:
     if turns <= {0, CHANCE}:
         return "chance turns", f"{for_chance}."
     return "chance turns and a second player", f"{for_chance}, {for_two} without chance."
+
+
+def check_exploration(
+    exploration: AbstractExploration,
+    replay: Replay | None,
+    objective: AbstractObjective,
+    env: AbstractEnvironment,
+    reward: AbstractReward | HostReward,
+) -> None:
+    """Raise ValueError for an exploration that keeps parts of objects where that is not possible or would teach wrong."""
+    name = type(exploration).__name__
+    if isinstance(exploration, FromScratch):
+        return
+    if objective.needs.on_policy:
+        raise ValueError(
+            f"{type(objective).__name__} learns from what its own policy has just sampled, and objects that {name} keeps parts "
+            "of would teach it wrong. Leave the exploration's name out, or choose another objective."
+        )
+    if 1 in turns_of(env):
+        raise ValueError(f"{name} keeps parts of good objects, and what is good for one player of {type(env).__name__} is not.")
+    if exploration.weighs_policy and CHANCE in turns_of(env):
+        raise ValueError(
+            f"{name} as set here weighs how likely it is to make an object, in which noise has a part. Leave one of them out."
+        )
+    if exploration.needs_replay and replay is None:
+        raise ValueError(f'{name} takes its parents from past objects. Add [replay], with keep = "best" for the best of all.')
+    if exploration.needs_deviation and isinstance(reward, HostReward):
+        raise ValueError(
+            f"{name} asks a fitted proxy how unsure it is, and a score of your own is not asked while sampling. Fit a proxy, "
+            "or take LocalSearch or Recombination."
+        )
 
 
 def check_passes(objective: AbstractObjective, passes: Passes, surrogate: Surrogate | None, num_here: int) -> None:

@@ -15,13 +15,14 @@ from narrows.training import reference
 from narrows.training.state import Step, StepInfo, Trainer, TrainState
 from narrows.trajectories import Trajectory
 
-Draw = Callable[[TrainState], tuple[PRNGKeyArray, Trajectory, *tuple[Any, ...]]]
-"""Compiled: fresh trajectories of a state, the key that remains, and the cache of sampling that the update can use."""
+Draw = Callable[[TrainState], tuple[PRNGKeyArray, Trajectory, Any, *tuple[Any, ...]]]
+"""Compiled: fresh trajectories of a state, the key that remains, what was kept of earlier ones, and the cache of sampling that
+the update can use."""
 Update = Callable[..., tuple[TrainState, StepInfo]]
-"""Compiled: train on a state, a key, trajectories with log-rewards, the log-rewards of given objects or None, and what `Draw`
-added, if the model is still the same. All log-rewards are less the reference."""
+"""Compiled: train on a state, a key, trajectories with log-rewards, what they kept, the log-rewards of given objects or None,
+and what `Draw` added, if the model is still the same. All log-rewards are less the reference."""
 Learn = Callable[..., tuple[TrainState, StepInfo]]
-"""`Update` told log-rewards as the score gave them, after the fresh trajectories."""
+"""`Update` told log-rewards as the score gave them, after the fresh trajectories and what they kept."""
 
 
 def hosted(
@@ -42,7 +43,12 @@ def hosted(
     """
 
     def learn(
-        state: TrainState, key: PRNGKeyArray, fresh: Trajectory, log_reward: Float[np.ndarray, " batch"], *cache: Any
+        state: TrainState,
+        key: PRNGKeyArray,
+        fresh: Trajectory,
+        origin: Any,
+        log_reward: Float[np.ndarray, " batch"],
+        *cache: Any,
     ) -> tuple[TrainState, StepInfo]:
         taken = reference.number(state.reference)
         if state.reference is not None and math.isnan(taken):
@@ -52,13 +58,13 @@ def hosted(
         taken = 0.0 if math.isnan(taken) else taken
         known = None if given is None else jnp.asarray(reference.less(given, taken))
         numbers = reference.less(log_reward, taken)
-        state, info = update(state, key, fresh._replace(log_reward=jnp.asarray(numbers)), known, *cache)
+        state, info = update(state, key, fresh._replace(log_reward=jnp.asarray(numbers)), origin, known, *cache)
         # What training cannot hold is no score to a reader either.
         return state, info._replace(log_reward=np.where(np.isfinite(numbers), log_reward, numbers))
 
     def step(state: TrainState) -> tuple[TrainState, StepInfo]:
-        key, fresh, *cache = draw(state)
-        return learn(state, key, fresh, reward(fresh.terminal), *cache)
+        key, fresh, origin, *cache = draw(state)
+        return learn(state, key, fresh, origin, reward(fresh.terminal), *cache)
 
     score = reward.score
     if not isinstance(score, AbstractAsyncScore) or score.pending == 1:
@@ -73,16 +79,16 @@ def _overlapped(draw: Draw, learn: Learn, reward: HostReward, score: AbstractAsy
     Every batch that is drawn is trained on once. Closed early, it cancels what is under way: no state knows of those batches,
     so they are drawn anew, from the policy of then.
     """
-    flying: list[tuple[Trajectory, list[str], AbstractScoreBatch]] = []
+    flying: list[tuple[Trajectory, Any, list[str], AbstractScoreBatch]] = []
 
     def step(state: TrainState) -> tuple[TrainState, StepInfo]:
         while len(flying) < min(score.pending, num_steps - int(state.step)):
-            key, fresh, *_ = draw(state)  # the model will be another one when the batch has come back
+            key, fresh, origin, *_ = draw(state)  # the model will be another one when the batch has come back
             state = state._replace(key=key)  # or the next batch would be the same one
             texts = reward.env.to_text(fresh.terminal)
-            flying.append((fresh, texts, score.submit(texts)))
-        fresh, texts, batch = flying.pop(score.first_of([batch for *_, batch in flying]))
-        return learn(state, state.key, fresh, reward.log_reward(batch.result(), texts))
+            flying.append((fresh, origin, texts, score.submit(texts)))
+        fresh, origin, texts, batch = flying.pop(score.first_of([batch for *_, batch in flying]))
+        return learn(state, state.key, fresh, origin, reward.log_reward(batch.result(), texts))
 
     try:
         yield step

@@ -14,7 +14,8 @@ from narrows.training.replay import BufferState
 class TrainState(NamedTuple):
     """Everything the next step depends on, and nothing else: restoring it continues bit for bit.
 
-    `reference` holds the bits of the number taken off every log-reward (`training.reference`), None where nothing is.
+    `reference` holds the bits of the number taken off every log-reward (`training.reference`), None where nothing is;
+    `exploration` is what the exploration remembers, None for one without a memory.
     """
 
     model: Model
@@ -24,6 +25,7 @@ class TrainState(NamedTuple):
     key: PRNGKeyArray
     step: Int[Array, ""]
     reference: UInt32[Array, "2"] | None = None
+    exploration: Any = None
 
 
 class StepInfo(NamedTuple):
