@@ -47,6 +47,15 @@ def test_a_table_and_its_space_are_a_job(write, reads):
     assert len(reads) == 1, "what was read to load the job is not read again"
 
 
+def test_rare_lengths_are_not_made(write, tmp_path):
+    lines = [f"{'A' * place}{'C' * (length - place)},{place}" for length in (12, 14) for place in range(12)]
+    (tmp_path / "t.csv").write_text("\n".join(["sequence,score", "AC,1", *lines, f"{'G' * 28},2"]), encoding="utf-8")
+    job = load_job(write(DATA))
+    assert (job.env["min_length"], job.env["max_length"]) == (12, 14)
+    table = measurements(job)
+    assert table is not None and {2, 28} < {*map(len, table.sequences)}, "what is measured counts nevertheless"
+
+
 def test_the_resolved_job_stands_without_the_table(write, reads, tmp_path):
     job = load_job(write(DATA))
     resolved = write(dump_job(job))

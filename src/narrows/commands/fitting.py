@@ -1,6 +1,6 @@
 """`narrows fit`: a proxy from a table of measurements, and how far it can be trusted."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -69,10 +69,11 @@ def fit(
     """
     asked: Space | OpenSpace
     how: AbstractTableSettings
+    made: tuple[int, ...] = ()
     if source.suffix == ".toml":
         if space is not None or reading != USUAL:
             raise ValueError("a job says itself what its table holds. Leave out the options about the table.")
-        path, asked, out, how = _from_job(load_job(source), out)
+        path, asked, made, out, how = _from_job(load_job(source), out)
     else:
         if space is None:
             raise ValueError(f"--space is missing. Say what {source} holds: rna, dna, protein or the letters of an alphabet.")
@@ -82,9 +83,11 @@ def fit(
     checked = check_table(path, asked, how)
     table = (accept_measurements if source.suffix == ".toml" else accept_table)(checked)
     assert checked.space is not None, "a table with rows has lengths"
+    shortest, longest = checked.space.min_length, checked.space.max_length
+    read = replace(checked.space, min_length=min((shortest, *made)), max_length=max((longest, *made)))
     _refuse_a_file(out)  # before minutes of learning, not after
     with Rich(console=Console(stderr=True), transient=True) as bar:
-        fitted = fit_table(table, checked.space, **vars(settings), progress=_Meter(len(table), bar))
+        fitted = fit_table(table, read, **vars(settings), progress=_Meter(len(table), bar))
     save(fitted.proxy, fitted.quality, out, table.sha256)
     return Fitted(out, fitted.quality)
 
@@ -111,8 +114,11 @@ def _refuse_a_file(out: Path) -> None:
         raise ValueError(f"{taken} is a file, so there can be no folder {out} for the proxy. Name another one with --out.")
 
 
-def _from_job(job: Job, out: Path | None) -> tuple[Path, Space, Path, AbstractTableSettings]:
-    """Return the table that a job names, the space of its sequences, where the proxy goes, and how the table is read."""
+def _from_job(job: Job, out: Path | None) -> tuple[Path, OpenSpace, tuple[int, int], Path, AbstractTableSettings]:
+    """Return the table that a job names, its letters, the lengths that are made, where the proxy goes, and how it is read.
+
+    Rows of other lengths than are made teach the proxy as well.
+    """
     env, data = build_env(job), job.data
     if data is None:
         raise ValueError("the job has no [data] table to fit a proxy to. Add one with path and space.")
@@ -124,9 +130,6 @@ def _from_job(job: Job, out: Path | None) -> tuple[Path, Space, Path, AbstractTa
     named = named_space(data.space)
     if named.alphabet != env.alphabet or data.case == "keep":  # whose letters of their own are those of [env]
         named = named_space(CUSTOM_PREFIX + env.alphabet)
-    return (
-        job.folder / data.path,
-        named_space(named.name, env.min_length, env.max_length),
-        folder,
-        with_parent(data, job.folder),
-    )
+    letters = named_space(named.name)
+    assert isinstance(letters, OpenSpace), "without lengths a space is open"
+    return job.folder / data.path, letters, (env.min_length, env.max_length), folder, with_parent(data, job.folder)

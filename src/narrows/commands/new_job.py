@@ -155,12 +155,12 @@ def _transform(check: Check) -> tuple[str, str] | None:
 
 def _rest(job: Job, check: Check) -> list[str]:
     """Return the sections that follow from the table, commented out."""
-    most = int(np.quantile([len(sequence) for sequence in check.table.sequences], 0.95))
-    env, shortlist = job.env, job.shortlist
+    lengths = [len(sequence) for sequence in check.table.sequences]
+    measured, env, shortlist = f"{min(lengths)} to {max(lengths)}", job.env, job.shortlist
     return [
         *_comment("What follows from the table and holds as it is. To say it otherwise, take the # from its section, too."),
         "#",
-        f"# [env]                  # what is made: as long as what was measured, of which 95 % have at most {most} letters",
+        f"# [env]                  # what is made: as long as nine in ten of the measured, which have {measured} letters",
         f"# min_length = {env['min_length']}",
         f"# max_length = {env['max_length']}",
         "#",

@@ -3,7 +3,7 @@
 import math
 import re
 import statistics
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -34,7 +34,7 @@ FROM_DATA: Final = frozenset(
 def fill_in(tables: Mapping[str, Section], data: DataSettings, folder: Path) -> tuple[Mapping[str, Section], Check | None]:
     """Return the tables of a job with what its measurements say of what it leaves out, and the check of their table.
 
-    `[env]` is sequences of the letters of the data's space, from the shortest to the longest that was measured; `[reward]` the
+    `[env]` is sequences of the letters of the data's space with lengths that are usual among the measured ones; `[reward]` the
     proxy that `narrows fit` puts beside the job, at a temperature that the run finds; `[train] num_steps` is 0 where all
     objects can be listed (2^20) and the job has no section about training; `[shortlist] min_distance` is `usual_distance`. What
     the job says stands. The table is read, once, only where something is left out that it says.
@@ -61,7 +61,8 @@ def fill_in(tables: Mapping[str, Section], data: DataSettings, folder: Path) -> 
             f'[data] space is {check.asked.name}, which has no letters to build from. Name them, space = "letters:ABC", or say '
             "in [env] what is built."
         )
-    derived = {"alphabet": check.asked.alphabet, "min_length": min(lengths), "max_length": max(lengths)}
+    shortest, longest = usual_lengths(lengths)
+    derived = {"alphabet": check.asked.alphabet, "min_length": shortest, "max_length": longest}
     found = {
         **tables,
         "env": {"name": _SEQUENCE, **derived, **env},
@@ -78,6 +79,20 @@ def _can_be_listed(env: Section) -> bool:
     if not isinstance(alphabet, str) or type(longest) is not int:
         return False  # a mistake that is told when the section is checked
     return longest * math.log2(max(len(alphabet), 1)) <= _LISTED_BITS
+
+
+def usual_lengths(lengths: Sequence[int]) -> tuple[int, int]:
+    """Return the shortest and the longest length that are made where a job does not say, of some measured lengths.
+
+    They are the 5th and the 95th percentile, for a proxy knows little of lengths that are rare. Of fewer than 20 rows these are
+    the shortest and the longest.
+
+    >>> usual_lengths([2, *range(10, 30), 190])
+    (10, 29)
+    """
+    ordered = sorted(lengths)
+    outside = len(ordered) // 20
+    return ordered[outside], ordered[-1 - outside]
 
 
 def usual_distance(lengths: Iterable[int]) -> int:

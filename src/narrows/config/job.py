@@ -40,7 +40,7 @@ class Job:
         name: what the run is called on its page.
         seed: of all random numbers, from 0 to 2^32 - 1; the same job with the same seed gives the same run.
         env: what is made, and step by step how; as far as it is left out in a job with [data], sequences of the letters of its
-            space, from the shortest to the longest measured length.
+            space, from the 5th to the 95th percentile of the measured lengths.
         noise: what takes place instead of what was asked for, where steps may go wrong; left out, nothing does.
         reward: the score that guides the search; left out in a job with [data], the proxy that `narrows fit` puts into the
             folder `proxy` beside the job.
