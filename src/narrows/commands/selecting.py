@@ -6,10 +6,11 @@ from pathlib import Path
 from rich.console import Console
 from tyro.conf import Positional
 
-from narrows.config import cautions_about_proxy, quality_of_proxy
+from narrows.config import cautions_about_proxy
 from narrows.files import open_plain
 from narrows.runs import OpenRun
 from narrows.runs.candidates import load_candidates
+from narrows.runs.page import told
 from narrows.runs.shortlists import choose, resolve_ranking
 from narrows.selection import Shortlist, ShortlistRow, write_selection
 from narrows.selection.rankings import Mean, RankingName
@@ -73,23 +74,8 @@ def shortlist(
     written = write_selection(chosen, csv, with_fasta=first.job.env["name"] == "Sequence")
     without = None if written.no_fasta is None else f"no FASTA file: {written.no_fasta}"
     notes = [note for note in (scored.searched, without, scored.conflicts) if note is not None]
-    cautions = [*cautions_about_proxy(first.job, first.table), *_too_far(first, chosen)]
+    cautions = [*cautions_about_proxy(first.job, first.table), *told(opened, chosen)]
     return Selected(chosen, csv, written.fasta, scored.num_passed_over, tuple(notes), tuple(cautions))
-
-
-def _too_far(run: OpenRun, chosen: Shortlist) -> list[str]:
-    """Return a sentence about the rows that are farther from the measurements than the run's proxy can be trusted."""
-    quality = quality_of_proxy(run.job)
-    limit = None if quality is None else quality.trusted_distance
-    distances = [row.distance_to_measured for row in chosen.rows if row.distance_to_measured is not None]
-    far = 0 if limit is None else sum(distance > limit for distance in distances)
-    if not far:
-        return []
-    unit = run.env.distance.unit
-    return [
-        f"{far} of {len(chosen.rows)} rows are more than {limit} {unit} from every measured object, where this proxy was no "
-        f"better than the mean. To stay nearer: [near] limit = {limit}."
-    ]
 
 
 def _refuse_to_overwrite(out: Path) -> None:

@@ -28,6 +28,7 @@ from narrows.runs import (
     with_temperature,
 )
 from narrows.runs.opened import unasked
+from narrows.runs.page import told
 from narrows.scorers import ExecutorScorer, Scorer
 from narrows.training import Devices
 
@@ -190,7 +191,7 @@ def render(result: RunResult | FollowerResult) -> str:
         done = f"Trained {result.step} steps, {result.distinct:,} distinct objects seen. Next: narrows shortlist {shown}"
     else:
         done = f"Stopped at step {result.step} of {result.num_steps}, saved. Continue with: narrows resume {shown}{score}"
-    return done + caution
+    return "\n".join([done + caution, *(f"Caution: {sentence}" for sentence in told([OpenRun(result.folder)]))])
 
 
 def _flat(overrides: Sequence[str | Sequence[str]]) -> list[str]:

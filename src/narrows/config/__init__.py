@@ -14,6 +14,7 @@ from narrows.config.job import load_job as load_job
 from narrows.config.job import parse_job as parse_job
 from narrows.config.job import toml as toml
 from narrows.config.measured import cautions_about_proxy as cautions_about_proxy
+from narrows.config.measured import fitted_to_other_rows as fitted_to_other_rows
 from narrows.config.measured import measurements as measurements
 from narrows.config.measured import quality_of_proxy as quality_of_proxy
 from narrows.config.names import SCORE as SCORE

@@ -19,18 +19,22 @@ def cautions_about_proxy(job: Job, table: Table | None) -> tuple[str, ...]:
 
     That it is no better than the mean, and that it was fitted to other rows than `[data]` has now.
     """
-    found: list[str] = []
-    quality = quality_of_proxy(job)
-    if quality is not None and not quality.beats_mean:
-        found.append(WORTHLESS)
+    quality, other_rows = quality_of_proxy(job), fitted_to_other_rows(job, table)
+    worthless = None if quality is None or quality.beats_mean else WORTHLESS
+    return tuple(sentence for sentence in (worthless, other_rows) if sentence is not None)
+
+
+def fitted_to_other_rows(job: Job, table: Table | None) -> str | None:
+    """Return a sentence where a job's proxy was fitted to other rows than its table has now, None where it was not."""
     proxy, path = proxy_class(job.reward["name"]), job.reward_path
-    if table is not None and job.data is not None and proxy is not None and path is not None:
-        if proxy.read_table_sha256(path) not in (None, table.sha256):
-            found.append(
-                f"the proxy in {job.reward['path']} was fitted to other rows than {job.data.path} has now, so it knows nothing "
-                "of what was added or changed; `narrows fit` on the job fits it again"
-            )
-    return tuple(found)
+    if table is None or job.data is None or proxy is None or path is None:
+        return None
+    if proxy.read_table_sha256(path) in (None, table.sha256):
+        return None
+    return (
+        f"the proxy in {job.reward['path']} was fitted to other rows than {job.data.path} has now, so it knows nothing of what "
+        "was added or changed; `narrows fit` on the job fits it again"
+    )
 
 
 def quality_of_proxy(job: Job) -> Quality | None:

@@ -1,6 +1,9 @@
 """One inert HTML page that explains a run: fill a `ReportData`, then `write_report(data, path)`."""
 
+from narrows.report.cautions import COURSE, LIST
 from narrows.report.content import (
+    Apart,
+    Caution,
     DataQuality,
     History,
     Noise,
@@ -16,6 +19,10 @@ from narrows.report.content import (
 from narrows.report.page import render, write_report
 
 __all__ = [
+    "COURSE",
+    "LIST",
+    "Apart",
+    "Caution",
     "DataQuality",
     "History",
     "Noise",

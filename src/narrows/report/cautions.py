@@ -4,32 +4,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from typing import Literal, NamedTuple, final
+from typing import Final
 
 import numpy as np
 
-from narrows.report.content import ReportData
-from narrows.report.statistics import bootstrap_difference, finite, finite_together, num_objects
+from narrows.report.content import Caution, ReportData
+from narrows.report.course import COURSE
+from narrows.report.statistics import bootstrap_difference, finite, finite_together, largest
 from narrows.report.words import count, number, percent, plural
 
 WEAK_SPEARMAN = 0.5
 USELESS_RMSE_RATIO = 0.95
-FEWEST_REPEATS_SHARE = 0.1
-STALLED_GROWTH = 0.01
 OVERCONFIDENT_COVERAGE = 0.55
 SMALL_TABLE = 200
+AT_THE_BOUND = 0.9
+"""Share of rows of one length, the longest or the shortest allowed, from which on that is a worry."""
 RARELY_AS_ASKED = 0.5
 FAR_BELOW = 1.0
 """Standard deviations of the outcomes by which an object's own score may exceed the expected one."""
-
-
-@final
-class Caution(NamedTuple):
-    """A worry: how serious, in what words, and which section shows it."""
-
-    level: Literal["caution", "note"]
-    text: str
-    anchor: str
 
 
 def cautions(data: ReportData) -> tuple[Caution, ...]:
@@ -38,12 +30,10 @@ def cautions(data: ReportData) -> tuple[Caution, ...]:
         _unfinished,
         _truth,
         _proxy,
-        _collapse,
-        _loss,
+        *COURSE,
         _selection,
-        _outcomes,
+        *LIST,
         _promises,
-        _extrapolation,
         _table,
         _set_aside,
     )
@@ -65,11 +55,14 @@ def checks_made(data: ReportData) -> tuple[tuple[str, ...], tuple[str, ...]]:
         "promises beyond any measurement": data.selection is not None and data.data is not None,
         "rejected data": data.data is not None,
     }
+    has_lengths = data.space is not None and data.space.min_length < data.space.max_length
     possible = {
         **(of_proxy if data.guide.is_proxy else {}),
         "collapse of the sampler": data.search is not None or (history is not None and len(history.num_distinct) > 0),
+        "movement of the score": history is not None and len(history.mean_score) > 0,
         "the loss": history is not None and len(history.loss) > 0,
         "rows asked for and rows delivered": data.selection is not None,
+        **({"lengths of the rows": data.selection is not None and data.data is not None} if has_lengths else {}),
         **(of_table if data.guide.is_proxy or data.data is not None else {}),
         f"{data.guide.noun} against truth": truth is not None,
     }
@@ -105,7 +98,7 @@ def _proxy(data: ReportData) -> Iterator[Caution]:
             f"{number(spearman, 2)} (Spearman; 1 is perfect). Treat the order of the shortlist as a hint.",
             "proxy",
         )
-    if rmse is not None and baseline is not None and rmse >= USELESS_RMSE_RATIO * baseline:
+    if proxy.beats_mean and rmse is not None and baseline is not None and rmse >= USELESS_RMSE_RATIO * baseline:
         yield Caution(
             "caution",
             f"The proxy's error ({number(rmse)}) is no better than predicting the mean for everything ({number(baseline)}).",
@@ -120,52 +113,6 @@ def _proxy(data: ReportData) -> Iterator[Caution]:
         )
 
 
-def _collapse(data: ReportData) -> Iterator[Caution]:
-    search, history = data.search, data.history
-    possible = num_objects(data.space) if data.space is not None else None
-    if search is not None and search.num_distinct and search.num_sampled:
-        share = search.num_distinct / search.num_sampled
-        if share < FEWEST_REPEATS_SHARE and not _nearly_all(search.num_distinct, possible):
-            yield Caution(
-                "caution",
-                f"The sampler repeats itself: {count(search.num_distinct)} distinct objects in "
-                f"{count(search.num_sampled)} made ({percent(share)}). A lower inverse temperature or more exploration "
-                "would look wider.",
-                "run",
-            )
-    distinct = finite(history.num_distinct) if history is not None else np.empty(0)
-    if distinct.size >= 10 and distinct[-1] > 0 and not _nearly_all(int(distinct[-1]), possible):
-        growth = (distinct[-1] - distinct[-1 - distinct.size // 5]) / distinct[-1]
-        if growth < STALLED_GROWTH:
-            yield Caution(
-                "caution", "The sampler found almost nothing new in the last fifth of the run: it has collapsed.", "run"
-            )
-
-
-def _nearly_all(seen: int, possible: int | None) -> bool:
-    """Return whether so much has been seen that repeats are no sign of a collapse."""
-    return possible is not None and 2 * seen >= possible
-
-
-def _loss(data: ReportData) -> Iterator[Caution]:
-    if data.history is None or len(data.history.loss) == 0:
-        return
-    loss = finite(data.history.loss)
-    missing = len(data.history.loss) - loss.size
-    if missing:
-        yield Caution("caution", f"The loss was not a finite number at {plural(missing, 'logged step')}.", "run")
-    if loss.size >= 20:
-        tenth = loss.size // 10
-        end, best = float(np.median(loss[-tenth:])), min(float(np.median(b)) for b in np.array_split(loss, 10))
-        if end > 2 * best > 0:
-            yield Caution(
-                "note",
-                f"The loss ended at {number(end)}, more than twice its lowest tenth ({number(best)}): training had not "
-                "settled, or came apart again.",
-                "run",
-            )
-
-
 def _selection(data: ReportData) -> Iterator[Caution]:
     selection = data.selection
     if selection is None:
@@ -176,6 +123,25 @@ def _selection(data: ReportData) -> Iterator[Caution]:
         yield Caution(
             "caution", f"The shortlist has {plural(got, 'row')}, {count(asked)} were asked for: {because}.", "shortlist"
         )
+
+
+def _lengths(data: ReportData) -> Iterator[Caution]:
+    """Worry about rows that are all as long, or as short, as the job allows, where few of the measured ones are."""
+    rows, space = () if data.selection is None else data.selection.rows, data.space
+    measured = finite(() if data.data is None else data.data.lengths)
+    if not rows or space is None or space.min_length == space.max_length or not measured.size:
+        return
+    lengths = np.array([len(row.sequence) for row in rows])
+    for bound, word in ((space.max_length, "max_length"), (space.min_length, "min_length")):
+        num, usual = int(np.sum(lengths == bound)), float(np.mean(measured == bound))
+        if num >= AT_THE_BOUND * len(rows) and usual < 0.5 * num / len(rows):
+            yield Caution(
+                "caution",
+                f"{plural(num, 'row')} of {count(len(rows))} in the shortlist {'has' if num == 1 else 'have'} "
+                f"{plural(bound, 'letter')}, which is [env] {word}, and {percent(usual)} of what was measured: the "
+                f"{data.guide.noun} takes length for merit. Set {word} to what you would make.",
+                "shortlist",
+            )
 
 
 def _outcomes(data: ReportData) -> Iterator[Caution]:
@@ -226,17 +192,20 @@ def _promises(data: ReportData) -> Iterator[Caution]:
 def _extrapolation(data: ReportData) -> Iterator[Caution]:
     if data.selection is None or data.proxy is None:
         return
-    tested = finite(data.proxy.test_distance)
     distances = finite([row.distance_to_measured for row in data.selection.rows])
-    if tested.size == 0 or distances.size == 0:
+    tested, limit = largest(data.proxy.test_distance), data.proxy.trusted_distance
+    if limit is not None:
+        of_it = f"where this proxy was no better than the mean. To stay nearer: [near] limit = {limit}."
+    elif tested is not None:
+        limit, of_it = tested, "farther than anything that the proxy was tested on: its quality there is unknown."
+    else:
         return
-    beyond, edge = int((distances > tested.max()).sum()), f"{number(float(tested.max()))} {data.distance.unit}"
+    beyond = int((distances > limit).sum())
     if beyond:
         yield Caution(
             "caution",
-            f"{plural(beyond, 'row')} of {count(distances.size)} in the shortlist {'is' if beyond == 1 else 'are'} further "
-            f"from measured data than anything the proxy was tested on (over {edge}): "
-            "its quality there is unknown.",
+            f"{plural(beyond, 'row')} of {count(distances.size)} in the shortlist {'is' if beyond == 1 else 'are'} more than "
+            f"{number(float(limit))} {data.distance.unit} from every measured object, {of_it}",
             "shortlist",
         )
 
@@ -288,3 +257,7 @@ def _truth(data: ReportData) -> Iterator[Caution]:
             "truth on average.",
             "truth",
         )
+
+
+LIST: Final = (_lengths, _outcomes, _extrapolation)
+"""The checks of a list that the terminal tells beside those of the course; how many rows it has, its summary says."""

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Literal
+from typing import Literal, NamedTuple, final
 
 import numpy as np
 
 from narrows.data import Finding, Space
 from narrows.distance import EDITS, AbstractDistance
+from narrows.proxies.quality import ComparedModel
 from narrows.selection.guide import PROXY_GUIDE, Guide
 from narrows.selection.outcomes import OutcomeSummary
 from narrows.selection.rows import ShortlistRow
@@ -23,6 +24,19 @@ Values = Sequence[float | None] | np.ndarray
 
 Status = Literal["finished", "running", "stopped", "unknown"]
 Role = Literal["shortlist", "measured", "search", "random", "control"]
+
+
+@final
+class Apart(NamedTuple):
+    """How many of the objects that were seen are at least `distance` apart, counted up to `enough`: ten lists.
+
+    `at_random` is the same of as many objects drawn at random.
+    """
+
+    num: int
+    at_random: int
+    enough: int
+    distance: int
 
 
 @dataclass(frozen=True)
@@ -37,6 +51,18 @@ class Search:
     num_distinct: int | None = None
     seconds: float | None = None
     timings: Mapping[str, float] = field(default_factory=dict)
+    apart: Apart | None = None
+    is_listed: bool = False
+    """Whether all objects are candidates, so that the list does not depend on what the sampler saw."""
+
+
+@final
+class Caution(NamedTuple):
+    """A worry: how serious, in what words, and which section shows it."""
+
+    level: Literal["caution", "note"]
+    text: str
+    anchor: str
 
 
 @dataclass(frozen=True)
@@ -135,7 +161,8 @@ class DataQuality:
 class ProxyQuality:
     """The quality of the proxy on measured objects it never saw; `test_*` has one entry a held-out object.
 
-    `other_rows` is a sentence where it was fitted to other rows than the data has.
+    `other_rows` is a sentence where it was fitted to other rows than the data has; `beats_mean`, `trusted_distance` and
+    `compared` are as in `narrows.proxies.quality`.
     """
 
     num_train: int | None = None
@@ -153,6 +180,9 @@ class ProxyQuality:
     split: str = ""
     seconds: float | None = None
     other_rows: str = ""
+    beats_mean: bool = True
+    trusted_distance: int | None = None
+    compared: tuple[ComparedModel, ...] = ()
 
     def __post_init__(self) -> None:
         arrays = {name: getattr(self, name) for name in ("test_truth", "test_mean", "test_std", "test_distance")}

@@ -23,10 +23,12 @@ from narrows.data import Table
 from narrows.envs import AbstractEnvironment
 from narrows.envs import Sequence as Sequences
 from narrows.printing import printable
+from narrows.report import COURSE
 from narrows.runs import memory
 from narrows.runs.folder import RunError, RunFolder
 from narrows.runs.interrupt import interruptible
 from narrows.runs.opened import OpenRun
+from narrows.runs.page import course
 from narrows.runs.pinned import changed_sections, what_decides
 from narrows.runs.progress import Meter, PatientConsole
 from narrows.runs.recorder import Recorder, rewind_set_aside
@@ -38,6 +40,8 @@ from narrows.training import ONE, Chunk, Devices, Given, Row, Trainer, TrainStat
 from narrows.training import run as train
 
 TextScore = Callable[[Any], Any]
+_LOOKS = 10
+"""Times that a run is looked at for what its progress line says of it."""
 _CURE = (
     "Start anew with less of what is large: [train] batch_size, [policy] hidden or width, [replay] capacity, or the size of "
     "objects in [env]."
@@ -100,7 +104,7 @@ def execute(
             run_id = folder.about().run_id
             console = console or PatientConsole()
             for caution in cautions_about_proxy(job, table):
-                console.print(caution, highlight=False, markup=False, soft_wrap=True)
+                console.print(f"Caution: {caution}", highlight=False, markup=False, soft_wrap=True)
             if run.is_untrained:
                 _check_untrained(job, run.env)
                 with Archive.open(folder.archive, create=True, run_id=run_id) as archive:
@@ -129,7 +133,7 @@ def execute(
                 _reasons(score),
             )
         with Meter(console, job.train.num_steps, step) as meter, _heard(score, meter):
-            keeper = _Keeper(folder, job, recorder, meter, step)
+            keeper = _Keeper(run, recorder, meter, step)
             with memory.explained(_CURE):
                 state = _train(trainer, state, job, keeper, should_stop)
         keeper.save(state, int(state.step))
@@ -240,13 +244,13 @@ def _check_untrained(job: Job, env: AbstractEnvironment) -> None:
 class _Keeper:
     """The one observer: records a chunk, shows it, and writes history and checkpoint when they are due."""
 
-    def __init__(self, folder: RunFolder, job: Job, recorder: Recorder, meter: Meter, step: int) -> None:
-        self._folder = folder
-        self._job = job
+    def __init__(self, run: OpenRun, recorder: Recorder, meter: Meter, step: int) -> None:
+        self._run, self._folder, self._job = run, run.folder, run.job
         self._recorder = recorder
         self._meter = meter
-        self._rows = read_rows(folder.history)
-        self._timing = read_rows(folder.timing, TIMING)
+        self._rows = read_rows(self._folder.history)
+        self._timing = read_rows(self._folder.timing, TIMING)
+        self._told: set[int] = set()
         self._saved_step = step
         self._is_first = True
 
@@ -260,10 +264,26 @@ class _Keeper:
         write_rows(self._folder.timing, self._timing)
         self._meter.show(row, chunk.num_steps, chunk.seconds, self._is_first)
         self._is_first = False
+        self._tell(chunk)
         period = self._job.train.checkpoint_every
         if chunk.last_step // period > (chunk.last_step - chunk.num_steps) // period:
             self.save(chunk.state, chunk.last_step)
         return columns
+
+    def _tell(self, chunk: Chunk) -> None:
+        """Say once what there is to worry about, looking ten times in a run."""
+        tenth = max(1, self._job.train.num_steps // _LOOKS)
+        if (
+            chunk.last_step // tenth == (chunk.last_step - chunk.num_steps) // tenth
+            or chunk.last_step >= self._job.train.num_steps
+        ):
+            return
+        data = course(self._run, self._rows)
+        for number, check in enumerate(COURSE):
+            found = [] if number in self._told else [caution for caution in check(data) if caution.level == "caution"]
+            for caution in found:
+                self._told.add(number)
+                self._meter.tell(f"Caution: {caution.text}")
 
     def save(self, state: TrainState, step: int) -> None:
         """Write a checkpoint unless this step has one."""

@@ -247,18 +247,26 @@ class OpenRun(RankedRun):
     @cached_property
     def problem(self) -> Problem | None:
         """The search of the run's proxy from the best measured rows, None where there is no proxy or nothing measured."""
+        if self._searched is None:
+            return None
+        space, starts = self._searched
+        return Problem(self.counted, space, starts, self.counted(starts))
+
+    @property
+    def can_be_listed(self) -> bool:
+        """Whether every object there is is scored by the proxy, so that all are candidates."""
+        return self._searched is not None and self._searched[0].num_objects <= _MOST_LISTED
+
+    @cached_property
+    def _searched(self) -> tuple[Space, tuple[str, ...]] | None:
+        """Where the proxy is searched and from which measured rows, the best first; None without a proxy or such rows."""
         if self.proxy is None or self.table is None or not isinstance(self.env, Sequences):
             return None
         space = Space(self.env.alphabet, self.env.min_length, self.env.max_length)
         table, held = self.table, space.holds(self.table.sequences)
         order = [place for place in np.argsort(-table.scores, kind="stable").tolist() if held[place]]
         starts = tuple(dict.fromkeys(table.sequences[place] for place in order))[:_MOST_STARTS]
-        return Problem(self.counted, space, starts, self.counted(starts)) if starts else None
-
-    @property
-    def can_be_listed(self) -> bool:
-        """Whether all objects are asked for, where anything is searched."""
-        return self.problem is not None and self.problem.space.num_objects <= _MOST_LISTED
+        return (space, starts) if starts else None
 
     @cached_property
     def listed(self) -> Found | None:

@@ -1,17 +1,20 @@
 """Everything that a run folder knows, as the data of its page."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from typing import Any
 
 import numpy as np
 
-from narrows.config import SECTIONS, Job, cautions_about_proxy, quality_of_proxy, with_parent
+from narrows.config import SECTIONS, Job, fitted_to_other_rows, quality_of_proxy, with_parent
 from narrows.data import Check, Space, check_table
 from narrows.data import space as named_space
 from narrows.envs import Sequence as SequenceEnv
 from narrows.noise import Observed
 from narrows.report import (
+    COURSE,
+    LIST,
+    Apart,
     DataQuality,
     History,
     Noise,
@@ -30,33 +33,73 @@ from narrows.runs.recorder import read_set_aside
 from narrows.runs.records import SetAsideLine, VerificationRecord
 from narrows.runs.reproduce import commands
 from narrows.runs.rows import TIMING, read_rows
+from narrows.selection import SelectionRecord, Shortlist, ShortlistRow, choose_diverse
 from narrows.selection.rankings import ranking_named
+from narrows.storage.archive import Archive
 
 Rows = Sequence[Mapping[str, float]]
 
 _LISTED_SET_ASIDE = 50
+_LISTS = 10
+"""Lists whose rows should be among the objects of a run that are far enough apart; fewer are a collapse."""
+_ENOUGH_A_ROW = 100
+"""Objects that were seen for each of those rows, with which a run has not collapsed."""
 
 
 def gather(run: OpenRun) -> ReportData:
     """Return what a run folder knows, as the page's data; what is missing stays empty."""
     job, folder = run.job, run.folder
     set_aside = read_set_aside(folder.set_aside)
-    rows, timing = read_rows(folder.history), read_rows(folder.timing, TIMING)
-    return ReportData(
-        name=job.name,
-        settings=_settings(job),
-        folder=str(folder.path),
-        space=_space(run),
+    return replace(
+        ended_course(run),
         noise=_noise(run),
-        search=_search(job, rows, timing),
-        selection=_selection(run),
+        selection=None if run.selection is None else _selected(run, *run.selection),
         truth=_truth(run.verification),
-        history=_history(job, rows, timing),
         data=_data(job),
         proxy=_proxy(run),
         provenance=_provenance(run),
         set_aside=tuple(_set_aside_item(line) for line in set_aside[:_LISTED_SET_ASIDE]),
         num_set_aside=len(set_aside),
+    )
+
+
+def ended_course(run: OpenRun) -> ReportData:
+    """Return what a run folder says of its course."""
+    about = course(run, read_rows(run.folder.history), read_rows(run.folder.timing, TIMING))
+    if about.search is None:
+        return about
+    return replace(about, search=replace(about.search, apart=_apart(run, about.search.num_distinct)))
+
+
+def told(runs: Sequence[OpenRun], chosen: Shortlist | None = None) -> tuple[str, ...]:
+    """Return what the terminal says at the end of a command: what is to worry about in some runs and in their shortlist.
+
+    The same sentences as those of the page; the rest of them is there.
+    """
+    found = [caution for run in runs for data in [ended_course(run)] for check in COURSE for caution in check(data)]
+    if chosen is not None:
+        first = runs[0]
+        lengths = () if first.table is None else [len(sequence) for sequence in first.table.sequences]
+        data = replace(
+            course(first, ()),
+            selection=_selected(first, chosen.rows, chosen),
+            data=DataQuality("", lengths=lengths),
+            proxy=_proxy(first),
+        )
+        found += [caution for check in LIST for caution in check(data)]
+    return tuple(dict.fromkeys(caution.text for caution in found if caution.level == "caution"))
+
+
+def course(run: OpenRun, rows: Rows, timing: Rows = ()) -> ReportData:
+    """Return what the rows of a run's history say, as a part of the page's data."""
+    job = run.job
+    return ReportData(
+        name=job.name,
+        settings=_settings(job),
+        folder=str(run.folder.path),
+        space=_space(run),
+        search=_search(run, rows, timing),
+        history=_history(job, rows, timing),
         guide=job.guide,
         distance=run.env.distance,
     )
@@ -93,11 +136,11 @@ def _noise(run: OpenRun) -> Noise | None:
     return Noise(noise["name"], settings, quality)
 
 
-def _search(job: Job, rows: Rows, timing: Rows) -> Search | None:
+def _search(run: OpenRun, rows: Rows, timing: Rows) -> Search | None:
     """Return how the run was trained, None where it trains nothing."""
+    job, last = run.job, rows[-1] if rows else {}
     if job.train.num_steps == 0 and not rows:
         return None
-    last = rows[-1] if rows else {}
     step = int(last.get("step", 0))
     status: Status = "finished" if step >= job.train.num_steps else "stopped"
     return Search(
@@ -108,7 +151,33 @@ def _search(job: Job, rows: Rows, timing: Rows) -> Search | None:
         num_sampled=int(last["sampled"]) if "sampled" in last else None,
         num_distinct=int(last["distinct"]) if "distinct" in last else None,
         seconds=sum(row["seconds"] for row in timing) if timing else None,
+        is_listed=run.can_be_listed,
     )
+
+
+def _apart(run: OpenRun, num_distinct: int | None) -> Apart | None:
+    """Return how many objects of a run's archive are as far apart as the rows of its list, None where so many are no worry."""
+    k, apart = run.job.shortlist.k, run.job.shortlist.min_distance
+    is_few = num_distinct is not None and num_distinct < _ENOUGH_A_ROW * _LISTS * k
+    if not is_few or run.can_be_listed or not isinstance(run.env, SequenceEnv) or not run.folder.archive.exists():
+        return None
+    with Archive.open(run.folder.archive, read_only=True) as archive:
+        seen = archive.entries().objects
+
+    def num_of(objects: Sequence[str]) -> int:
+        found = choose_diverse(objects, np.zeros(len(objects)), k=_LISTS * k, min_distance=apart, distance=run.env.distance)
+        return len(found.kept)
+
+    num = num_of(seen)
+    space = Space("", run.env.alphabet, run.env.min_length, run.env.max_length)
+    at_random = num if num == _LISTS * k else num_of(_drawn(space, len(seen)))
+    return Apart(num, at_random, _LISTS * k, apart)
+
+
+def _drawn(space: Space, num: int) -> list[str]:
+    rng = np.random.default_rng(0)
+    sizes = rng.integers(space.min_length, space.max_length + 1, num).tolist()
+    return list(dict.fromkeys("".join(rng.choice([*space.alphabet], size)) for size in sizes))
 
 
 def _objective(section: Mapping[str, Any]) -> str:
@@ -116,10 +185,8 @@ def _objective(section: Mapping[str, Any]) -> str:
     return f"{section['name']} ({shown})" if shown else section["name"]
 
 
-def _selection(run: OpenRun) -> Selection | None:
-    if run.selection is None:
-        return None
-    rows, record = run.selection
+def _selected(run: OpenRun, rows: tuple[ShortlistRow, ...], record: SelectionRecord | Shortlist | None) -> Selection:
+    """Return the rows of a run's shortlist, and how they were chosen as far as that is known, for its page."""
     groups = () if run.verification is None else run.verification.groups
     truth = {
         name: value
@@ -202,7 +269,7 @@ def _proxy(run: OpenRun) -> ProxyQuality | None:
         return None
     names = {field.name for field in fields(quality)} & {field.name for field in fields(ProxyQuality)}
     known = {name: getattr(quality, name) for name in names}
-    return ProxyQuality(**known, other_rows="; ".join(cautions_about_proxy(run.job, run.table)))
+    return ProxyQuality(**known, other_rows=fitted_to_other_rows(run.job, run.table) or "")
 
 
 def _provenance(run: OpenRun) -> Provenance:

@@ -81,6 +81,10 @@ class Meter:
         else:
             self._console.print(sentence, soft_wrap=True, highlight=False, markup=False)
 
+    def tell(self, sentence: str) -> None:
+        """Print a sentence above the line, where it stays."""
+        self._console.print(sentence, soft_wrap=True, highlight=False, markup=False)
+
     def _figures(self, row: Mapping[str, float], step: int) -> tuple[str, str]:
         """Return how good the newest objects are, and how far the run is: two lines that fit a narrow terminal."""
         good = [f"loss {row['loss']:.3g}", f"score {row['mean_score']:.3f}, top-10 {row['top10_score']:.3f}"]

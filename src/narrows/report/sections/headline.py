@@ -8,6 +8,7 @@ from markupsafe import Markup
 
 from narrows.data import Space
 from narrows.distance import AbstractDistance
+from narrows.proxies.quality import WORTHLESS
 from narrows.report.cautions import Caution, cautions, checks_made
 from narrows.report.content import ReportData, Selection, Truth
 from narrows.report.sections.outcomes import describe_noise
@@ -69,6 +70,8 @@ def _lede(data: ReportData) -> list[str]:
     searched = describe_space(data.space) if data.space else "a set of objects too large to list"
     wanted = f"those that a proxy{table} scores highest" if data.guide.is_proxy else "those with the highest score"
     sentences = [f"This run searched {searched} for {wanted}."]
+    if data.proxy is not None and not data.proxy.beats_mean:
+        sentences.insert(0, f"Caution: {WORTHLESS}")
     if data.noise is not None:
         sentences.append(describe_noise(data.noise))
     if data.search and data.search.num_distinct is not None:
