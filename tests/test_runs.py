@@ -17,9 +17,12 @@ import pytest
 from rich.console import Console
 
 from narrows.config import load_job, parse_job
+from narrows.distance import EDITS
 from narrows.files import ChangedFile
-from narrows.runs import RunError, RunFolder, RunResult, TooManySetAside, execute, read_rows, read_set_aside
+from narrows.runs import OpenRun, RunError, RunFolder, RunResult, TooManySetAside, execute, read_rows, read_set_aside
+from narrows.runs.criterion import Criterion, has_settled
 from narrows.runs.interrupt import interruptible
+from narrows.runs.page import gather
 from narrows.runs.pinned import what_decides
 from narrows.runs.recorder import Recorder
 from narrows.storage import checkpoint
@@ -113,6 +116,23 @@ def test_stopping_and_resuming_repeats_an_uninterrupted_run_bit_for_bit(job_file
     with pytest.warns(ChangedFile, match="job.toml was changed"):
         execute(parted, console=QUIET)
     assert fingerprint(parted) == fingerprint(whole)
+
+
+def test_a_run_ends_where_its_list_no_longer_becomes_better_also_if_it_was_stopped(job_file):
+    whole = create(job_file, "whole", **{"train.num_steps": 5000, "train.patience": 20})
+    result = execute(whole, console=QUIET)
+    assert result.is_finished and result.exit_status == 0 and 20 < result.step < 5000
+    rows = read_rows(whole.history)
+    assert has_settled(rows, 20) and not has_settled(rows[:-1], 20)
+    search = gather(OpenRun(whole)).search
+    assert search is not None and search.status == "finished"
+    parted = create(job_file, "parted", **{"train.num_steps": 10, "train.patience": 20})
+    execute(parted, console=QUIET)
+    parted.job_file.write_bytes(whole.job_file.read_bytes())
+    with pytest.warns(ChangedFile, match="job.toml was changed"):
+        again = execute(parted, console=QUIET)
+    assert again.step == result.step and fingerprint(parted) == fingerprint(whole)
+    assert execute(whole, console=QUIET).step == result.step, "there is nothing to go on with"
 
 
 SLOWLY = """
@@ -240,7 +260,8 @@ def test_the_budget_of_set_aside_items_ends_the_records(tmp_path, monkeypatch):
     info = SimpleNamespace(log_reward=np.array([[np.inf, 1.0]]), loss=np.zeros(1), is_skipped=np.array([False]))
     env: Any = None
     with Archive.open(tmp_path / "a.sqlite", create=True) as archive:
-        record = Recorder(env, archive, 1.0, (), tmp_path / "set_aside.jsonl", budget=2)
+        criterion = Criterion(archive, EDITS, 1, 1, 1.0)
+        record = Recorder(env, archive, 1.0, (), tmp_path / "set_aside.jsonl", budget=2, criterion=criterion)
         for step in (1, 2, 3):
             chunk: Any = SimpleNamespace(info=info, num_steps=1, last_step=step, state=SimpleNamespace(reference=None))
             if step < 3:

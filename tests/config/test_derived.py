@@ -64,6 +64,19 @@ def test_the_resolved_job_stands_without_the_table(write, reads, tmp_path):
     assert load_job(resolved) == job and not reads
 
 
+def test_training_ends_by_itself_unless_the_job_says_how_long_it_is(write):
+    trained = DATA + "[train]\nbatch_size = 8\n"
+    job = load_job(write(trained + "[env]\nmax_length = 20\n"))
+    assert (job.train.num_steps, job.train.patience) == (2000, 300)
+    assert load_job(write(trained + "num_steps = 500\n")).train.patience is None
+    both = load_job(write(trained + "num_steps = 500\npatience = 40\n"))
+    assert (both.train.num_steps, both.train.patience) == (500, 40)
+    other = '[env]\nname = "Hypergrid"\n[reward]\nname = "HypergridReward"\n'
+    assert load_job(write(trained + other)).train.patience is None
+    with pytest.raises(JobError, match="patience must be at least 1 step, got 0"):
+        load_job(write(trained + "patience = 0\n"))
+
+
 def test_what_the_job_says_stands(write):
     job = load_job(write(DATA + "[env]\nmax_length = 20\n[shortlist]\nmin_distance = 6\n[reward]\nbeta = 3.0\nkappa = 1.0\n"))
     assert job.env == {"name": "Sequence", "alphabet": "ACGU", "min_length": 3, "max_length": 20}

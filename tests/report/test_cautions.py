@@ -90,6 +90,7 @@ def test_a_worry_is_raised(words):
 
 QUIET = {
     "good proxy": data(proxy=ProxyQuality(spearman=0.8, rmse=0.1, rmse_of_mean=0.3, coverage_1std=0.66)),
+    "many for a list": data(space=HUGE, search=Search(num_distinct=5000, num_sampled=100_000, enough=240)),
     "few apart, and no more at random": data(search=Search(num_distinct=900, apart=Apart(50, 90, 240, 4))),
     "all listed": data(search=Search(num_distinct=50, num_sampled=1000, apart=Apart(2, 90, 240, 4), is_listed=True)),
     "a score that has risen": data(history=History(STEPS, mean_score=0.1 + 0.01 * STEPS, top_score=0.9 + 0 * STEPS, **ALL_NEW)),

@@ -187,6 +187,11 @@ def render(result: RunResult | FollowerResult) -> str:
     if result.is_finished and result.num_steps == 0:
         from_where = "all objects there are" if result.is_listed else "searches of the proxy"
         done = f"Nothing to train ([train] num_steps = 0), the list comes from {from_where}. Next: narrows shortlist {shown}"
+    elif result.has_settled and result.step < result.num_steps:
+        done = (
+            f"Trained {result.step} steps of at most {result.num_steps}, for the list has not become better in "
+            f"{result.folder.job().train.patience}; {result.distinct:,} distinct objects seen. Next: narrows shortlist {shown}"
+        )
     elif result.is_finished:
         done = f"Trained {result.step} steps, {result.distinct:,} distinct objects seen. Next: narrows shortlist {shown}"
     else:

@@ -21,12 +21,14 @@ _LISTED_BITS = 20
 """A space of so many bits is listed, and its list needs no sampler."""
 _OF_TRAINING = ("train", "objective", "policy", "optimizer", "replay", "exploration", "noise")
 """Sections of which one in a job says that a sampler is wanted."""
+_PATIENCE = 300
+"""Steps after which training ends where the list has not become better; the limit is as for other jobs."""
 _SHARE = 0.15
 _VALUES = "skip lower -log10 mean keep refuse upper dna rna protein".split()
 _OPTION = re.compile(rf"--(?P<name>[a-z]+(?:-[a-z]+)*)(?:[ =](?:(?P<value>{'|'.join(_VALUES)})\b|'(?P<quoted>[^']*)'))?")
 FROM_DATA: Final = frozenset(
     "env.name env.Sequence.alphabet env.Sequence.min_length env.Sequence.max_length reward.name reward.Proxy.path reward.beta "
-    "train.num_steps shortlist.min_distance".split()
+    "train.num_steps train.patience shortlist.min_distance".split()
 )
 """The fields that the measurements of a job stand for where it leaves them out."""
 
@@ -36,7 +38,8 @@ def fill_in(tables: Mapping[str, Section], data: DataSettings, folder: Path) -> 
 
     `[env]` is sequences of the letters of the data's space with lengths that are usual among the measured ones; `[reward]` the
     proxy that `narrows fit` puts beside the job, at a temperature that the run finds; `[train] num_steps` is 0 where all
-    objects can be listed (2^20) and the job has no section about training; `[shortlist] min_distance` is `usual_distance`. What
+    objects can be listed (2^20) and the job has no section about training, and a `patience` where the job does not say
+    `num_steps`; `[shortlist] min_distance` is `usual_distance`. What
     the job says stands. The table is read, once, only where something is left out that it says.
 
     Args:
@@ -47,8 +50,11 @@ def fill_in(tables: Mapping[str, Section], data: DataSettings, folder: Path) -> 
     Raises JobError for a table that cannot be used.
     """
     env, reward, shortlist = (tables.get(section, {}) for section in ("env", "reward", "shortlist"))
+    is_training = any(section in tables for section in _OF_TRAINING)
     if reward.get("name", _PROXY["name"]) == _PROXY["name"]:
         tables = {**tables, "reward": {**_PROXY, "beta": AUTO, **reward}}
+        if "num_steps" not in tables.get("train", {}):
+            tables = {**tables, "train": {"patience": _PATIENCE, **tables.get("train", {})}}
     is_complete = {"alphabet", "min_length", "max_length"} <= {*env} and "min_distance" in shortlist
     if env.get("name", _SEQUENCE) != _SEQUENCE or is_complete:
         return tables, None
@@ -69,7 +75,7 @@ def fill_in(tables: Mapping[str, Section], data: DataSettings, folder: Path) -> 
         "shortlist": {"min_distance": usual_distance(lengths), **shortlist},
     }
     is_listed = found["env"]["name"] == _SEQUENCE and _can_be_listed(found["env"])
-    if is_listed and not any(section in tables for section in _OF_TRAINING):
+    if is_listed and not is_training:
         found["train"] = {"num_steps": 0}
     return found, check
 

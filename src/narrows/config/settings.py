@@ -48,6 +48,9 @@ class TrainSettings:
         num_steps: training steps in all; by default 2,000. With 0 nothing is trained, and a list is chosen from what
             plain searches of the proxy find: of all objects, where they can be listed. That is the default of a job with [data]
             of at most 2^20 objects and without a section about training.
+        patience: steps after which training ends where the mean score of the best `k` objects seen that are `min_distance`
+            apart, as in [shortlist], has risen by no more than 1 % of its rise so far. By default none, so that training ends
+            with `num_steps`; 300 in a job with [data] and its proxy that does not say `num_steps`, which is then the most.
         batch_size: fresh trajectories a step.
         every: steps between two looks (metrics, archive, progress); one compiled chunk.
         checkpoint_every: steps between two checkpoints, rounded up to a multiple of `every`.
@@ -60,6 +63,7 @@ class TrainSettings:
     """
 
     num_steps: Count = 2000
+    patience: Count | None = None
     batch_size: int = 64
     every: Count = 50
     checkpoint_every: Count = 500
@@ -76,6 +80,8 @@ class TrainSettings:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}. Leave it out for what the objective does.")
+        if self.patience is not None and self.patience < 1:
+            raise ValueError(f"patience must be at least 1 step, got {self.patience}. Say num_steps alone to have none.")
         for name in ("num_steps", "given_per_step", "max_set_aside"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}.")

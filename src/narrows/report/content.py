@@ -51,6 +51,8 @@ class Search:
     num_distinct: int | None = None
     seconds: float | None = None
     timings: Mapping[str, float] = field(default_factory=dict)
+    enough: int | None = None
+    """Distinct objects, ten lists of them, with which repeats are no sign of a collapse; None where that is not known."""
     apart: Apart | None = None
     is_listed: bool = False
     """Whether all objects are candidates, so that the list does not depend on what the sampler saw."""
@@ -127,6 +129,8 @@ class History:
     loss: Values = ()
     mean_score: Values = ()
     top_score: Values = ()
+    list_score: Values = ()
+    """Of a list of what was seen so far: its criterion, the mean over its rows."""
     num_distinct: Values = ()
     num_sampled: Values = ()
     distance_to_data: Values = ()

@@ -47,7 +47,8 @@ def _sign_of_collapse(data: ReportData) -> str | None:
             return "The sampler found almost nothing new in the last fifth of the run: it has collapsed."
     if search is not None and search.num_distinct and search.num_sampled:
         share = search.num_distinct / search.num_sampled
-        if share < FEWEST_REPEATS_SHARE and not _nearly_all(search.num_distinct, possible):
+        is_few = search.enough is None or search.num_distinct < search.enough
+        if is_few and share < FEWEST_REPEATS_SHARE and not _nearly_all(search.num_distinct, possible):
             seen = f"{count(search.num_distinct)} distinct objects in {count(search.num_sampled)} made ({percent(share)})"
             return f"The sampler repeats itself: {seen}."
     return None

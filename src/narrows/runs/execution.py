@@ -25,6 +25,7 @@ from narrows.envs import Sequence as Sequences
 from narrows.printing import printable
 from narrows.report import COURSE
 from narrows.runs import memory
+from narrows.runs.criterion import Criterion, has_settled
 from narrows.runs.folder import RunError, RunFolder
 from narrows.runs.interrupt import interruptible
 from narrows.runs.opened import OpenRun
@@ -50,7 +51,7 @@ _CURE = (
 
 @dataclass(frozen=True)
 class RunResult:
-    """The end of a run: how far it went, whether it was stopped before its last step, and whether all objects are listed."""
+    """The end of a run: how far it went, whether it was stopped or has settled before its last step, and what was seen."""
 
     folder: RunFolder
     step: int
@@ -59,10 +60,11 @@ class RunResult:
     num_set_aside: int = 0
     num_conflicts: int = 0
     is_listed: bool = False
+    has_settled: bool = False
 
     @property
     def is_finished(self) -> bool:
-        return self.step >= self.num_steps
+        return self.step >= self.num_steps or self.has_settled
 
     @property
     def exit_status(self) -> int:
@@ -76,11 +78,12 @@ class FollowerResult:
 
     step: int
     num_steps: int
+    has_settled: bool = False
 
     @property
     def exit_status(self) -> int:
         """Return what the command exits with, as the first process's does."""
-        return 0 if self.step >= self.num_steps else 130
+        return 0 if self.step >= self.num_steps or self.has_settled else 130
 
 
 def execute(
@@ -129,6 +132,7 @@ def execute(
                 () if table is None else table.sequences,
                 folder.set_aside,
                 job.train.max_set_aside,
+                Criterion(archive, run.env.distance, job.shortlist.k, job.shortlist.min_distance, parts.beta),
                 rewind_set_aside(folder.set_aside, step),
                 _reasons(score),
             )
@@ -138,7 +142,13 @@ def execute(
                 state = _train(trainer, state, job, keeper, should_stop)
         keeper.save(state, int(state.step))
         return RunResult(
-            folder, int(state.step), job.train.num_steps, archive.count(), recorder.num_set_aside, archive.conflicts()
+            folder,
+            int(state.step),
+            job.train.num_steps,
+            archive.count(),
+            recorder.num_set_aside,
+            archive.conflicts(),
+            has_settled=keeper.has_settled,
         )
 
 
@@ -171,7 +181,10 @@ def follow(path: Path, devices: Devices) -> FollowerResult:
             trainer = run.parts.trainer(job, devices=devices, **_given(job, run.parts, run.table))
             state = trainer.init(jax.random.key(job.seed))  # its form alone counts: training begins with the first process's
         state = _train(trainer, state, job, None, should_stop)
-        return FollowerResult(int(state.step), job.train.num_steps)
+        # The first process has written the row of the last chunk before any of them stopped.
+        return FollowerResult(
+            int(state.step), job.train.num_steps, has_settled(read_rows(run.folder.history), job.train.patience)
+        )
 
 
 def _train(
@@ -196,7 +209,7 @@ def _train(
         job.train.num_steps,
         every=job.train.every,
         observers=[] if keeper is None else [keep],
-        should_stop=lambda: devices.any_process(should_stop() or bool(errors)),
+        should_stop=lambda: devices.any_process(should_stop() or bool(errors) or (keeper is not None and keeper.has_settled)),
     )
     if errors:
         raise errors[0]
@@ -284,6 +297,11 @@ class _Keeper:
             for caution in found:
                 self._told.add(number)
                 self._meter.tell(f"Caution: {caution.text}")
+
+    @property
+    def has_settled(self) -> bool:
+        """Whether the run has come to its end before its last step."""
+        return has_settled(self._rows, self._job.train.patience)
 
     def save(self, state: TrainState, step: int) -> None:
         """Write a checkpoint unless this step has one."""

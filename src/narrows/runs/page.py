@@ -28,6 +28,7 @@ from narrows.report import (
     Truth,
 )
 from narrows.report.content import Status
+from narrows.runs.criterion import COLUMN, has_settled
 from narrows.runs.opened import OpenRun
 from narrows.runs.recorder import read_set_aside
 from narrows.runs.records import SetAsideLine, VerificationRecord
@@ -142,7 +143,7 @@ def _search(run: OpenRun, rows: Rows, timing: Rows) -> Search | None:
     if job.train.num_steps == 0 and not rows:
         return None
     step = int(last.get("step", 0))
-    status: Status = "finished" if step >= job.train.num_steps else "stopped"
+    status: Status = "finished" if step >= job.train.num_steps or has_settled(rows, job.train.patience) else "stopped"
     return Search(
         objective=_objective(job.objective),
         status=status,
@@ -151,6 +152,7 @@ def _search(run: OpenRun, rows: Rows, timing: Rows) -> Search | None:
         num_sampled=int(last["sampled"]) if "sampled" in last else None,
         num_distinct=int(last["distinct"]) if "distinct" in last else None,
         seconds=sum(row["seconds"] for row in timing) if timing else None,
+        enough=_LISTS * job.shortlist.k,
         is_listed=run.can_be_listed,
     )
 
@@ -226,6 +228,7 @@ def _history(job: Job, rows: Rows, timing: Rows) -> History | None:
         loss=_column(rows, "loss"),
         mean_score=_column(rows, "mean_score"),
         top_score=_column(rows, "top10_score"),
+        list_score=_column(rows, COLUMN),
         num_distinct=_column(rows, "distinct"),
         num_sampled=_column(rows, "sampled"),
         distance_to_data=() if job.data is None else _column(rows, "distance_to_data"),

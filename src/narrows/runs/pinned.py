@@ -10,7 +10,7 @@ from narrows.files import sha256_of
 
 INPUTS = "inputs"
 _FREE_SECTIONS = ("train", "shortlist", "data", "near")
-_FREE_SETTINGS = {"num_steps", "every", "checkpoint_every", "max_set_aside"}
+_FREE_SETTINGS = {"num_steps", "patience", "every", "checkpoint_every", "max_set_aside"}
 _ADDED_SETTINGS = {
     "objective": {"huber": None},
     "policy": {"learns_positions": True, "head_hidden": None},

@@ -88,6 +88,8 @@ class Meter:
     def _figures(self, row: Mapping[str, float], step: int) -> tuple[str, str]:
         """Return how good the newest objects are, and how far the run is: two lines that fit a narrow terminal."""
         good = [f"loss {row['loss']:.3g}", f"score {row['mean_score']:.3f}, top-10 {row['top10_score']:.3f}"]
+        if not math.isnan(row.get("list_score", math.nan)):
+            good[1] += f", list {row['list_score']:.3f}"
         if not math.isnan(row["distance_to_data"]):
             good.append(f"{row['distance_to_data']:.1f} from data")
         far = [f"{int(row['distinct'])} distinct"]

@@ -13,6 +13,7 @@ import numpy as np
 from narrows.envs import AbstractEnvironment
 from narrows.files import ChangedFile, append, parse_record, read_text, record_text, write_atomically
 from narrows.printing import printable
+from narrows.runs.criterion import COLUMN, Criterion
 from narrows.runs.records import SetAsideLine
 from narrows.storage.archive import Archive
 from narrows.training import Chunk, objects_of, reference
@@ -39,6 +40,7 @@ class Recorder:
         measured: objects to measure the distance to; may be empty.
         set_aside: file that gets a JSON line for everything non-finite.
         budget: how much may be set aside, over the whole run, before it ends with `TooManySetAside`.
+        criterion: how good the list would be by now.
         num_set_aside: how much was, before this process.
         reasons: returns why objects have no score, for those of which it is known.
     """
@@ -49,6 +51,7 @@ class Recorder:
     measured: Sequence[str]
     set_aside: Path
     budget: int
+    criterion: Criterion
     num_set_aside: int = 0
     reasons: Callable[[], Mapping[str, str]] = dict
 
@@ -68,6 +71,7 @@ class Recorder:
         return {
             "mean_score": float(np.mean(log_reward[kept]) / self.beta) if len(kept) else float("nan"),
             "top10_score": self._top_score([objects[i] for i in kept], log_reward[kept]),
+            COLUMN: self.criterion([objects[i] for i in kept], log_reward[kept], steps[kept]),
             "distinct": self.archive.count(),
             "sampled": chunk.last_step * batch_size,
             "distance_to_data": self._distance(objects),

@@ -72,9 +72,11 @@ def _loss(history: History) -> tuple[Picture, bool]:
 
 
 def _scores(data: ReportData, history: History) -> tuple[Picture, bool]:
+    has_list = finite(history.list_score).size > 0
     lines = [
         Curve("ten best so far", history.step, history.top_score, "plum"),
         Curve("just sampled, mean", history.step, history.mean_score),
+        *([Curve("a list of those so far, mean", history.step, history.list_score, "stone")] if has_list else []),
     ]
     best = largest(data.data.scores) if data.data is not None else None
     level, noun = None if best is None else ("best measurement", best), data.guide.noun
@@ -84,6 +86,7 @@ def _scores(data: ReportData, history: History) -> tuple[Picture, bool]:
         f"{data.guide.score.capitalize()} of what is sampled",
         drawing,
         "The mean should climb and level off below the ten best, which never fall."
+        + (" The criterion is a list of what was seen so far; training can end when it moves no more." if has_list else "")
         + ("" if level is None else f" Where they pass the best measurement, the {noun} promises more than was ever measured."),
         "The mean meets the ten best: the sampler repeats a few objects."
         + (
