@@ -1,5 +1,7 @@
 """Explorations that keep parts of earlier objects: what they keep, that the exact law is learned, what is refused."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,7 +21,7 @@ from narrows.policies.base import Model, Uniform
 from narrows.rewards.base import AbstractReward
 from narrows.scorers.host import HostReward
 from narrows.training import adam, run, trainer
-from narrows.training.exploration import Conservative, LocalSearch, Recombination, Scene
+from narrows.training.exploration import Conservative, LocalSearch, Recombination, Scene, Variants
 from narrows.training.replay import Replay
 from narrows.trajectories import NO_ACTION, Trajectory, redraw
 from narrows.trajectories.behaviour import Behaviour, on_policy
@@ -224,6 +226,15 @@ def test_an_empty_buffer_has_nothing_to_keep(exploration):
     assert np.all(kept == NO_ACTION)
 
 
+def test_variants_keep_their_share_of_the_one_object():
+    kept = np.asarray(_plan(Variants("ABBA", keep=0.75, share=0.5), Sequence("AB", 4, 4), None, 8000))
+    drawn = kept[:4000] == NO_ACTION
+    assert np.array_equal(np.where(drawn, [0, 1, 1, 0, 2], kept[:4000]), np.broadcast_to([0, 1, 1, 0, 2], (4000, 5)))
+    assert np.all(kept[4000:] == NO_ACTION) and np.all(np.any(drawn[:, :4], axis=1))
+    assert abs(np.mean(drawn[:, 4]) - 0.25) < 0.03
+    assert abs(np.mean(np.sum(drawn[:, :4], axis=1)) - (4 * 0.25 + 0.75**4)) < 0.05  # one more where none was drawn
+
+
 # --- the parts around ---
 
 
@@ -241,7 +252,7 @@ def test_a_host_reward_and_noise_go_with_an_exploration(exploration):
 
 
 def test_what_does_not_fit_is_refused():
-    def make(exploration, env=WORDS, objective=None, reward=None, replay=BEST):
+    def make(exploration, env: Any = WORDS, objective=None, reward=None, replay: Replay | None = BEST):
         objective = TrajectoryBalance() if objective is None else objective
         reward = Scores() if reward is None else reward
         return trainer(env, _tabular(env), reward, objective, adam(), exploration=exploration, replay=replay)
@@ -254,6 +265,8 @@ def test_what_does_not_fit_is_refused():
         make(Conservative(), reward=HostReward(len, WORDS))
     with pytest.raises(ValueError, match="one player of TicTacToe is not"):
         make(LocalSearch(), env=TicTacToe(), objective=objectives.AdversarialTrajectoryBalance())
+    with pytest.raises(ValueError, match="expected 0 to 3 tokens, got 4"):
+        make(Variants("ABBA"))
     noisy = perturbed(WORDS, Substitution(WORDS, 0.5))
     with pytest.raises(ValueError, match="in which noise has a part"):
         make(LocalSearch(accept="metropolis"), noisy, objectives.ExpectedDetailedBalance(actions="visited"))
@@ -263,6 +276,7 @@ def test_what_does_not_fit_is_refused():
         (Recombination, {"share": 0.0}, "share must lie"),
         (Recombination, {"shift": 1.5}, "shift must lie"),
         (Recombination, {"mutations": float("inf")}, "mutations must be at least 0 and finite"),
+        (Variants, {"parent": "A", "keep": 1.0}, "keep must lie"),
         (LocalSearch, {"back": 0}, "back and rounds must be at least 1, got 0 and 7"),
     ]:
         with pytest.raises(ValueError, match=message):

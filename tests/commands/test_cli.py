@@ -361,6 +361,24 @@ def test_every_set_counts_and_none_may_contradict_another(job_folder, tmp_path, 
     assert "seed = 5" in made and "num_steps = 20" in made and "every = 10" in made
 
 
+def test_more_like_one_object(job_folder, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(EXECUTION, "train", lambda trainer, state, *parts, **options: (state, []))
+    words = ["run", str(job_folder / "job.toml"), "--out", str(tmp_path / "run")]
+    assert main([*words, "--keep", "0.5"]) == 1
+    assert "Add --like OBJECT" in capsys.readouterr().err
+    assert main([*words, "--like", "GGGA", "--keep", "1"]) == 1
+    assert "[exploration] keep must lie in [0, 1), got 1" in capsys.readouterr().err
+    assert main([*words, "--like", "GGTA"]) == 1
+    assert "'T' at position 3" in capsys.readouterr().err
+    assert main([*words, "--like", "GGGA", "--keep", "0.5"]) == 130, "it was not trained"
+    made = RunFolder(tmp_path / "run")
+    assert made.job().exploration == {
+        **{"name": "Variants", "parent": "GGGA", "keep": 0.5, "share": 1.0},
+        **{name: load_job(job_folder / "job.toml").exploration[name] for name in ("temperature", "epsilon")},
+    }
+    assert (made.about().options["like"], made.about().options["keep"]) == ("GGGA", 0.5)
+
+
 @pytest.mark.parametrize(
     ("change", "expected"),
     [

@@ -2,7 +2,7 @@
 
 import shlex
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +31,7 @@ from narrows.runs.opened import unasked
 from narrows.runs.page import told
 from narrows.scorers import ExecutorScorer, Scorer
 from narrows.training import Devices
+from narrows.training.exploration import Variants
 
 _TIMEOUT = 600.0
 """Seconds that one batch of a score may take unless told otherwise."""
@@ -107,7 +108,13 @@ _USUAL = TrainingSettings()
 
 
 def run(
-    job: Positional[Path], out: Path, *, settings: TrainingSettings = _USUAL, overrides: Overrides = ()
+    job: Positional[Path],
+    out: Path,
+    *,
+    settings: TrainingSettings = _USUAL,
+    overrides: Overrides = (),
+    like: str | None = None,
+    keep: float | None = None,
 ) -> RunResult | FollowerResult:
     """Train the sampler that a job file describes, in a run folder of its own.
 
@@ -118,11 +125,16 @@ def run(
         out: the run folder to make; it must not hold anything yet.
         settings: where the score comes from and what trains.
         overrides: values to use instead of the job's, such as train.num_steps=500 seed=1; may be repeated.
+        like: an object by its text, part of which every object is to keep; stands for [exploration] name = "Variants".
+        keep: share of it to keep, in [0, 1), 0.7 unless told otherwise.
     """
+    if keep is not None and like is None:
+        raise JobError("--keep is the share of an object that stays, and none is given. Add --like OBJECT.")
+    asked: dict[str, Scalar] = {name: value for name, value in (("like", like), ("keep", keep)) if value is not None}
     changes = _flat(overrides)
-    options = settings.as_typed()
+    options = {**settings.as_typed(), **asked}
     devices = settings.select_devices()
-    checked = with_temperature(load_job(job, _parse(changes)))
+    checked = with_temperature(load_job(job, {**_parse(changes), **_variants(asked)}))
     # Every mistake is found before a folder is made.
     rehearse(checked, unasked if settings.is_scored else None, devices)
     if not devices.is_first:
@@ -197,6 +209,13 @@ def render(result: RunResult | FollowerResult) -> str:
     else:
         done = f"Stopped at step {result.step} of {result.num_steps}, saved. Continue with: narrows resume {shown}{score}"
     return "\n".join([done + caution, *(f"Caution: {sentence}" for sentence in told([OpenRun(result.folder)]))])
+
+
+def _variants(asked: Mapping[str, Scalar]) -> dict[str, Scalar]:
+    """Return what `--like` and `--keep` stand for in a job."""
+    fields = {"like": "parent", "keep": "keep"}
+    named: dict[str, Scalar] = {"exploration.name": Variants.__name__} if asked else {}
+    return named | {f"exploration.{fields[name]}": value for name, value in asked.items()}
 
 
 def _flat(overrides: Sequence[str | Sequence[str]]) -> list[str]:

@@ -72,6 +72,7 @@ def check_exploration(
         )
     if 1 in turns_of(env):
         raise ValueError(f"{name} keeps parts of good objects, and what is good for one player of {type(env).__name__} is not.")
+    exploration.check(env)
     if exploration.weighs_policy and CHANCE in turns_of(env):
         raise ValueError(
             f"{name} as set here weighs how likely it is to make an object, in which noise has a part. Leave one of them out."

@@ -10,5 +10,6 @@ from narrows.training.exploration.conservative import Conservative
 from narrows.training.exploration.from_scratch import FromScratch
 from narrows.training.exploration.local_search import LocalSearch
 from narrows.training.exploration.recombination import Recombination
+from narrows.training.exploration.variants import Variants
 
-__all__ = ["Conservative", "FromScratch", "LocalSearch", "Recombination"]
+__all__ = ["Conservative", "FromScratch", "LocalSearch", "Recombination", "Variants"]

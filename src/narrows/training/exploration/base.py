@@ -69,6 +69,9 @@ class AbstractExploration(eqx.Module):
         """Whether it weighs how likely the policy was to draw an object, which chance turns would have a part in."""
         return False
 
+    def check(self, env: AbstractEnvironment) -> None:
+        """Raise ValueError for an environment that it cannot be used in."""
+
     def init(self, example: Trajectory) -> Any:
         """Return the first memory, None for an exploration without one; `example` has the shapes of a batch."""
         return None
