@@ -26,6 +26,7 @@ A figure is the median over the seeds, with the smallest and largest in brackets
             ("vi_results", "Variational inequalities, measured"),
             ("tuning_results", "Fine-tuning on little memory, measured"),
             ("tables_results", "From a user's table to a list, measured"),
+            ("large_results", "Large spaces, measured"),
         )
     },
 }

@@ -40,7 +40,7 @@ class Recombination(AbstractExploration):
     share: float = eqx.field(default=0.9, static=True)
     shift: float = eqx.field(default=0.7, static=True)
     mutations: float = eqx.field(default=1.5, static=True)
-    uniform: float = eqx.field(default=0.5, static=True)
+    uniform: float = eqx.field(default=0.75, static=True)
 
     def __check_init__(self) -> None:
         for name in ("shift", "uniform"):
