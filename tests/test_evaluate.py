@@ -185,7 +185,7 @@ def test_a_draw_never_takes_what_has_no_weight():
 
 
 def test_growing_room_changes_nothing_that_is_sampled(monkeypatch):
-    env = Sequence("AB", 3, 11)
+    env = Sequence("AB", 3, 8)
     model = Model(_transformer(env), jnp.zeros(()))
     wide = quick_jit(lambda model: sample_with_cache(jax.random.key(4), model, env, NUM))(model)
     monkeypatch.setattr(sampling, "CACHE_STEP", 3)

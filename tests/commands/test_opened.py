@@ -1,5 +1,6 @@
 """A run is opened once: what its job names is made, and its newest checkpoint hashed, once a command and only if asked for."""
 
+import functools
 from collections import Counter
 
 import numpy as np
@@ -46,26 +47,30 @@ NOISE = '[noise]\nname = "Substitution"\nrate = 0.1'
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """A finished run guided by a proxy, and one under noise."""
+    """Makes a finished run guided by a proxy, "quiet" or "noisy", once."""
     folder = tmp_path_factory.mktemp("opened")
     write_table(folder / "table.csv", OBJECTS, np.array([text.count("G") / 6 for text in OBJECTS]))
     table = read_table(folder / "table.csv", space("rna"))
     fitted = fit.fit(table, space("rna", 6, 6), models=["ridge-letters"], max_distance=1, refit=False)
     save(fitted.proxy, fitted.quality, folder / "proxy", table.sha256)
     (folder / "true.py").write_text("def score(texts):\n    return [text.count('G') for text in texts]\n", encoding="utf-8")
-    for name, noise, objective in (("quiet", "", "TrajectoryBalance"), ("noisy", NOISE, "ExpectedDetailedBalance")):
+
+    @functools.cache
+    def made(name):
+        noise, objective = {"quiet": ("", "TrajectoryBalance"), "noisy": (NOISE, "ExpectedDetailedBalance")}[name]
         (folder / f"{name}.toml").write_text(JOB.format(noise=noise, objective=objective), encoding="utf-8")
         execute(RunFolder.create(folder / name, load_job(folder / f"{name}.toml"), {}), console=Console(quiet=True))
         assert main(["shortlist", str(folder / name)]) == 0
-    return folder
+        return folder / name
+
+    return made
 
 
-@pytest.fixture
-def made(monkeypatch):
-    """Counts what is made."""
+def counted(monkeypatch):
+    """Count what is made from now on."""
     counts: Counter[str] = Counter()
 
-    def counted(name, function):
+    def counting(name, function):
         def call(*arguments, **options):
             counts[name] += 1
             return function(*arguments, **options)
@@ -80,11 +85,13 @@ def made(monkeypatch):
     ):
         module, _, function = where.rpartition(".")
         original = getattr(__import__(module, fromlist=[function]), function)
-        monkeypatch.setattr(where, counted(name, original))
+        monkeypatch.setattr(where, counting(name, original))
     return counts
 
 
-OTHERS = pytest.mark.slow("a whole command; it asks the same object as those that have every part between them")
+OTHERS = pytest.mark.slow(
+    "a run in noise, or a whole command; it asks the same object as those that have every part between them"
+)
 
 
 @pytest.mark.parametrize(
@@ -95,15 +102,16 @@ OTHERS = pytest.mark.slow("a whole command; it asks the same object as those tha
         pytest.param("report", "quiet", {"environment", "table"}, marks=OTHERS),
         pytest.param("report", "noisy", {"environment", "kernel", "table"}, marks=OTHERS),
         ("worst", "quiet", {"environment", "kernel", "proxy", "checkpoint"}),
-        pytest.param("verify", "quiet", {"environment", "proxy", "table"}, marks=OTHERS),
-        ("verify", "noisy", {"environment", "kernel", "proxy", "table"}),
+        ("verify", "quiet", {"environment", "proxy", "table"}),
+        pytest.param("verify", "noisy", {"environment", "kernel", "proxy", "table"}, marks=OTHERS),
     ],
 )
-def test_everything_is_made_once(runs, made, command, run, expected):
-    folder = runs / run
+def test_everything_is_made_once(runs, monkeypatch, command, run, expected):
+    folder = runs(run)
+    made = counted(monkeypatch)
     words = {
         "worst": ["--states", "50", "--samples", "32"],
-        "verify": ["--score", f"{runs / 'true.py'}:score", "--no-control"],
+        "verify": ["--score", f"{folder.parent / 'true.py'}:score", "--no-control"],
     }
     assert main([command, str(folder), *words.get(command, [])]) == 0
     assert made == dict.fromkeys(expected, 1)

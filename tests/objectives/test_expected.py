@@ -73,11 +73,18 @@ def reward_of(case):
     return OfGraph(_flat(case.graph.terminal_states), jnp.asarray(case.log_reward))
 
 
-OTHER_RULES = "the same law for other rules, each a program of seconds; letters guard it quickly"
+OTHER_RULES = "the same law for other rules and without rewards, each a program of seconds; letters guard it quickly"
 
 
-@pytest.mark.parametrize("env", [LETTERS, *slowly(OTHER_RULES, SETS, GRID, COIN)], ids=str)
-def test_zero_at_the_solution_and_nowhere_near(env):
+@pytest.mark.parametrize(
+    ("env", "knows_reward"),
+    [
+        (LETTERS, True),
+        *slowly(OTHER_RULES, (LETTERS, False), *((env, knows) for env in (SETS, GRID, COIN) for knows in (True, False))),
+    ],
+    ids=str,
+)
+def test_zero_at_the_solution_and_nowhere_near(env, knows_reward):
     case = case_of(env)
     expected = [ExpectedDetailedBalance(), ExpectedTrajectoryBalance()]
     if env is not COIN:
@@ -85,23 +92,19 @@ def test_zero_at_the_solution_and_nowhere_near(env):
     objectives = [*expected, SoftQ()]
     with jax.enable_x64(True):
         keys = jax.random.split(jax.random.key(0), case.batch.log_reward.shape[0])
-        for reward in (reward_of(case), None):
-
-            def losses(model, reward=reward):
-                return [one.loss(model, model, env, case.batch, LossContext(reward=reward, keys=keys)) for one in objectives]
-
-            compiled = quick_jit(losses)
-            for averaging in ("flow", "value"):
-                solution = solve(case.graph, case.log_reward, soft_bellman(), averaging=averaging)
-                model = solution_child_flows(env, case.graph, solution, random_model(env, 3, child_flow=True))
-                is_home = np.array([isinstance(one, SoftQ) == (averaging == "value") for one in objectives])
-                found = np.asarray(compiled(model))
-                assert np.all(np.abs(found[is_home]) < 1e-24)
-                assert np.all(found[~is_home] > 1e-6)  # the two means differ
-                for part in (lambda model: model.policy.forward_logits, lambda model: model.log_z):
-                    noise = 0.1 * np.random.default_rng(5).normal(size=part(model).shape)
-                    moved = np.asarray(compiled(eqx.tree_at(part, model, part(model) + noise)))
-                    assert np.all(moved[is_home] > 1e-6)
+        context = LossContext(reward=reward_of(case) if knows_reward else None, keys=keys)
+        losses = quick_jit(lambda model: [one.loss(model, model, env, case.batch, context) for one in objectives])
+        for averaging in ("flow", "value"):
+            solution = solve(case.graph, case.log_reward, soft_bellman(), averaging=averaging)
+            model = solution_child_flows(env, case.graph, solution, random_model(env, 3, child_flow=True))
+            is_home = np.array([isinstance(one, SoftQ) == (averaging == "value") for one in objectives])
+            found = np.asarray(losses(model))
+            assert np.all(np.abs(found[is_home]) < 1e-24)
+            assert np.all(found[~is_home] > 1e-6)  # the two means differ
+            for part in (lambda model: model.policy.forward_logits, lambda model: model.log_z):
+                noise = 0.1 * np.random.default_rng(5).normal(size=part(model).shape)
+                moved = np.asarray(losses(eqx.tree_at(part, model, part(model) + noise)))
+                assert np.all(moved[is_home] > 1e-6)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from rapidfuzz.distance import Levenshtein
 from tests.rewards.proxies import make_quality
+from tests.slowly import slowly
 
 from narrows.data import Space, Table
 from narrows.proxies.bagging import draw_bags, train_members
@@ -38,9 +39,13 @@ def small_fit(table=None, **settings):
     return fit(table or make_table(), SPACE, **{"models": ["ridge-letters", "ridge-words"], "max_distance": 1, **settings})
 
 
+SEEN = []
+"""What the fit of `fitted` tells while it goes on."""
+
+
 @pytest.fixture(scope="module")
 def fitted():
-    return small_fit()
+    return small_fit(progress=SEEN.append)
 
 
 @pytest.fixture(scope="module")
@@ -75,11 +80,11 @@ def untimed(quality):
     return dataclasses.replace(quality, seconds=0.0, compared=compared).to_dict()
 
 
-def test_same_seed_same_bits():
-    one, again, other = (small_fit(seed=seed) for seed in (0, 0, 1))
-    assert tree_hash(again.proxy) == tree_hash(one.proxy)
-    assert untimed(again.quality) == untimed(one.quality)
-    assert tree_hash(other.proxy) != tree_hash(one.proxy)
+def test_same_seed_same_bits(fitted, plain):
+    again, other = small_fit(), small_fit(seed=1, refit=False)
+    assert tree_hash(again.proxy) == tree_hash(fitted.proxy)
+    assert untimed(again.quality) == untimed(fitted.quality)
+    assert tree_hash(other.proxy) != tree_hash(plain.proxy)
 
 
 def held_out_rows(table, plain):
@@ -112,12 +117,10 @@ def test_the_refit_learns_from_every_row_and_keeps_the_figures(fitted, plain):
     assert "is the one these figures belong to" in plain.quality.description
 
 
-def test_progress_tells_every_model_and_every_stage():
-    seen = []
-    small_fit(progress=seen.append)
+def test_progress_tells_every_model_and_every_stage(fitted):
     stages = [f"comparing models: {name}" for name in ("mean", "ridge-letters", "ridge-words")]
-    assert [one.stage for one in seen] == [*stages, "judging on clusters set aside", "learning from every row"]
-    assert [(one.done, one.at_most) for one in seen] == [(done, 5) for done in range(5)]
+    assert [one.stage for one in SEEN] == [*stages, "judging on clusters set aside", "learning from every row"]
+    assert [(one.done, one.at_most) for one in SEEN] == [(done, 5) for done in range(5)]
 
 
 def test_the_comparison_is_kept_with_what_was_chosen(fitted):
@@ -153,7 +156,13 @@ def test_predictions_of_nothing_seldom_beat_the_mean_and_good_ones_do():
     assert make_quality(beats_mean=False).summary().startswith("Caution: this proxy is no better than the mean")
 
 
-@pytest.mark.parametrize("change", [lambda s: 100.0 * s, lambda s: 0.01 * s, lambda s: s + 1000.0])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda s: 100.0 * s + 1000.0,
+        *slowly("fits again; another unit and origin at once guard it quickly", lambda s: 0.01 * s, lambda s: s + 1000.0),
+    ],
+)
 def test_units_of_the_score_change_nothing(plain, change):
     other = small_fit(make_table(change(make_table().scores)), refit=False)
     assert [one.share for one in other.quality.compared] == [one.share for one in plain.quality.compared]
@@ -161,15 +170,14 @@ def test_units_of_the_score_change_nothing(plain, change):
     np.testing.assert_allclose(other.proxy.predict(held)[0], change(plain.proxy.predict(held)[0]), rtol=1e-4)
 
 
-def test_repeated_measurements_weigh_more_and_their_error_is_told():
-    plain = make_table()
+def test_repeated_measurements_weigh_more_and_their_error_is_told(plain):
     counts = np.ones(NUM, np.int64)
     counts[:40] = 9
-    repeated = dataclasses.replace(plain, counts=counts, measurement_std=2.5)
+    repeated = dataclasses.replace(make_table(), counts=counts, measurement_std=2.5)
     found = small_fit(repeated, refit=False)
     assert found.quality.measurement_std == 2.5
     assert "repeated, differs by 2.5 (std)" in found.quality.summary()
-    assert tree_hash(found.proxy) != tree_hash(small_fit(plain, refit=False).proxy)
+    assert tree_hash(found.proxy) != tree_hash(plain.proxy)
 
 
 def test_how_far_the_proxy_can_be_trusted_is_found(fitted):

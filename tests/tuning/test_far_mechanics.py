@@ -134,8 +134,6 @@ def test_gradients_accumulate():
             torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-4, atol=1e-7, msg=name)
 
 
-# The name that transformers had before 5, and warns about since.
-@pytest.mark.filterwarnings("ignore:.*gradient_checkpointing_enable:FutureWarning")
 @pytest.mark.parametrize("mode", ["keep", "recompute"])
 @pytest.mark.parametrize("family", ["bert", "esm", "modernbert"])
 def test_gradient_checkpointing(family, mode):

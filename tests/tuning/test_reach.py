@@ -141,8 +141,8 @@ def test_a_loss_decides_where_the_example_has_labels(tmp_path):
         assert trained(tuning.from_pretrained(own(), tmp_path, is_trainable=True)) == trained(model)
 
 
-# The name that transformers had before 5, and what reentrant checkpointing says of any forward without gradients.
-@pytest.mark.filterwarnings("ignore:.*gradient_checkpointing_enable:FutureWarning", "ignore:None of the inputs:UserWarning")
+# What reentrant checkpointing says of any forward without gradients.
+@pytest.mark.filterwarnings("ignore:None of the inputs:UserWarning")
 @pytest.mark.parametrize("is_reentrant", [False, True])
 def test_gradient_checkpointing_hides_nothing(is_reentrant):
     model = zoo.build().train()

@@ -291,7 +291,7 @@ def test_the_closed_form_of_the_torus_satisfies_the_bellman_equation():
 
 
 def _torus_errors(inner_steps, num_steps):
-    """Return the error of 5 seeds after every 10 outer steps on the torus, trained side by side in single precision."""
+    """Return the error of 3 seeds after every 10 outer steps on the torus, trained side by side in single precision."""
     learner = td.surrogate_td0(td.mlp_value, optax.sgd(1e-2), inner_steps=inner_steps, discount=td.torus.DISCOUNT)
 
     def run(seed, points):
@@ -311,11 +311,11 @@ def _torus_errors(inner_steps, num_steps):
 
     with jax.enable_x64(False):
         points = td.torus.points(jax.random.key(99), 2000)
-        return np.asarray(jax.jit(jax.vmap(run, (0, None)))(jnp.arange(5), points))
+        return np.asarray(jax.jit(jax.vmap(run, (0, None)))(jnp.arange(3), points))
 
 
 @pytest.mark.parametrize(
-    ("inner_steps", "num_steps"), [(20, 200), *slowly("700 outer steps of five seeds; 20 inner steps guard the law", (5, 700))]
+    ("inner_steps", "num_steps"), [(20, 200), *slowly("700 outer steps of three seeds; 20 inner steps guard the law", (5, 700))]
 )
 def test_inner_steps_save_transitions_on_the_torus(inner_steps, num_steps):
     # The bounds are those of surrogate T15; the medians there to an error of 6 are 100 and 420 outer steps.
@@ -324,7 +324,7 @@ def test_inner_steps_save_transitions_on_the_torus(inner_steps, num_steps):
     assert np.all(errors[:, 0] > 10.0)
 
 
-@pytest.mark.slow("1,190 outer steps of five seeds; what is learned with inner steps guards the code")
+@pytest.mark.slow("1,190 outer steps of three seeds; what is learned with inner steps guards the code")
 def test_without_them_the_torus_needs_many():
     # Before 1200 outer steps, surrogate T15; the median there is 1970.
     assert np.median(_torus_errors(1, 1190).min(1)) > 6.0

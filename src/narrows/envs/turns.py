@@ -2,6 +2,7 @@
 
 from typing import Any, Final
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -24,9 +25,10 @@ def turns_of(env: AbstractEnvironment) -> frozenset[int]:
     """
     if type(env).turn is AbstractEnvironment.turn:
         return frozenset({0})
-    return frozenset(whose for whose, is_met in zip(_WHOSE, np.asarray(jax.jit(lambda: _met(env))()), strict=True) if is_met)
+    return frozenset(whose for whose, is_met in zip(_WHOSE, np.asarray(_met(env)), strict=True) if is_met)
 
 
+@eqx.filter_jit
 def _met(env: AbstractEnvironment) -> Bool[Array, " whose"]:
     """Return which of `_WHOSE` are to move somewhere in random games."""
     key = jax.random.key(0)

@@ -110,7 +110,7 @@ def save(found: EvaluationSet, path: Path) -> None:
 def load(path: Path) -> EvaluationSet:
     """Return the set in a file; ValueError that names the file if it holds none. Runs nothing that the file says."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:  # closed also where it is no archive
             width, height = archive["board"].tolist()
             return EvaluationSet(width, height, str(archive["kind"]), int(archive["seed"]), archive["moves"], archive["scores"])
     except FileNotFoundError:

@@ -56,7 +56,7 @@ def _save(path: Path, arrays: dict[str, np.ndarray]) -> None:
 
 def _load(path: Path, needed: set[str], optional: set[str]) -> dict[str, np.ndarray]:
     try:
-        with np.load(path, allow_pickle=False) as found:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as found:  # closed also where it is no archive
             arrays = {name: found[name] for name in found.files}
     except (ValueError, EOFError, zipfile.BadZipFile, AttributeError) as error:
         raise ValueError(f"{path}: not an .npz file of arrays ({error}). Collect it again.") from None
