@@ -102,7 +102,7 @@ OTHERS = pytest.mark.slow(
         pytest.param("report", "quiet", {"environment", "table"}, marks=OTHERS),
         pytest.param("report", "noisy", {"environment", "kernel", "table"}, marks=OTHERS),
         ("worst", "quiet", {"environment", "kernel", "proxy", "checkpoint"}),
-        ("verify", "quiet", {"environment", "proxy", "table"}),
+        ("verify", "quiet", {"environment", "kernel", "proxy", "table"}),
         pytest.param("verify", "noisy", {"environment", "kernel", "proxy", "table"}, marks=OTHERS),
     ],
 )

@@ -271,7 +271,7 @@ def test_what_could_not_be_read_back_is_not_written(tmp_path: Path, sequences, s
 
 def plain_reading(lines: list[str]) -> tuple[dict[str, tuple[int, float, int, int]], set[int]]:
     """Read unquoted comma lines the slow, obvious way: the row, mean, bound and count of sequences; and the rejected rows."""
-    scored: dict[str, dict[tuple[float, int], int]] = {}
+    scored: dict[str, dict[tuple[float, int, str], int]] = {}
     rejected: set[int] = set()
     for row, line in enumerate(lines, start=2):
         cells = [cell.strip() for cell in line.split(",")]
@@ -284,12 +284,13 @@ def plain_reading(lines: list[str]) -> tuple[dict[str, tuple[int, float, int, in
         except (ValueError, IndexError):
             rejected.add(row)
         else:
-            scored.setdefault(sequence, {}).setdefault((number, cells[1].count(">") - cells[1].count("<")), row)
+            # A sequence spelt in another case is no copy of the line.
+            scored.setdefault(sequence, {}).setdefault((number, cells[1].count(">") - cells[1].count("<"), cells[0]), row)
     good: dict[str, tuple[int, float, int, int]] = {}
     for sequence, entries in scored.items():
-        bounds = {bound for _, bound in entries} - {0}
+        bounds = {bound for _, bound, _ in entries} - {0}
         if len(bounds) < 2:
-            mean = sum(score for score, _ in entries) / len(entries)
+            mean = sum(score for score, _, _ in entries) / len(entries)
             good[sequence] = min(entries.values()), mean, max(bounds, default=0), len(entries)
         else:
             rejected.update(entries.values())
