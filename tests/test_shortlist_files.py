@@ -96,6 +96,15 @@ def test_csv_of_a_noisy_run_reads_back_equal_and_holds_no_formula(tmp_path_facto
     assert not any(row[column].startswith(FORMULA) for row in cells for column in TEXT_COLUMNS)
 
 
+def test_a_caution_is_the_last_column_where_there_is_one(tmp_path):
+    warned = replace(EXAMPLE, rows=tuple(replace(row, caution="=no better, than the mean") for row in EXAMPLE.rows))
+    write_csv(warned, tmp_path / "warned.csv")
+    write_csv(EXAMPLE, tmp_path / "plain.csv")
+    header, *_ = (tmp_path / "warned.csv").read_text().splitlines()
+    assert header.split(",") == [*COLUMNS, "caution"] and "caution" not in (tmp_path / "plain.csv").read_text()
+    assert read_csv(tmp_path / "warned.csv") == warned.rows
+
+
 def test_outcomes_stand_behind_the_other_columns(tmp_path):
     nan = float("nan")
     told = Outcomes(np.array([0.123456789, 2.0, nan]), np.array([0.5, 0.0, nan]), np.array([0.25, 1.0, 0.125]))
@@ -265,7 +274,7 @@ def test_what_an_earlier_release_said_of_outcomes_is_read(tmp_path):
 def test_a_frame_has_the_rows(library):
     frame = EXAMPLE.to_frame(library)
     assert type(frame).__module__.startswith(library or "pandas")
-    assert list(frame.columns) == [*COLUMNS, *OUTCOME_COLUMNS]
+    assert list(frame.columns) == [*COLUMNS, *OUTCOME_COLUMNS, "caution"]
     assert list(frame["sequence"]) == [row.sequence for row in EXAMPLE.rows] and len(frame) == len(EXAMPLE.rows) > 0
     assert list(frame["score"]) == [row.score for row in EXAMPLE.rows]
 

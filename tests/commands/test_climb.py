@@ -3,6 +3,7 @@
 import itertools
 import re
 from dataclasses import replace
+from types import SimpleNamespace
 
 import jax.numpy as jnp
 import numpy as np
@@ -16,6 +17,7 @@ from narrows.config.names import NAMES
 from narrows.data import write_table
 from narrows.proxies import AbstractProxy
 from narrows.proxies.near import Neighbourhood
+from narrows.proxies.quality import WORTHLESS
 from narrows.runs import OpenRun, RunFolder, execute, rehearse
 from narrows.runs import opened as opened_runs
 from narrows.runs.candidates import load_candidates
@@ -109,6 +111,13 @@ def test_a_space_that_can_be_listed_is_listed(folder, capsys):
     scored = load_candidates([OpenRun(run)])
     assert sorted(scored.candidates.objects) == sorted("".join(word) for word in itertools.product("ACG", repeat=4))
     assert [row.sequence for row in read_csv(run.shortlist)][0] == "CCCC"
+
+
+def test_rows_of_a_proxy_that_is_no_better_than_the_mean_say_so(folder, monkeypatch):
+    run = folder()
+    monkeypatch.setattr("narrows.runs.shortlists.quality_of_proxy", lambda job: SimpleNamespace(beats_mean=False))
+    assert main(["shortlist", str(run.path)]) == 0
+    assert {row.caution for row in read_csv(run.shortlist)} == {WORTHLESS}
 
 
 def test_a_run_of_no_steps_trains_nothing_and_ranks_by_the_exact_solution(folder, capsys):

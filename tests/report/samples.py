@@ -7,6 +7,7 @@ from rapidfuzz.distance import Levenshtein
 from rapidfuzz.process import cdist
 
 from narrows.data import Finding, Space
+from narrows.proxies.quality import ComparedModel
 from narrows.report import (
     DataQuality,
     History,
@@ -177,6 +178,10 @@ def _proxy(rng) -> ProxyQuality:
         description="An ensemble of 5 small networks, each trained on its own bootstrap sample of the measurements.",
         split="No held-out object is within 2 edits of a training object.",
         seconds=14.2,
+        compared=(
+            ComparedModel("mean", "the mean of all scores", 0.01, None, 1.0, -1.43, 0.68, 0.95, 0.2, 0.0),
+            ComparedModel("ridge-words", "ridge regression on words", 1.32, 0.911, 0.422, -0.56, 0.69, 0.94, 7.1, 1.0),
+        ),
     )
 
 

@@ -71,7 +71,9 @@ def test_a_full_page_shows_every_part(full):
     }
     labels = [value for tag, name, value in reading.attributes if tag == "svg" and name == "aria-label"]
     assert len(labels) == len(drawings) and all(len(label) > 20 for label in labels)
-    assert reading.tags.count("caption") >= 8 and "To add it" not in full
+    for cell in ("ridge-words", "ridge regression on words", "1.32", "0.911", "−0.56", "69 %", "7.1 s", "100 %"):
+        assert reading.has_text(cell)
+    assert reading.tags.count("caption") >= 9 and "To add it" not in full
 
 
 def test_every_row_of_the_shortlist_is_whole(full):

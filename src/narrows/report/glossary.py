@@ -104,6 +104,11 @@ SHORTLIST = Chapter(
             "The probability that every letter turns out as it was asked for, so that exactly this sequence comes out.",
         ),
         Entry(
+            "caution",
+            "Caution",
+            "What to know of every row before any is made; a column of the file, where there is something.",
+        ),
+        Entry(
             "true_score",
             "True score",
             "What the true scorer said afterwards (narrows verify). Empty where it was not asked or failed.",

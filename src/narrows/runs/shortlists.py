@@ -7,8 +7,9 @@ from functools import partial
 import numpy as np
 
 from narrows.alphabet import reverse_complements
-from narrows.config import ShortlistSettings
+from narrows.config import ShortlistSettings, quality_of_proxy
 from narrows.distance import StrandDistance
+from narrows.proxies.quality import WORTHLESS
 from narrows.runs.opened import OpenRun
 from narrows.selection import RANKINGS, ScoredCandidates, Shortlist, select
 from narrows.selection.rankings import Mean, RankingTask, ranking_named
@@ -62,4 +63,7 @@ def choose(runs: Sequence[OpenRun], scored: ScoredCandidates, settings: Shortlis
     chosen = ranking.rank(task)
     if chosen.outcomes is None and run.outcomes is not None:
         chosen = run.outcomes.explain(chosen)
+    quality = quality_of_proxy(run.job)
+    if quality is not None and not quality.beats_mean:
+        chosen = replace(chosen, rows=tuple(replace(row, caution=WORTHLESS) for row in chosen.rows))
     return replace(chosen, kappa=settings.kappa)

@@ -20,10 +20,13 @@ Number = TypeVar("Number", int, float)
 OUTCOME_COLUMNS = ("asked", "expected_mean", "expected_std", "prob_as_asked")
 """Further columns of the table of a run under noise."""
 
+CAUTION_COLUMN = "caution"
+"""A further column, the last one, of a table whose reader is to be warned of it."""
+
 _OLD_NAMES = {"proxy_mean": "score", "proxy_std": "score_std"}
 """Names of columns in tables of earlier releases, which are read all the same."""
 
-COLUMNS = tuple(field.name for field in fields(ShortlistRow) if field.name not in OUTCOME_COLUMNS)
+COLUMNS = tuple(field.name for field in fields(ShortlistRow) if field.name not in (*OUTCOME_COLUMNS, CAUTION_COLUMN))
 _LETTERS_A_LINE = 80
 _FASTA_SEQUENCE = re.compile(r"[!-:<=?-~]*")
 
@@ -42,7 +45,7 @@ def write_csv(shortlist: Shortlist, path: str | os.PathLike[str]) -> None:
 
     No text cell can act as a formula in a spreadsheet: one that would gets an apostrophe in front, which `read_csv`
     takes away. The file is complete or not there; an older one is replaced. Raises OSError where it cannot be written.
-    `OUTCOME_COLUMNS` are there in the shortlist of a run under noise only.
+    `OUTCOME_COLUMNS` are there in the shortlist of a run under noise only, `CAUTION_COLUMN` where a row has a caution.
     """
     _write(path, csv_text(shortlist))
 
@@ -50,6 +53,7 @@ def write_csv(shortlist: Shortlist, path: str | os.PathLike[str]) -> None:
 def csv_text(shortlist: Shortlist) -> str:
     """Return what `write_csv` writes."""
     columns = COLUMNS if shortlist.outcomes is None else COLUMNS + OUTCOME_COLUMNS
+    columns += (CAUTION_COLUMN,) * any(row.caution is not None for row in shortlist.rows)
     rows = [[_cell(getattr(row, column)) for column in columns] for row in shortlist.rows]
     return "".join(map(_line, [columns, *rows]))
 
@@ -63,8 +67,9 @@ def read_csv(path: str | os.PathLike[str]) -> tuple[ShortlistRow, ...]:
     try:
         found = tuple(next(reader, ()))
         header = tuple(_OLD_NAMES.get(name, name) for name in found)
-        if header not in (COLUMNS, COLUMNS + OUTCOME_COLUMNS):
-            more = f", with or without {','.join(OUTCOME_COLUMNS)} after them"
+        known = header[:-1] if header[-1:] == (CAUTION_COLUMN,) else header
+        if known not in (COLUMNS, COLUMNS + OUTCOME_COLUMNS):
+            more = f", with or without {','.join(OUTCOME_COLUMNS)}, and {CAUTION_COLUMN}, after them"
             raise ValueError(f"{path} is not a shortlist: expected the columns {','.join(COLUMNS)}{more}, got {found}.")
         return tuple(_parsed(header, cells, f"{path}, row {reader.line_num}") for cells in reader)
     except csv.Error as error:
@@ -119,7 +124,7 @@ def _cell(value: str | float | int | None) -> str:
 def _parsed(columns: Sequence[str], cells: Sequence[str], place: str) -> ShortlistRow:
     if len(cells) != len(columns):
         raise ValueError(f"{place}: expected {len(columns)} cells, got {len(cells)}.")
-    cell = dict.fromkeys(OUTCOME_COLUMNS, "") | dict(zip(columns, cells, strict=True))
+    cell = dict.fromkeys((*OUTCOME_COLUMNS, CAUTION_COLUMN), "") | dict(zip(columns, cells, strict=True))
 
     def maybe(column: str, kind: Callable[[str], Number]) -> Number | None:
         return number(column, kind) if cell[column] else None
@@ -149,6 +154,7 @@ def _parsed(columns: Sequence[str], cells: Sequence[str], place: str) -> Shortli
         expected_mean=maybe("expected_mean", float),
         expected_std=maybe("expected_std", float),
         prob_as_asked=maybe("prob_as_asked", float),
+        caution=unguarded(cell[CAUTION_COLUMN]) or None,
     )
 
 

@@ -36,6 +36,7 @@ class ShortlistRow:
         expected_mean: in a run under noise, the mean score of what comes out.
         expected_std: the standard deviation of that score from one outcome to the next.
         prob_as_asked: the probability that exactly this object comes out.
+        caution: what to know of every row before any is made: that the proxy ranks no better than the mean.
     """
 
     rank: int
@@ -55,6 +56,7 @@ class ShortlistRow:
     expected_mean: float | None = None
     expected_std: float | None = None
     prob_as_asked: float | None = None
+    caution: str | None = None
 
 
 @dataclass(frozen=True, eq=False)

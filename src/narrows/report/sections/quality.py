@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from narrows.data import Finding
+from narrows.proxies.quality import ComparedModel
 from narrows.report.canvas import Picture
 from narrows.report.content import DataQuality, ProxyQuality, ReportData
 from narrows.report.plots import MAX_POINTS, Cloud, bars, histogram, scatter
@@ -40,6 +41,7 @@ class ProxyView:
     summary: tuple[str, ...]
     facts: tuple[tuple[str, str, str], ...]
     pictures: tuple[Picture, ...]
+    compared: tuple[tuple[str, ...], ...]
 
 
 def data_view(data: ReportData) -> DataView | None:
@@ -77,7 +79,15 @@ def proxy_view(data: ReportData) -> ProxyView | None:
         _honesty(proxy) if len(proxy.test_distance) and len(proxy.test_std) else None,
     ]
     shown = tuple(picture for picture in pictures if picture is not None)
-    return ProxyView(tuple(_proxy_summary(proxy)), tuple(_proxy_facts(proxy)), shown)
+    compared = tuple(_compared(one) for one in proxy.compared)
+    return ProxyView(tuple(_proxy_summary(proxy)), tuple(_proxy_facts(proxy)), shown, compared)
+
+
+def _compared(one: ComparedModel) -> tuple[str, ...]:
+    """Return a line of the table of models: its name, what it is, and its figures."""
+    figures = map(number, (one.gain, one.spearman, one.rmse, one.log_likelihood))
+    coverage = (percent(one.coverage_1std), percent(one.coverage_2std))
+    return (one.name, one.meaning, *figures, *coverage, duration(one.seconds), percent(one.share) if one.share else "")
 
 
 def _data_facts(table: DataQuality) -> list[tuple[str, str]]:
