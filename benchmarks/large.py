@@ -80,8 +80,8 @@ def measure(context: Context) -> Iterator[Row]:
     found: dict[tuple[str, str], dict[int, dict[str, float]]] = {}
     with workplace(context) as folder:
         try:
-            # What is there already counts also where the measuring is ended soon.
-            for seed, task, name in sorted(runs, key=lambda one: not _kept(folder, plan, *one).is_file()):
+            # What is there already counts also where the measuring is ended soon; the control, which takes longest, comes last.
+            for seed, task, name in sorted(runs, key=lambda one: (not _kept(folder, plan, *one).is_file(), one[2] == SCRATCH)):
                 found.setdefault((task, name), {})[seed] = _outcome(folder, plan, seed, task, name)
         except KeyboardInterrupt:
             tell("stopped; the rows are of what is measured. With --data, the same command goes on.")

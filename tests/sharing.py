@@ -30,6 +30,7 @@ from narrows.rewards.base import AbstractReward
 from narrows.scorers.host import HostReward
 from narrows.storage import checkpoint
 from narrows.training import Devices, Given, objects_of, run, simulate, trainer
+from narrows.training.exploration import LocalSearch, Recombination
 from narrows.training.replay import Replay
 
 NUM = 4
@@ -109,6 +110,22 @@ CASES = {
         objective=TrajectoryGeneralMellowmax(),
         replay=REPLAY,
         given=given(WORDS, WORD_REWARD, ["A", "ACGU", "", "UU", "UCUCUC"]),
+    ),
+    "recombination, the best and given, words without a score": lambda: dict(
+        env=WORDS,
+        policy=mlp(WORDS),
+        reward=WORD_REWARD,
+        objective=TrajectoryGeneralMellowmax(),
+        exploration=Recombination(share=0.75),
+        replay=Replay(capacity=32, batch_size=4, keep="best"),
+        given=given(WORDS, WORD_REWARD, ["A", "ACGU", "", "UU", "UCUCUC"]),
+    ),
+    "Metropolis' local search": lambda: dict(
+        env=GRID,
+        policy=mlp(GRID),
+        reward=GRID_REWARD,
+        objective=VarGrad(),
+        exploration=LocalSearch(accept="metropolis", rounds=2),
     ),
     "Bellman, MLP, given": lambda: dict(
         env=GRID,

@@ -29,6 +29,7 @@ from narrows.rewards.analytic import HypergridReward
 from narrows.rewards.base import AbstractReward
 from narrows.scorers.host import HostReward
 from narrows.training import Given, adam, objects_of, run, trainer
+from narrows.training.exploration import LocalSearch
 from narrows.training.replay import Replay
 from narrows.trajectories.behaviour import Behaviour
 
@@ -127,12 +128,18 @@ def _count(event: str, duration_secs: float, **_: str | int) -> None:
 jax.monitoring.register_event_duration_secs_listener(_count)
 
 
-@pytest.mark.parametrize("is_host", [False, *slowly("compiles another loop; the fused one guards what is asked for", True)])
+@pytest.mark.parametrize(
+    "is_host", [False, *slowly("compiles another loop, with a memory; the fused one guards the rest", True)]
+)
 def test_second_chunk_compiles_nothing(is_host):
     env = Subsets(3)
     score = HostReward(lambda texts: [float(text.count("1")) for text in texts], env)
     objective = BellmanGeneralMellowmax(target_period=2)
-    extras = {"replay": Replay(8, 4, prioritised=True), "given": Given(env.from_text(["101"]), jnp.ones(1), 2)}
+    extras = {
+        "replay": Replay(8, 4, prioritised=True, keep="best"),
+        "given": Given(env.from_text(["101"]), jnp.ones(1), 2),
+    }
+    extras |= {"exploration": LocalSearch(accept="metropolis")} if is_host else {}
     made = trainer(env, _tabular(env), score if is_host else _subset_reward(), objective, adam(), batch_size=4, **extras)
     counts = []
 
