@@ -38,7 +38,7 @@ test-all: $(VENV)/.dev lint  ## every test, compiled as for users: before a rele
 	XLA_FLAGS= $(PYTEST) -m '' --durations 50
 
 # What pyproject.toml says is true at both ends. PyTorch is left out: an older or newer one pulls gigabytes.
-SUPPORTED := [rna,cluster,games,test]
+SUPPORTED := [excel,rna,cluster,games,test]
 NEWEST ?= $(firstword $(foreach minor,14 13 12 11,$(shell python3.$(minor) -c '' 2>/dev/null && echo python3.$(minor))))
 
 .venv-lowest/.installed: pyproject.toml
