@@ -52,8 +52,9 @@ NEWEST ?= $(firstword $(foreach minor,14 13 12 11,$(shell python3.$(minor) -c ''
 	$(@D)/bin/pip install --quiet --upgrade --upgrade-strategy eager --editable '.$(SUPPORTED)'
 	touch $@
 
+# Old libraries warn of each other, which is no matter of ours.
 test-lowest: .venv-lowest/.installed  ## the quick part with the oldest libraries that pyproject.toml allows
-	.venv-lowest/bin/python -m pytest -n 2 --dist worksteal $(TESTS)
+	.venv-lowest/bin/python -m pytest -n 2 --dist worksteal -W ignore::DeprecationWarning $(TESTS)
 
 test-newest: .venv-newest/.installed  ## the quick part with the newest Python here and the newest libraries; NEWEST=python3.13 for another
 	.venv-newest/bin/python -m pytest -n 2 --dist worksteal $(TESTS)
