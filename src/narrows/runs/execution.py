@@ -10,12 +10,14 @@ Where several processes train together, the first one `execute`s and writes; the
 """
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
+from jaxtyping import Bool
 from rich.console import Console
 
 from narrows.config import Job, JobError, Parts, RewardKind, build, cautions_about_proxy, measurements
@@ -35,6 +37,7 @@ from narrows.runs.progress import Meter, PatientConsole
 from narrows.runs.recorder import Recorder, rewind_set_aside
 from narrows.runs.rows import TIMING, read_rows, write_rows
 from narrows.scorers import ExecutorScorer, HostReward, Scorer
+from narrows.search import Space
 from narrows.storage import checkpoint
 from narrows.storage.archive import Archive
 from narrows.training import ONE, Chunk, Devices, Given, Row, Trainer, TrainState, restore
@@ -344,7 +347,20 @@ def _given(job: Job, parts: Parts, table: Table | None) -> dict[str, Any]:
         return {}
     if table is None:
         raise JobError("[train] given_per_step needs measurements to train from. Add a [data] table or set it to 0.")
-    states = parts.env.from_text(table.sequences)
+    held = _made_by(parts.env, table.sequences)
+    if not held.any():
+        raise JobError(
+            "[train] given_per_step needs measured objects that [env] makes, and it makes none of those in [data]. Change the "
+            "lengths or letters of [env], or set it to 0."
+        )
+    states = parts.env.from_text([text for text, is_held in zip(table.sequences, held.tolist(), strict=True) if is_held])
     # The sampler learns one law, so measured objects count with the proxy's score; a slow score is not asked again.
-    log_reward = parts.beta * table.scores if isinstance(parts.reward, HostReward) else parts.reward.in_double(states)
+    log_reward = parts.beta * table.scores[held] if isinstance(parts.reward, HostReward) else parts.reward.in_double(states)
     return {"given": Given(states, log_reward, job.train.given_per_step)}
+
+
+def _made_by(env: AbstractEnvironment, objects: Sequence[str]) -> Bool[np.ndarray, " object"]:
+    """Return which objects have the letters and a length that an environment makes."""
+    if not isinstance(env, Sequences):
+        return np.ones(len(objects), bool)
+    return Space(env.alphabet, env.min_length, env.max_length).holds(objects)
