@@ -9,26 +9,33 @@ from pathlib import Path
 from typing import Final
 
 from narrows.config.schema import JobError, Section
-from narrows.config.settings import DataSettings
+from narrows.config.settings import AUTO, DataSettings
 from narrows.data import Check, DataError, Table, accept_table, check_table, space
 from narrows.data.mutations import read_parent
 from narrows.data.spaces import as_read
 
 _SEQUENCE = "Sequence"
 _PROXY: Section = {"name": "Proxy", "path": "proxy"}
-AUTO: Final = "auto"
 _LISTED_BITS = 20
 """A space of so many bits is listed, and its list needs no sampler."""
 _OF_TRAINING = ("train", "objective", "policy", "optimizer", "replay", "exploration", "noise")
 """Sections of which one in a job says that a sampler is wanted."""
-_PATIENCE = 300
-"""Steps after which training ends where the list has not become better; the limit is as for other jobs."""
+_CAUTION = 0.5
+"""Standard deviations taken off what a proxy predicts: whatever searches it finds what it is too hopeful about, first."""
+_BEST: Final[dict[str, Section]] = {
+    "exploration": {"name": "Recombination", "epsilon": 0.01},
+    "replay": {"keep": "best", "capacity": 1000, "prioritised": True},
+    "train": {"given_per_step": 16, "patience": 150},
+    "near": {"limit": AUTO},
+}
+"""A sampler that learns from its own objects alone is lost on the first good one where good ones are rare."""
 _SHARE = 0.15
 _VALUES = "skip lower -log10 mean keep refuse upper dna rna protein".split()
 _OPTION = re.compile(rf"--(?P<name>[a-z]+(?:-[a-z]+)*)(?:[ =](?:(?P<value>{'|'.join(_VALUES)})\b|'(?P<quoted>[^']*)'))?")
 FROM_DATA: Final = frozenset(
     "env.name env.Sequence.alphabet env.Sequence.min_length env.Sequence.max_length reward.name reward.Proxy.path reward.beta "
-    "train.num_steps train.patience shortlist.min_distance".split()
+    "reward.Proxy.kappa exploration.name exploration.epsilon replay.keep replay.capacity replay.prioritised train.num_steps "
+    "train.given_per_step train.patience shortlist.min_distance shortlist.by shortlist.kappa".split()
 )
 """The fields that the measurements of a job stand for where it leaves them out."""
 
@@ -37,9 +44,10 @@ def fill_in(tables: Mapping[str, Section], data: DataSettings, folder: Path) -> 
     """Return the tables of a job with what its measurements say of what it leaves out, and the check of their table.
 
     `[env]` is sequences of the letters of the data's space with lengths that are usual among the measured ones; `[reward]` the
-    proxy that `narrows fit` puts beside the job, at a temperature that the run finds; `[train] num_steps` is 0 where all
-    objects can be listed (2^20) and the job has no section about training, and a `patience` where the job does not say
-    `num_steps`; `[shortlist] min_distance` is `usual_distance`. What
+    proxy that `narrows fit` puts beside the job, less half a standard deviation, at a temperature that the run finds; `[train]
+    num_steps` is 0 where all objects can be listed (2^20) and the job has no section about training. Else the best objects and
+    the measured ones are recombined and trained on, within the distance that the proxy can be trusted at, until the list has
+    not become better for a while. `[shortlist] min_distance` is `usual_distance`, and rows are ranked by the lower bound. What
     the job says stands. The table is read, once, only where something is left out that it says.
 
     Args:
@@ -50,34 +58,46 @@ def fill_in(tables: Mapping[str, Section], data: DataSettings, folder: Path) -> 
     Raises JobError for a table that cannot be used.
     """
     env, reward, shortlist = (tables.get(section, {}) for section in ("env", "reward", "shortlist"))
-    is_training = any(section in tables for section in _OF_TRAINING)
-    if reward.get("name", _PROXY["name"]) == _PROXY["name"]:
-        tables = {**tables, "reward": {**_PROXY, "beta": AUTO, **reward}}
-        if "num_steps" not in tables.get("train", {}):
-            tables = {**tables, "train": {"patience": _PATIENCE, **tables.get("train", {})}}
-    is_complete = {"alphabet", "min_length", "max_length"} <= {*env} and "min_distance" in shortlist
-    if env.get("name", _SEQUENCE) != _SEQUENCE or is_complete:
-        return tables, None
-    check = check_measurements(data, folder)
-    # Rows that are skipped are written out only when the table is used.
-    measured = check.table if data.on_invalid == "skip" and len(check.table) else accept_measurements(check)
-    lengths = [len(sequence) for sequence in measured.sequences]
-    if not check.asked.alphabet and "alphabet" not in env:
-        raise JobError(
-            f'[data] space is {check.asked.name}, which has no letters to build from. Name them, space = "letters:ABC", or say '
-            "in [env] what is built."
-        )
-    shortest, longest = usual_lengths(lengths)
-    derived = {"alphabet": check.asked.alphabet, "min_length": shortest, "max_length": longest}
-    found = {
-        **tables,
-        "env": {"name": _SEQUENCE, **derived, **env},
-        "shortlist": {"min_distance": usual_distance(lengths), **shortlist},
-    }
-    is_listed = found["env"]["name"] == _SEQUENCE and _can_be_listed(found["env"])
-    if is_listed and not is_training:
-        found["train"] = {"num_steps": 0}
-    return found, check
+    is_fitted = reward.get("name", _PROXY["name"]) == _PROXY["name"]
+    if env.get("name", _SEQUENCE) != _SEQUENCE:
+        return {**tables, **({"reward": {**_PROXY, "beta": AUTO, **reward}} if is_fitted else {})}, None
+    found, check = {**tables}, None
+    if not {"alphabet", "min_length", "max_length"} <= {*env} or "min_distance" not in shortlist:
+        check = check_measurements(data, folder)
+        # Rows that are skipped are written out only when the table is used.
+        measured = check.table if data.on_invalid == "skip" and len(check.table) else accept_measurements(check)
+        lengths = [len(sequence) for sequence in measured.sequences]
+        if not check.asked.alphabet and "alphabet" not in env:
+            raise JobError(
+                f'[data] space is {check.asked.name}, which has no letters to build from. Name them, space = "letters:ABC", or '
+                "say in [env] what is built."
+            )
+        shortest, longest = usual_lengths(lengths)
+        derived = {"alphabet": check.asked.alphabet, "min_length": shortest, "max_length": longest}
+        found["env"] = {"name": _SEQUENCE, **derived, **env}
+        found["shortlist"] = {"min_distance": usual_distance(lengths), **shortlist}
+    return (_searching(found, tables) if is_fitted else found), check
+
+
+def _searching(found: Mapping[str, Section], said: Mapping[str, Section]) -> Mapping[str, Section]:
+    """Return the sections of a job with how a fitted proxy is searched, as far as the job does not say it.
+
+    A job that gives a temperature, or noise, says how it searches.
+    """
+    reward = found.get("reward", {})
+    found = {**found, "reward": {**_PROXY, "beta": AUTO, **reward}}
+    if "beta" in reward or "noise" in said:
+        return found
+    if "trust" not in reward:
+        found["reward"] = {"kappa": _CAUTION, **found["reward"]}
+        found["shortlist"] = {"by": "lower_bound", "kappa": _CAUTION, **found.get("shortlist", {})}
+    if _can_be_listed(found["env"]) and not any(section in said for section in _OF_TRAINING):
+        return {**found, "train": {"num_steps": 0}}
+    if "objective" not in said:  # others may not take what they have not drawn
+        found |= {section: {**usual, **found.get(section, {})} for section, usual in _BEST.items()}
+        if "num_steps" in said.get("train", {}) and "patience" not in said["train"]:
+            found["train"] = {**found["train"], "patience": None}
+    return found
 
 
 def _can_be_listed(env: Section) -> bool:

@@ -6,11 +6,11 @@ from typing import Any
 
 import jax
 
-from narrows.config.derived import AUTO
 from narrows.config.job import SURROGATE, Job, parts_of_exploration, without_surrogate
 from narrows.config.measured import measurements
 from narrows.config.names import NAMES, RewardKind
 from narrows.config.schema import JobError, Section, build_or_explain
+from narrows.config.settings import AUTO
 from narrows.data import Table
 from narrows.envs import AbstractEnvironment, AbstractKernel, perturbed
 from narrows.envs.check import check_chance
@@ -166,7 +166,7 @@ def _target(reward: AbstractReward, rules: AbstractEnvironment, near: Neighbourh
 def _neighbourhood(job: Job, rules: AbstractEnvironment, make_table: Callable[[], Table | None]) -> Neighbourhood | None:
     if job.near is None:
         return None
-    table, settings = make_table(), (job.near.penalty, job.near.limit)
+    table, settings = make_table(), (job.near.penalty, job.near.edits)
     assert table is not None, "a job with [near] has [data]"
     return build_or_explain("near", lambda: Neighbourhood(tuple(table.sequences), table.scores, *settings, rules.distance), {})
 

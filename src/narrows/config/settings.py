@@ -1,11 +1,15 @@
 """The sections of a job that have no name: records whose `Args` explain every field."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
+from narrows.config.schema import JobError
 from narrows.data.settings import AbstractTableSettings
 from narrows.selection.rankings import RankingName
 from narrows.sizes import Count
+
+AUTO: Final = "auto"
+"""What a field says that a run finds when it begins."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,17 +31,26 @@ class NearSettings:
 
     Args:
         penalty: taken off the score for each edit to the nearest measured sequence, on the scale of the scores.
-        limit: edits beyond which nothing is wanted; there the score falls below all measured ones.
+        limit: edits beyond which nothing is wanted; there the score falls below all measured ones. `auto`, the default where a
+            sampler searches the fitted proxy of a job's [data], is the distance up to which the fit found the proxy to be
+            better than the mean; a run writes into its job what that is.
     """
 
     penalty: float = 0.0
-    limit: int | None = None
+    limit: int | Literal["auto"] | None = None
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.penalty < float("inf"):
             raise ValueError(f"penalty must be at least 0 and finite, got {self.penalty}.")
-        if self.limit is not None and self.limit < 0:
+        if isinstance(self.limit, int) and self.limit < 0:
             raise ValueError(f"limit must be at least 0 edits, got {self.limit}.")
+
+    @property
+    def edits(self) -> int | None:
+        """The limit, once it is known; JobError before."""
+        if isinstance(self.limit, str):
+            raise JobError(f'[near] limit is "{self.limit}", which a run finds when it begins. Give a number of edits.')
+        return self.limit
 
 
 @dataclass(frozen=True)

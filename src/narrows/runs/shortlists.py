@@ -50,7 +50,7 @@ def choose(runs: Sequence[OpenRun], scored: ScoredCandidates, settings: Shortlis
             lower_bound_kappa=kappa,
             by=by,
             ranks=ranks,
-            max_from_measured=None if run.job.near is None else run.job.near.limit,
+            max_from_measured=None if run.job.near is None else run.job.near.edits,
             guide=run.job.guide,
             distance=distance,
         )

@@ -1,12 +1,12 @@
-"""The temperature of a job that leaves it to be found: as sharp as its list needs, and no sharper."""
+"""What a job leaves to be found: a temperature as sharp as its list needs, and how far to go from the data."""
 
 from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from narrows.config import Job, JobError, RewardKind, build, build_env
-from narrows.config.derived import AUTO
+from narrows.config import Job, JobError, RewardKind, build, build_env, quality_of_proxy
+from narrows.config.settings import AUTO
 from narrows.envs import Sequence as Sequences
 from narrows.outcomes.scoring import scores_of_texts
 from narrows.rewards import AbstractReward, UnwrapPerturbed
@@ -17,13 +17,15 @@ _ROOM = 100
 
 
 def with_temperature(job: Job) -> Job:
-    """Return the job with the inverse temperature found where it says `beta = "auto"`.
+    """Return the job with what it leaves to be found: `[near] limit = "auto"` and `[reward] beta = "auto"`.
 
-    It is the one at which the policy of the job's objective, as greedy in a step as `(omega + q alpha) beta` is
-    (tgm 6.4), has the entropy of a uniform choice among 100 objects for each row of the list.
+    The limit is the distance up to which the proxy's fit found it to be better than the mean, none where that is not known. The
+    inverse temperature is the one at which the policy of the job's objective, as greedy in a step as `(omega + q alpha) beta`
+    is (tgm 6.4), has the entropy of a uniform choice among 100 objects for each row of the list.
 
     Raises JobError for a reward that is the user's own, and for objects that are no sequences.
     """
+    job = _with_limit(job)
     if job.reward["beta"] != AUTO:
         return job
     env = build_env(job)
@@ -41,3 +43,11 @@ def with_temperature(job: Job) -> Job:
     found = find_temperature(score, space, _ROOM * job.shortlist.k, job.seed)
     greed = job.objective.get("omega", 1.0) + job.objective.get("q", 0.0) * job.objective.get("alpha", 0.0)
     return replace(job, reward={**job.reward, "beta": float(f"{found.beta / greed:.4g}")})
+
+
+def _with_limit(job: Job) -> Job:
+    if job.near is None or job.near.limit != AUTO:
+        return job
+    quality = quality_of_proxy(job)
+    limit = None if quality is None else quality.trusted_distance
+    return replace(job, near=replace(job.near, limit=limit) if limit is not None or job.near.penalty else None)
