@@ -1,13 +1,15 @@
 """A job that leaves its temperature to be found, and what a run writes of it."""
 
 import itertools
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from narrows.config import JobError, build, load_job, parse_job
 from narrows.data import write_table
-from narrows.runs import RunFolder, with_temperature
+from narrows.runs import RunFolder, temperature, with_temperature
 
 OBJECTS = ["".join(word) for word in itertools.product("ACGU", repeat=5)]
 SCORES = np.array([text.count("G") + 0.25 * text.count("CA") for text in OBJECTS])
@@ -61,7 +63,7 @@ def test_where_it_cannot_be_found_the_job_says_so(folder):
 def test_a_proxy_of_measurements_has_its_temperature_found_unless_the_job_says_one(folder):
     write_table(folder / "t.csv", OBJECTS[:30], SCORES[:30])
     data = '[data]\npath = "t.csv"\nspace = "rna"\n'
-    for more, beta, steps in (("", "auto", 200), ("[reward]\nbeta = 3.0\n[train]\nnum_steps = 7\n", 3.0, 7)):
+    for more, beta, steps in (("", "auto", 0), ("[reward]\nbeta = 3.0\n[train]\nnum_steps = 7\n", 3.0, 7)):
         (folder / "job.toml").write_text(data + more, encoding="utf-8")
         job = load_job(folder / "job.toml")
         assert (job.reward["beta"], job.train.num_steps) == (beta, steps)
@@ -69,3 +71,18 @@ def test_a_proxy_of_measurements_has_its_temperature_found_unless_the_job_says_o
     write_table(folder / "t.csv", long, SCORES[:30])
     (folder / "job.toml").write_text(data, encoding="utf-8")
     assert load_job(folder / "job.toml").train.num_steps == 2000
+
+
+def test_the_limit_of_distance_is_what_the_fit_found(folder, monkeypatch):
+    write_table(folder / "t.csv", [text * 5 for text in OBJECTS[:30]], SCORES[:30])
+    (folder / "job.toml").write_text('[data]\npath = "t.csv"\nspace = "rna"\n[near]\nlimit = "auto"\n', encoding="utf-8")
+    job = load_job(folder / "job.toml")
+    assert job.near is not None and job.near.limit == "auto"
+    with pytest.raises(JobError, match="which a run finds when it begins"):
+        _ = job.near.edits
+    given = replace(job, reward={**job.reward, "beta": 2.0})
+    for trusted in (7, None):
+        quality = SimpleNamespace(trusted_distance=trusted)
+        monkeypatch.setattr(temperature, "quality_of_proxy", lambda job, quality=quality: quality)
+        found = with_temperature(given)
+        assert (None if found.near is None else found.near.edits) == trusted

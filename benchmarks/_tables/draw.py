@@ -5,7 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,8 @@ from narrows.data import Table, write_table
 from narrows.proxies.fitted import load, read_quality
 from narrows.proxies.quality import rank_agreement
 from narrows.runs import OpenRun
+from narrows.runs.candidates import load_candidates
+from narrows.runs.shortlists import choose
 from narrows.search import SEARCHES, Space
 
 NARROWS, MEASURED, EXHAUSTIVE = "Narrows", "best measured rows", "exhaustive ranking, our proxy"
@@ -27,8 +29,10 @@ RIDGE, FOREST = "ridge", "random forest"
 GENETIC, ADALEAD = "genetic algorithm, our proxy", "AdaLead, our proxy"
 GIVEN = (RIDGE, FOREST, MEASURED)
 """Rivals that are given the same rows."""
-OWN = (EXHAUSTIVE, GENETIC, ADALEAD)
-"""Rivals that are given our proxy."""
+RULES = {"ours by mean": "mean", "ours by neighbourhood": "neighbourhood", "ours by draws": "thompson"}
+"""Lists from the same candidates by other rules of choice."""
+OWN = (EXHAUSTIVE, GENETIC, ADALEAD, *RULES)
+"""Lists that are given our proxy."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +116,9 @@ def _own_lists(run: OpenRun, table: Table, min_distance: int, seed: int) -> dict
     found = {GENETIC: SEARCHES["genetic algorithm"](problem, calls, seed), ADALEAD: SEARCHES["AdaLead"](problem, calls, seed)}
     found |= {} if run.listed is None else {EXHAUSTIVE: run.listed}
     lists = {name: rivals.choose(*one, table.sequences, min_distance) for name, one in found.items()}
+    scored, settings = load_candidates([run]), replace(run.job.shortlist, k=ASKED)
+    for name, rule in RULES.items():
+        lists[name] = [row.sequence for row in choose([run], scored, replace(settings, by=rule)).rows]
     return lists | {MEASURED: rivals.choose(table.sequences, table.scores, (), min_distance)}
 
 

@@ -47,6 +47,19 @@ def test_a_table_and_its_space_are_a_job(write, reads):
     assert len(reads) == 1, "what was read to load the job is not read again"
 
 
+def test_a_fitted_proxy_is_searched_with_caution_unless_the_job_says_how(write):
+    job = load_job(write(DATA))
+    assert (job.reward["kappa"], job.shortlist.by, job.shortlist.kappa) == (0.5, "lower_bound", 0.5)
+    assert job.train.given_per_step == 16 and job.replay is not None and job.exploration["name"] == "Recombination"
+    own = load_job(write(DATA + '[reward]\ntrust = "mean"\n[shortlist]\nby = "neighbourhood"\n'))
+    assert (own.reward["kappa"], own.shortlist.by) == (0.0, "neighbourhood")
+    for more in ("[reward]\nbeta = 2.0\n", '[noise]\nname = "Substitution"\nrate = 0.1\n'):
+        plain = load_job(write(DATA + more))
+        assert (plain.reward["kappa"], plain.shortlist.by, plain.train.given_per_step, plain.replay) == (0.0, None, 0, None)
+    other = load_job(write(DATA + '[objective]\nname = "TrajectoryBalance"\n'))
+    assert other.reward["kappa"] == 0.5 and other.replay is None and other.train.patience is None
+
+
 def test_rare_lengths_are_not_made(write, tmp_path):
     lines = [f"{'A' * place}{'C' * (length - place)},{place}" for length in (12, 14) for place in range(12)]
     (tmp_path / "t.csv").write_text("\n".join(["sequence,score", "AC,1", *lines, f"{'G' * 28},2"]), encoding="utf-8")
@@ -67,7 +80,7 @@ def test_the_resolved_job_stands_without_the_table(write, reads, tmp_path):
 def test_training_ends_by_itself_unless_the_job_says_how_long_it_is(write):
     trained = DATA + "[train]\nbatch_size = 8\n"
     job = load_job(write(trained + "[env]\nmax_length = 20\n"))
-    assert (job.train.num_steps, job.train.patience) == (2000, 300)
+    assert (job.train.num_steps, job.train.patience) == (2000, 150)
     assert load_job(write(trained + "num_steps = 500\n")).train.patience is None
     both = load_job(write(trained + "num_steps = 500\npatience = 40\n"))
     assert (both.train.num_steps, both.train.patience) == (500, 40)

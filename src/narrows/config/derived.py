@@ -26,7 +26,6 @@ _BEST: Final[dict[str, Section]] = {
     "exploration": {"name": "Recombination", "epsilon": 0.01},
     "replay": {"keep": "best", "capacity": 1000, "prioritised": True},
     "train": {"given_per_step": 16, "patience": 150},
-    "near": {"limit": AUTO},
 }
 """A sampler that learns from its own objects alone is lost on the first good one where good ones are rare."""
 _SHARE = 0.15
@@ -46,9 +45,9 @@ def fill_in(tables: Mapping[str, Section], data: DataSettings, folder: Path) -> 
     `[env]` is sequences of the letters of the data's space with lengths that are usual among the measured ones; `[reward]` the
     proxy that `narrows fit` puts beside the job, less half a standard deviation, at a temperature that the run finds; `[train]
     num_steps` is 0 where all objects can be listed (2^20) and the job has no section about training. Else the best objects and
-    the measured ones are recombined and trained on, within the distance that the proxy can be trusted at, until the list has
-    not become better for a while. `[shortlist] min_distance` is `usual_distance`, and rows are ranked by the lower bound. What
-    the job says stands. The table is read, once, only where something is left out that it says.
+    the measured ones are recombined and trained on until the list has not become better for a while. `[shortlist] min_distance`
+    is `usual_distance`, and rows are ranked by the lower bound. What the job says stands. The table is read, once, only where
+    something is left out that it says.
 
     Args:
         tables: what the job says, by section.

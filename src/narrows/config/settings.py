@@ -31,9 +31,9 @@ class NearSettings:
 
     Args:
         penalty: taken off the score for each edit to the nearest measured sequence, on the scale of the scores.
-        limit: edits beyond which nothing is wanted; there the score falls below all measured ones. `auto`, the default where a
-            sampler searches the fitted proxy of a job's [data], is the distance up to which the fit found the proxy to be
-            better than the mean; a run writes into its job what that is.
+        limit: edits beyond which nothing is wanted; there the score falls below all measured ones. `auto` is the
+            distance up to which the fit of the proxy found it to be better than the mean; a run writes into its job what that
+            is. Distances from thousands of long sequences take most of the time of a training.
     """
 
     penalty: float = 0.0
