@@ -10,18 +10,15 @@ Where several processes train together, the first one `execute`s and writes; the
 """
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
-from jaxtyping import Bool
 from rich.console import Console
 
-from narrows.config import Job, JobError, Parts, RewardKind, build, cautions_about_proxy, measurements
-from narrows.data import Table
+from narrows.config import Job, JobError, RewardKind, build, cautions_about_proxy, measurements
 from narrows.envs import AbstractEnvironment
 from narrows.envs import Sequence as Sequences
 from narrows.printing import printable
@@ -29,6 +26,7 @@ from narrows.report import COURSE
 from narrows.runs import memory
 from narrows.runs.criterion import Criterion, has_settled
 from narrows.runs.folder import RunError, RunFolder
+from narrows.runs.given import given_objects
 from narrows.runs.interrupt import interruptible
 from narrows.runs.opened import OpenRun
 from narrows.runs.page import course
@@ -36,11 +34,10 @@ from narrows.runs.pinned import changed_sections, what_decides
 from narrows.runs.progress import Meter, PatientConsole
 from narrows.runs.recorder import Recorder, rewind_set_aside
 from narrows.runs.rows import TIMING, read_rows, write_rows
-from narrows.scorers import ExecutorScorer, HostReward, Scorer
-from narrows.search import Space
+from narrows.scorers import ExecutorScorer, Scorer
 from narrows.storage import checkpoint
 from narrows.storage.archive import Archive
-from narrows.training import ONE, Chunk, Devices, Given, Row, Trainer, TrainState, restore
+from narrows.training import ONE, Chunk, Devices, Row, Trainer, TrainState, restore
 from narrows.training import run as train
 
 TextScore = Callable[[Any], Any]
@@ -116,7 +113,7 @@ def execute(
                 with Archive.open(folder.archive, create=True, run_id=run_id) as archive:
                     return RunResult(folder, 0, 0, archive.count(), is_listed=run.can_be_listed)
             parts = run.parts
-            trainer = parts.trainer(job, devices=devices, **_given(job, parts, table))
+            trainer = parts.trainer(job, devices=devices, **given_objects(job, parts, table))
             newest = checkpoint.latest(folder.checkpoints)
             if newest.path is not None and not folder.archive.exists():
                 raise RunError(
@@ -181,7 +178,7 @@ def follow(path: Path, devices: Devices) -> FollowerResult:
         with devices.all_or_none():
             run = OpenRun(path)
             job = run.job
-            trainer = run.parts.trainer(job, devices=devices, **_given(job, run.parts, run.table))
+            trainer = run.parts.trainer(job, devices=devices, **given_objects(job, run.parts, run.table))
             state = trainer.init(jax.random.key(job.seed))  # its form alone counts: training begins with the first process's
         state = _train(trainer, state, job, None, should_stop)
         # The first process has written the row of the last chunk before any of them stopped.
@@ -242,7 +239,7 @@ def rehearse(job: Job, score: TextScore | None = None, devices: Devices = ONE) -
         return
     # Skipping bad rows writes them out, which belongs into the run folder and waits until there is one.
     is_skipping = job.data is not None and job.data.on_invalid == "skip"
-    given = {} if is_skipping else _given(job, parts, measurements(job))
+    given = {} if is_skipping else given_objects(job, parts, measurements(job))
     devices.check_shares("[train] given_per_step", job.train.given_per_step)
     memory.check_number_of_states(job, parts)
     memory.refuse_too_large(memory.needs_of(job, parts, parts.trainer(job, devices=devices, **given)), devices)
@@ -340,27 +337,3 @@ def _restore(
         )
     state, manifest = restore(found.path, jax.eval_shape(trainer.init, key))
     return state, manifest.step
-
-
-def _given(job: Job, parts: Parts, table: Table | None) -> dict[str, Any]:
-    if job.train.given_per_step == 0:
-        return {}
-    if table is None:
-        raise JobError("[train] given_per_step needs measurements to train from. Add a [data] table or set it to 0.")
-    held = _made_by(parts.env, table.sequences)
-    if not held.any():
-        raise JobError(
-            "[train] given_per_step needs measured objects that [env] makes, and it makes none of those in [data]. Change the "
-            "lengths or letters of [env], or set it to 0."
-        )
-    states = parts.env.from_text([text for text, is_held in zip(table.sequences, held.tolist(), strict=True) if is_held])
-    # The sampler learns one law, so measured objects count with the proxy's score; a slow score is not asked again.
-    log_reward = parts.beta * table.scores[held] if isinstance(parts.reward, HostReward) else parts.reward.in_double(states)
-    return {"given": Given(states, log_reward, job.train.given_per_step)}
-
-
-def _made_by(env: AbstractEnvironment, objects: Sequence[str]) -> Bool[np.ndarray, " object"]:
-    """Return which objects have the letters and a length that an environment makes."""
-    if not isinstance(env, Sequences):
-        return np.ones(len(objects), bool)
-    return Space(env.alphabet, env.min_length, env.max_length).holds(objects)
