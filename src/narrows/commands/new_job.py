@@ -156,7 +156,8 @@ def _transform(check: Check) -> tuple[str, str] | None:
 def _rest(job: Job, check: Check) -> list[str]:
     """Return the sections that follow from the table, commented out."""
     lengths = [len(sequence) for sequence in check.table.sequences]
-    measured, env, shortlist = f"{min(lengths)} to {max(lengths)}", job.env, job.shortlist
+    shortest, longest, env, shortlist = min(lengths), max(lengths), job.env, job.shortlist
+    measured = f"{longest}" if shortest == longest else f"{shortest} to {longest}"
     return [
         *_comment("What follows from the table and holds as it is. To say it otherwise, take the # from its section, too."),
         "#",
