@@ -247,7 +247,10 @@ def test_how_a_selection_was_chosen_reads_back_and_foreign_rows_are_told(tmp_pat
     rows, record = read_selection(csv_file)
     assert record is not None and record.diversity is not None
     assert (record.k, record.min_distance, record.ranked_by) == (EXAMPLE.k, EXAMPLE.min_distance, EXAMPLE.ranked_by)
-    assert record.diversity.min_distance == EXAMPLE.diversity.min_distance
+    assert record.diversity.min_distance == EXAMPLE.diversity.min_distance and not record.both_strands
+    write_selection(replace(EXAMPLE, both_strands=True), tmp_path / "strands.csv", with_fasta=False)
+    both = read_selection(tmp_path / "strands.csv")[1]
+    assert both is not None and both.both_strands
     csv_file.write_text("".join(csv_file.read_text(encoding="utf-8").splitlines(keepends=True)[:2]), encoding="utf-8")
     with pytest.warns(ChangedFile, match="s.csv is not the file that s.json was written with"):
         assert read_selection(csv_file)[0] == rows[:1]

@@ -38,6 +38,7 @@ def shortlist(
     min_distance: int | None = None,
     by: RankingName | None = None,
     kappa: float | None = None,
+    both_strands: bool | None = None,
     out: Path | None = None,
 ) -> Selected:
     """Select the best objects that differ from one another, from one run or several, running ones and killed ones too.
@@ -51,6 +52,7 @@ def shortlist(
             (neighbourhood), by a draw of the score for each row (thompson), or, for a job with noise, by the expected score of
             what comes out; by default the job's, and where it says nothing expected under noise and else mean.
         kappa: the lower bound is the score minus kappa standard deviations; by default the job's.
+        both_strands: an object and its reverse complement are one; by default the job's.
         out: the CSV file; by default shortlist.csv in the run folder, and it must be given for several runs.
     """
     if not runs:
@@ -61,7 +63,7 @@ def shortlist(
         _refuse_to_overwrite(out)
     opened = [OpenRun(run) for run in runs]
     first = opened[0]
-    asked = {"k": k, "min_distance": min_distance, "by": by, "kappa": kappa}
+    asked = {"k": k, "min_distance": min_distance, "by": by, "kappa": kappa, "both_strands": both_strands}
     settings = replace(resolve_ranking(opened), **{name: value for name, value in asked.items() if value is not None})
     # It takes seconds, and a person at a terminal sees with what; anywhere else nothing is shown.
     with Console(stderr=True).status("gathering what the run has seen, and its scores ...") as status:

@@ -66,4 +66,4 @@ def choose(runs: Sequence[OpenRun], scored: ScoredCandidates, settings: Shortlis
     quality = quality_of_proxy(run.job)
     if quality is not None and not quality.beats_mean:
         chosen = replace(chosen, rows=tuple(replace(row, caution=WORTHLESS) for row in chosen.rows))
-    return replace(chosen, kappa=settings.kappa)
+    return replace(chosen, kappa=settings.kappa, both_strands=settings.both_strands)

@@ -169,6 +169,7 @@ def _selection_of(run: OpenRun) -> ShortlistSettings:
     if record is None:
         return resolve_ranking([run])
     kept = {"k": record.k, "min_distance": record.min_distance or 0, "kappa": record.kappa, "by": record.ranked_by}
+    kept["both_strands"] = bool(record.both_strands)
     return replace(run.job.shortlist, **kept)
 
 

@@ -47,6 +47,7 @@ class SelectionRecord(Record):
     mean_distance: float | None = None
     novelty: float | None = None
     num_clusters: int | None = None
+    both_strands: bool | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -113,4 +114,5 @@ def _facts(chosen: Shortlist) -> dict[str, Any]:
     names = ("k", "min_distance", "cluster_distance", "ranked_by", "kappa", "num_candidates", "num_considered", "num_left_out")
     facts = {name: getattr(chosen, name) for name in names}
     outcomes = {} if chosen.outcomes is None else {"outcomes": asdict(chosen.outcomes)}
+    outcomes |= {"both_strands": True} if chosen.both_strands else {}
     return {**facts, "reason_fewer": chosen.reason_fewer, "diversity": asdict(chosen.diversity), **outcomes}

@@ -109,6 +109,7 @@ class Shortlist:
         outcomes: how it was found out what comes out of the rows; `None` where everything comes out as asked.
         guide: what the scores come from.
         unit: what distances count, `edits` for sequences.
+        both_strands: whether an object and its reverse complement were one.
     """
 
     rows: tuple[ShortlistRow, ...]
@@ -127,6 +128,7 @@ class Shortlist:
     outcomes: OutcomeSummary | None = None
     guide: Guide = SCORE_GUIDE
     unit: str = EDITS.unit
+    both_strands: bool = False
 
     def summary(self) -> str:
         """Return a few lines for a terminal."""

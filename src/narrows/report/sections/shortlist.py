@@ -116,7 +116,7 @@ def _summary(selection: Selection, distance: AbstractDistance) -> list[str]:
     if rows:
         sentences.append(f"The rows fall into {plural(len({row.cluster for row in rows}), 'cluster')}.")
     if len(_origins(rows)) == 1 and rows[0].run:
-        sentences.append(f"All were first seen by {_origin(rows[0])}.")
+        sentences.append(f"All come from one source: {_origin(rows[0])}.")
     return [*sentences, *outcome_sentences(selection)]
 
 
