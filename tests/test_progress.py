@@ -1,8 +1,9 @@
 """What a person sees while a run waits for a score."""
 
 import io
+from typing import Any
 
-import numpy as np
+import jax.numpy as jnp
 import pytest
 from rich.console import Console
 
@@ -51,8 +52,11 @@ def test_the_progress_line_says_once_what_there_is_to_worry_about(tmp_path):
     env = {"name": "Sequence", "alphabet": "ACGU", "min_length": 9, "max_length": 9}
     job = parse_job({"env": env, "reward": {"name": "Score"}}, tmp_path)
     stream = io.StringIO()
+    nothing: Any = None
+    recorder: Any = Course()
     with Meter(Console(file=stream, width=90), job.train.num_steps, 0) as meter:
-        keeper = _Keeper(OpenRun(RunFolder.create(tmp_path / "run", job, {"job": "job.toml"})), Course(), meter, 0)
+        keeper = _Keeper(OpenRun(RunFolder.create(tmp_path / "run", job, {"job": "job.toml"})), recorder, meter, 0)
         for step in range(50, 2001, 50):
-            keeper(Chunk(step, 50, None, StepInfo(np.ones(50), None, None, np.zeros(50, bool)), 1.0))
+            info = StepInfo(jnp.ones(50), nothing, nothing, jnp.zeros(50, bool))
+            keeper(Chunk(step, 50, nothing, info, 1.0))
     assert stream.getvalue().count("Caution: The sampler") == 1

@@ -18,6 +18,7 @@ from narrows.data import write_table
 from narrows.proxies import AbstractProxy
 from narrows.proxies.near import Neighbourhood
 from narrows.proxies.quality import WORTHLESS
+from narrows.rewards import AbstractReward
 from narrows.runs import OpenRun, RunFolder, execute, rehearse
 from narrows.runs import opened as opened_runs
 from narrows.runs.candidates import load_candidates
@@ -130,9 +131,11 @@ def test_a_run_of_no_steps_trains_nothing_and_ranks_by_the_exact_solution(folder
     opened = OpenRun(run)
     assert opened.missing_model is None
     # By trajectory balance an object has the share exp(beta score) of all, worked out by hand.
-    objects, reward = opened.listed.objects, opened.parts.reward
+    objects, reward = "AAAA ACGA GGGG CCCC".split(), opened.parts.reward
+    assert opened.listed is not None and isinstance(reward, AbstractReward)
+    everything = reward.in_double(opened.env.from_text(opened.listed.objects))
     log_reward = reward.in_double(opened.env.from_text(objects))
-    np.testing.assert_allclose(opened.log_likelihoods(objects), log_reward - np.logaddexp.reduce(log_reward), atol=1e-6)
+    np.testing.assert_allclose(opened.log_likelihoods(objects), log_reward - np.logaddexp.reduce(everything), atol=1e-6)
     assert main(["shortlist", str(run.path), "--by", "sampler"]) == 0
     assert read_csv(run.shortlist)[0].sequence == "CCCC"
     capsys.readouterr()
@@ -246,4 +249,4 @@ def test_verify_and_the_page_show_plain_searches_of_the_same_proxy(folder, tmp_p
         assert label in output and label in page
         assert not {*rows} & {*MEASURED} and opened.env.distance.matrix(rows)[0, 1] >= 2
         assert opened.counted(rows)[0] <= ranking[0] + 1e-3
-    assert f"with {opened.num_asked} calls, as many as the run and its searches had" in groups["AdaLead"].note
+    assert f"with {opened.num_asked:,} calls, as many as the run and its searches had" in groups["AdaLead"].note

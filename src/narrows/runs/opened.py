@@ -153,7 +153,7 @@ class OpenRun(RankedRun):
 
     @property
     def num_asked(self) -> int:
-        """Objects that a rival may ask for: those that the run has seen, and those of its searches, a list of all left aside."""
+        """Objects that a rival may ask for: what the run has seen and its searches have asked, a list of all left aside."""
         if self.can_be_listed:
             return max(self.num_seen, _CLIMB_CALLS)
         return self.num_seen + sum(len(found.objects) for found in self.searched.values())
