@@ -138,6 +138,7 @@ def test_a_run_of_no_steps_trains_nothing_and_ranks_by_the_exact_solution(folder
     np.testing.assert_allclose(opened.log_likelihoods(objects), log_reward - np.logaddexp.reduce(everything), atol=1e-6)
     assert main(["shortlist", str(run.path), "--by", "sampler"]) == 0
     assert read_csv(run.shortlist)[0].sequence == "CCCC"
+    assert main(["worst", str(run.path)]) == 1 and "trains nothing" in capsys.readouterr().err
     capsys.readouterr()
 
 

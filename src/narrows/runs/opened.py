@@ -112,6 +112,8 @@ class OpenRun(RankedRun):
         found = self.newest.path
         if found is None:
             path = self.folder.path
+            if self.is_untrained:
+                raise RunError(f"{path} trains nothing, so it has no policy. Run its job anew with --set train.num_steps=2000.")
             raise RunError(f"{path} has no checkpoint yet. Wait for its first one, or `narrows resume {path}`.")
         # The policy alone speaks: a score that is not there is not asked.
         parts = self._parts(unasked) if self.is_user_score and self.score is None else self.parts
