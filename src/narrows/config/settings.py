@@ -63,7 +63,8 @@ class TrainSettings:
             of at most 2^20 objects and without a section about training.
         patience: steps after which training ends where the mean score of the best `k` objects seen that are `min_distance`
             apart, as in [shortlist], has risen by no more than 1 % of its rise so far. By default none, so that training ends
-            with `num_steps`; 300 in a job with [data] and its proxy that does not say `num_steps`, which is then the most.
+            with `num_steps`; 150 in a job with [data] and its proxy that says neither `num_steps`, which is then the most, nor
+            [reward] beta, nor an objective.
         batch_size: fresh trajectories a step.
         every: steps between two looks (metrics, archive, progress); one compiled chunk.
         checkpoint_every: steps between two checkpoints, rounded up to a multiple of `every`.
@@ -71,7 +72,8 @@ class TrainSettings:
             `ProximalPolicy` and `LaggedGeneralMellowmax`. More make more of each call of a score that is dear, at the cost of
             training time.
         minibatches: parts in which it is gone through, one step of the optimiser each; as the objective says by default.
-        given_per_step: measured objects to train on in each step beside the sampled ones, by backward sampling; 0 for none.
+        given_per_step: measured objects to train on in each step beside the sampled ones, by backward sampling; 0 for none. By
+            default 0, and 16 where there is a patience by default.
         max_set_aside: non-finite rewards and skipped steps after which the run stops with an error.
     """
 
@@ -108,11 +110,12 @@ class ShortlistSettings:
         k: rows to select.
         min_distance: smallest distance between two rows: edits for sequences. In a job with [data] by default 15 % of the
             median measured length, rounded, and at least 2 (1 below 4 letters).
-        kappa: the lower bound is the score minus `kappa` times its standard deviation.
+        kappa: the lower bound is the score minus `kappa` times its standard deviation; 0.5 by default where the lower bound is
+            what ranks by default.
         by: what ranks the candidates: their own score by its `mean` or its `lower_bound`, how likely the trained `sampler`
             itself is to make them, a draw of the score for each row (`thompson`), the mean score over all substitutions of a
             letter (`neighbourhood`), or under noise the score `expected` of what comes out. By default `expected` where that
-            can be known, and else `mean`.
+            can be known, `lower_bound` for the fitted proxy of a job's [data] whose temperature is found, and else `mean`.
         both_strands: an object and its reverse complement are one: DNA and RNA in two strands. Distances count for the nearer
             strand, the other strand of what is measured is measured, and `neighbourhood` takes the mean over both.
     """
