@@ -202,6 +202,6 @@ def test_parts_are_those_that_were_asked_for(monkeypatch, capsys):
     assert "--against belongs to the benchmark speed, not to games" in capsys.readouterr().err
     assert command.main(["tfbind8", "--case", "exact"]) == 1
     assert (
-        "--case belongs to the benchmarks games, kills, paper, robustness, speed, tables, tuning and vi, not to tfbind8"
+        "--case belongs to the benchmarks games, kills, large, paper, robustness, speed, tables, tuning and vi, not to tfbind8"
         in capsys.readouterr().err
     )

@@ -347,7 +347,7 @@ def _uniform(env):
     [
         (
             ["tfbind8", "--case", "bits_tb"],
-            "--case belongs to the benchmarks games, kills, paper, robustness, speed, tables, tuning and vi, not to tfbind8",
+            "--case belongs to the benchmarks games, kills, large, paper, robustness, speed, tables, tuning and vi, not to",
         ),
         (["guard", "--against", "gfnx"], "--against belongs to the benchmark speed, not to guard"),
         (["speed", "--record"], "--record belongs to the benchmark guard, not to speed"),

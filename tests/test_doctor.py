@@ -82,7 +82,7 @@ def test_the_summary_puts_the_cure_under_its_problem_and_the_verdict_last():
 
 
 def test_missing_and_outdated_packages_are_problems(tmp_path, monkeypatch):
-    with_versions(monkeypatch, {"optax": None, "rapidfuzz": "0.0.1", "equinox": "0.13", "scipy": "2.0.0rc1"})
+    with_versions(monkeypatch, {"optax": None, "rapidfuzz": "0.0.1", "equinox": "0.13.1", "scipy": "2.0.0rc1"})
     report = doctor(tmp_path)
     assert problems(report).keys() == {"optax", "rapidfuzz"}
     assert problems(report)["rapidfuzz"].startswith("0.0.1 is older than")
