@@ -80,7 +80,7 @@ def _plan(exploration, env, buffer, num, deviation=None, seed=0):
             (LocalSearch(accept="metropolis"), WORDS, TrajectoryBalance()),
             (Recombination(), Subsets(3), objectives.SubTrajectoryBalance()),
             *((Recombination(share=0.5), WORDS, getattr(objectives, name)()) for name in ("VarGrad", "DetailedBalance")),
-            *((LocalSearch(), WORDS, getattr(objectives, name)()) for name in ("SoftQ", "BellmanGeneralMellowmax")),
+            *((LocalSearch(), WORDS, getattr(objectives, name)()) for name in ("VarGrad", "BellmanGeneralMellowmax")),
         ),
     ],
     ids=repr,

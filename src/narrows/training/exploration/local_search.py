@@ -103,7 +103,9 @@ class LocalSearch(AbstractExploration):
         log_pb = log_probs_along(scene.model, scene.env, trajectory).log_pb
         most = self._most_back(trajectory, scene)
         num_back = jnp.sum(is_behind, axis=1) - 1
-        is_possible = (num_back >= 1) & (num_back <= most)
+        # An object of no step but the end has none to take back, and is drawn again as a whole.
+        has_none = _num_steps(trajectory, turns_a_step(scene.env)) == 1
+        is_possible = has_none | ((num_back >= 1) & (num_back <= most))
         log_taken = jnp.sum(jnp.where(is_behind, log_pb, 0.0), axis=1) - jnp.log(most)
         log_taken = jnp.where(is_possible, log_taken, -jnp.inf)
         return jnp.sum(jnp.where(is_behind, drawn.log_probs, 0.0), axis=1) - log_taken
