@@ -53,6 +53,8 @@ def test_a_fitted_proxy_is_searched_with_caution_unless_the_job_says_how(write):
     assert job.train.given_per_step == 16 and job.replay is not None and job.exploration["name"] == "Recombination"
     own = load_job(write(DATA + '[reward]\ntrust = "mean"\n[shortlist]\nby = "neighbourhood"\n'))
     assert (own.reward["kappa"], own.shortlist.by) == (0.0, "neighbourhood")
+    whole = '[env]\nalphabet = "ACGU"\nmin_length = 3\nmax_length = 14\n[shortlist]\nmin_distance = 2\n'
+    assert load_job(write(DATA + whole)).env == job.env, "the name of what is built need not be said"
     for more in ("[reward]\nbeta = 2.0\n", '[noise]\nname = "Substitution"\nrate = 0.1\n'):
         plain = load_job(write(DATA + more))
         assert (plain.reward["kappa"], plain.shortlist.by, plain.train.given_per_step, plain.replay) == (0.0, None, 0, None)

@@ -60,7 +60,7 @@ def fill_in(tables: Mapping[str, Section], data: DataSettings, folder: Path) -> 
     is_fitted = reward.get("name", _PROXY["name"]) == _PROXY["name"]
     if env.get("name", _SEQUENCE) != _SEQUENCE:
         return {**tables, **({"reward": {**_PROXY, "beta": AUTO, **reward}} if is_fitted else {})}, None
-    found, check = {**tables}, None
+    found, check = {**tables, "env": {"name": _SEQUENCE, **env}}, None
     if not {"alphabet", "min_length", "max_length"} <= {*env} or "min_distance" not in shortlist:
         check = check_measurements(data, folder)
         # Rows that are skipped are written out only when the table is used.
